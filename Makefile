@@ -1,0 +1,121 @@
+# yodad: build, run, test. `make help` lists the targets.
+#
+# Everything is built into build/. The lists of sources are the folders' contents: a new .c file in core/, daemon/, api/ or tools/
+# is part of the next build. Tests: every tests/unit/test_*.c is one program.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := all
+
+CC ?= gcc
+ifeq ($(origin CC),default)
+CC := gcc
+endif
+
+# VARIANT: release (default), asan (address + undefined behaviour + leaks), tsan. Each has its own object tree.
+VARIANT ?= release
+B := build
+O := $(B)/obj/$(VARIANT)
+
+PKGS := vips libmicrohttpd jansson libuv
+PKG_CFLAGS := $(patsubst -I%,-isystem %,$(filter -I%,$(shell pkg-config --cflags $(PKGS) 2>/dev/null)))
+LIBS_CORE := -ldnnl -lm -lpthread $(shell pkg-config --libs vips 2>/dev/null)
+LIBS_DAEMON := $(shell pkg-config --libs libmicrohttpd jansson libuv 2>/dev/null)
+
+VERSION := $(shell cat VERSION 2>/dev/null || echo 0.0.0)
+WARN := -Wall -Wextra -Wshadow -Wconversion -Wvla -Wstrict-prototypes -Werror
+CPPFLAGS := -I. -D_GNU_SOURCE -DYD_VERSION='"$(VERSION)"' $(PKG_CFLAGS)
+CFLAGS := -std=c11 -g -fopenmp $(WARN) -fno-omit-frame-pointer -MMD -MP
+
+ifeq ($(VARIANT),release)
+CFLAGS += -O3 -fstack-protector-strong -fstack-clash-protection -fcf-protection -fPIE
+CPPFLAGS += -D_FORTIFY_SOURCE=2
+LDFLAGS := -pie -Wl,-z,relro,-z,now -fopenmp
+else ifeq ($(VARIANT),asan)
+CFLAGS += -O1 -fsanitize=address,undefined -fno-sanitize-recover=all
+CPPFLAGS += -DYD_SANITIZE
+LDFLAGS := -fsanitize=address,undefined -fopenmp
+else ifeq ($(VARIANT),tsan)
+CFLAGS += -O1 -fsanitize=thread
+CPPFLAGS += -DYD_SANITIZE
+LDFLAGS := -fsanitize=thread -fopenmp
+else
+$(error VARIANT is release, asan or tsan, not '$(VARIANT)')
+endif
+
+CORE_SRC := $(wildcard core/*.c core/attention/*.c core/cpu/*.c core/train/*.c)
+DAEMON_SRC := $(filter-out daemon/main.c,$(wildcard daemon/*.c api/*.c))
+ORACLE_SRC := $(wildcard tests/oracle/*.c)
+YODA_SRC := $(wildcard tools/*.c)
+UNIT_SRC := $(wildcard tests/unit/test_*.c)
+BENCH_SRC := $(wildcard tests/bench/bench_*.c)
+
+obj = $(patsubst %.c,$(O)/%.o,$(1))
+CORE_OBJ := $(call obj,$(CORE_SRC))
+DAEMON_OBJ := $(call obj,$(DAEMON_SRC))
+ORACLE_OBJ := $(call obj,$(ORACLE_SRC))
+UNIT_BIN := $(patsubst tests/unit/%.c,$(O)/unit/%,$(UNIT_SRC))
+BENCH_BIN := $(patsubst tests/bench/%.c,$(O)/bench/%,$(BENCH_SRC))
+
+ifeq ($(VARIANT),release)
+BIN := $(B)
+else
+BIN := $(B)/$(VARIANT)
+endif
+
+.PHONY: all
+all: $(if $(wildcard daemon/main.c),$(BIN)/yodad) $(if $(YODA_SRC),$(BIN)/yoda) ## build yodad and yoda
+
+$(O)/%.o: %.c
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(CFLAGS) -c $< -o $@
+
+$(O)/libcore.a: $(CORE_OBJ)
+	@rm -f $@
+	ar rcs $@ $^
+
+$(BIN)/yodad: $(O)/daemon/main.o $(DAEMON_OBJ) $(O)/libcore.a
+	$(CC) $(LDFLAGS) -o $@ $^ $(LIBS_DAEMON) $(LIBS_CORE)
+
+$(BIN)/yoda: $(call obj,$(YODA_SRC)) $(O)/libcore.a
+	$(CC) $(LDFLAGS) -o $@ $^ $(LIBS_CORE)
+
+$(O)/unit/%: $(O)/tests/unit/%.o $(ORACLE_OBJ) $(DAEMON_OBJ) $(O)/libcore.a
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS) -o $@ $^ $(LIBS_DAEMON) $(LIBS_CORE)
+
+$(O)/bench/%: $(O)/tests/bench/%.o $(ORACLE_OBJ) $(DAEMON_OBJ) $(O)/libcore.a
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS) -o $@ $^ $(LIBS_DAEMON) $(LIBS_CORE)
+
+.PHONY: unit-bins bench-bins
+unit-bins: $(UNIT_BIN)
+bench-bins: $(BENCH_BIN)
+
+.PHONY: run test unit bench clean help format
+run: ## install what is missing, build, start yodad with the shipped model
+	@deploy/install-deps build
+	@$(MAKE) --no-print-directory all
+	@deploy/run-local
+
+test: ## install what is missing, run every test; ends with "N passed, N failed, N skipped"
+	@deploy/install-deps test
+	@$(MAKE) --no-print-directory all
+	@tests/run
+
+unit: unit-bins ## run the unit tests of this VARIANT only
+	@tests/run unit
+
+bench: all bench-bins ## print the performance ratios (quiet machine, a few minutes)
+	@tests/bench/run
+
+format: ## clang-format every source
+	clang-format -i $$(git ls-files '*.c' '*.h')
+
+clean: ## remove build/
+	rm -rf $(B)
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+-include $(shell find $(B)/obj -name '*.d' 2>/dev/null)
+.SECONDARY:

@@ -1,0 +1,38 @@
+// A model made resident on a backend: the compiled graphs for each batch size, and "run these units".
+//
+// Threads: everything here belongs to the device's owner thread, except yd_engine_info after creation.
+#ifndef YD_CORE_ENGINE_H
+#define YD_CORE_ENGINE_H
+
+#include "core/backend.h"
+#include "core/sampler.h"
+
+typedef struct yd_engine yd_engine;
+
+typedef struct yd_engine_options {
+    yd_dtype dtype;  // storage of feature maps
+    int max_batch;   // 1..64; graphs are compiled for 1, 2, 4, ... up to it
+} yd_engine_options;
+
+typedef struct yd_engine_info {
+    yd_backend_info backend;
+    yd_dtype dtype;
+    int window, max_batch;
+    size_t weight_bytes, arena_bytes;
+    double unit_flops;
+    double warm_ms; // time of one unit measured after warm-up
+} yd_engine_info;
+
+// Compile and warm up. The model and backend must outlive it. YD_E_DEVICE, YD_E_NOMEM, YD_E_UNSUPPORTED.
+int yd_engine_new(yd_backend *be, const yd_model *m, const yd_engine_options *opt, yd_engine **out, yd_err *err);
+void yd_engine_free(yd_engine *e);
+void yd_engine_info_get(const yd_engine *e, yd_engine_info *out);
+
+// Run n units (1..max_batch), unit[i] of sampler[i], and scatter them in order. done[i]: what yd_sampler_scatter returned for it; info[i]
+// its step info. A negative done[i] fails that job only; the return value is for the device as a whole.
+int yd_engine_run(yd_engine *e, yd_sampler *const *sampler, const yd_unit *unit, int n, int *done, yd_step_info *info, yd_err *err);
+
+// Run the bare network on n = 1..max_batch samples: x [n*window*window*6], level [n] -> out [n*window*window*3].
+int yd_engine_forward(yd_engine *e, const float *x, const float *level, int n, float *out, yd_err *err);
+
+#endif

@@ -1,0 +1,105 @@
+// A model: its description, its weights in host memory, and the graph they belong to.
+//
+// File: one safetensors with metadata "yoda.config" (the JSON below) and parameters under the names of the public SR3 code
+// (downs.N..., mid.N..., ups.N..., final_conv..., noise_level_mlp...; a "denoise_fn." prefix is dropped). A config beside the file,
+// <file without .safetensors>.json or config.json in its folder, serves where the metadata is missing, and may be a public SR3 config.
+//
+//   {"format": "yoda-model-1", "name": "yoda-compact-4x",
+//    "network": {"type": "sr3", "in_channel": 6, "out_channel": 3, "inner_channel": 48, "channel_multiplier": [1,2,3],
+//                "res_blocks": 2, "norm_groups": 8, "attn_res": [], "image_size": 128, "unshuffle": 2, "mid_attention": false,
+//                "noise_scale": 1000},
+//    "noise_input": "sqrt_gamma" | "sqrt_one_minus_gamma",    what the network is told about the noise
+//    "prediction": "eps" | "x0" | "v", "target": "direct" | "residual", "residual_scale": 4, "clip": 3,
+//    "schedule": {"kind": "linear"|"cosine", "train_steps": 2000, "start": 1e-6, "end": 1e-2},
+//    "scale": 4, "window": 128, "overlap": 24, "conditioning": "pillow8",
+//    "defaults": {"steps": 8, "sampler": "ddim", "eta": 0.5, "attention": "edge", "mask_form": "add", "lower_bound": 0.4}}
+//
+// Threads: a loaded model is read-only and may be shared.
+#ifndef YD_CORE_MODEL_H
+#define YD_CORE_MODEL_H
+
+#include "core/graph.h"
+#include "core/mask.h"
+#include "core/schedule.h"
+#include <stdint.h>
+
+#define YD_MAX_LEVELS 8
+
+typedef enum { YD_PREDICT_EPS, YD_PREDICT_X0, YD_PREDICT_V } yd_prediction;
+typedef enum { YD_TARGET_DIRECT, YD_TARGET_RESIDUAL } yd_target;
+typedef enum { YD_NOISE_SQRT_GAMMA, YD_NOISE_SQRT_1M_GAMMA } yd_noise_input;
+typedef enum { YD_SAMPLER_ANCESTRAL, YD_SAMPLER_DDIM } yd_sampler_kind;
+typedef enum { YD_VARIANCE_POSTERIOR, YD_VARIANCE_BETA } yd_variance;
+typedef enum { YD_LR_FORWARD, YD_LR_LITERAL } yd_lr_noise;
+
+typedef struct yd_net_config {
+    int in_channel, out_channel, inner_channel;
+    int n_levels, mult[YD_MAX_LEVELS];
+    int res_blocks, norm_groups;
+    int n_attn, attn_res[YD_MAX_LEVELS];
+    int image_size;     // fixes where attn_res lands, as in the public code; not the size run
+    int unshuffle;      // r: the network runs on r x r pixel-unshuffled input; 1 = none
+    int mid_attention;  // 1 as in SR3
+    float noise_scale;  // multiplies the noise level before the sinusoids; 1 as in SR3
+} yd_net_config;
+
+// How a job samples. A model's config gives the defaults; clients may change them.
+typedef struct yd_sample_settings {
+    int steps;                // S, 1..YD_MAX_STEPS
+    uint64_t seed;
+    yd_sampler_kind sampler;
+    yd_variance variance;     // ancestral: which sigma
+    float eta;                // ddim: 0 = deterministic, 1 = ancestral noise; 0..1
+    char attention[32];       // method name
+    yd_mask_form mask_form;
+    double lower_bound;       // l, 0..1
+    yd_lr_noise lr_noise;
+    int skip;                 // 1: windows without an active pixel are skipped (same bytes either way)
+} yd_sample_settings;
+
+typedef struct yd_model_config {
+    char name[64];
+    yd_net_config net;
+    yd_noise_input noise_input;
+    yd_prediction prediction;
+    yd_target target;
+    float residual_scale; // residual target: the network's variable is residual_scale * (HR - up(LR))
+    float clip;           // x0 is clamped to [-clip, clip]; 0 = never
+    yd_schedule_config schedule;
+    int scale;            // native upscaling factor
+    int window, overlap;  // pixels of the output grid; window is a multiple of yd_net_multiple()
+    yd_sample_settings defaults;
+} yd_model_config;
+
+typedef struct yd_model {
+    yd_model_config cfg;
+    char path[512];
+    char checksum[72];    // "sha256:<64 hex>" of the file's bytes
+    float **params;       // [n_params], f32, order of the network's graph
+    int n_params;
+    size_t param_count;   // elements in all
+} yd_model;
+
+// Parse a config text (ours, or a public SR3 config). Every field is range-checked; YD_E_CHECKPOINT naming the field.
+int yd_model_config_parse(const char *json, size_t len, yd_model_config *out, yd_err *err);
+// Write it as JSON (what goes into "yoda.config"). Returns the length needed, as snprintf.
+size_t yd_model_config_print(const yd_model_config *cfg, char *dst, size_t cap);
+// Defaults of every field, before parsing: the SR3 conventions.
+void yd_model_config_init(yd_model_config *cfg);
+
+// Load a model file: read, check against its network (missing and unexpected tensors are named), checksum. YD_E_IO, YD_E_CHECKPOINT, YD_E_NOMEM.
+int yd_model_load(const char *path, yd_model **out, yd_err *err);
+void yd_model_free(yd_model *m);
+// Make an untrained model: deterministic initial weights from `seed` (second conv of each block and the output conv zero when zero_init).
+int yd_model_init(const yd_model_config *cfg, uint64_t seed, int zero_init, yd_model **out, yd_err *err);
+// Save parameters (params[i] in graph order) as f32 or bf16. tmp + fsync + rename.
+int yd_model_save(const yd_model_config *cfg, const float *const *params, int n_params, yd_dtype dt, const char *path, yd_err *err);
+
+// The network's graph for inputs of h x w pixels (multiples of yd_net_multiple). Tensors: input "x" [h,w,in_channel] (condition first,
+// then m*z), input "level" [1,1,1], output "out" [h,w,out_channel]. train: keep what backward needs (stats).
+// core/net_sr3.c. The graph is finished unless train, where the caller appends the loss first.
+int yd_net_sr3_build(const yd_net_config *net, int h, int w, yd_dtype act, int train, yd_graph **out, yd_err *err);
+// Height and width must be multiples of this: unshuffle * 2^(levels-1).
+int yd_net_multiple(const yd_net_config *net);
+
+#endif

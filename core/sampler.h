@@ -1,0 +1,80 @@
+// One job's diffusion: the canvas, its windows and the YODA update (section 7 of the algorithm; Eqs. 5-12 of the paper).
+//
+// The picture is one canvas z. The network runs on overlapping windows of one fixed size; what it predicts in overlaps is averaged
+// with smooth weights normalised beforehand, in window order; then the whole canvas takes one step. A unit of work is (window, step).
+// Units of different jobs share batches; units of one step of one job are handed out in window order and must be put back in that
+// order. Windows without an active pixel are never handed out (skip) - the result is the same byte for byte.
+//
+//   yd_sampler_next -> unit ... yd_sampler_gather -> [network] -> yd_sampler_scatter -> (last window of the step: canvas update)
+//
+// Values: cond and result in [-1,1], z in the model's variable. All arrays are H x W x 3 on the output grid, row-major.
+// Threads: one thread at a time per sampler; gather/scatter run on the device's owner thread. The arrays it is given are copied.
+#ifndef YD_CORE_SAMPLER_H
+#define YD_CORE_SAMPLER_H
+
+#include "core/model.h"
+
+typedef struct yd_sampler yd_sampler;
+
+typedef struct yd_unit {
+    int step;   // s, S..1
+    int window; // index in yd_windows order (row-major)
+    int x, y;   // top left corner on the canvas
+} yd_unit;
+
+typedef struct yd_step_info {
+    int step, steps;     // s that was just finished; S
+    int tau;             // training timestep of s
+    long active, pixels; // pixels on at s; all pixels
+    int windows_run, windows_skipped;
+} yd_step_info;
+
+typedef struct yd_work {
+    long units, units_all;   // window-steps to be executed / without skipping
+    double pixel_share;      // diffused pixel-steps / all
+    int windows;             // per step
+    int steps;
+} yd_work;
+
+// Make a sampler. rgb: up(LR) as bytes, w*h*3; map: attention in [0,1], w*h. settings are range-checked (YD_E_SETTING).
+// All memory a job needs is taken here. YD_E_NOMEM.
+int yd_sampler_new(const yd_model_config *cfg, const yd_sample_settings *set, int w, int h, const uint8_t *rgb, const float *map,
+                   yd_sampler **out, yd_err *err);
+void yd_sampler_free(yd_sampler *s);
+
+// Bytes yd_sampler_new will take for a w x h output.
+size_t yd_sampler_bytes(const yd_model_config *cfg, int w, int h);
+
+// The exact work of this job, known as soon as it exists.
+void yd_sampler_work(const yd_sampler *s, yd_work *out);
+
+// Hand out the next unit: 1 and *u; 0 when the step's remaining units are all handed out but not yet back, or the job is done.
+int yd_sampler_next(yd_sampler *s, yd_unit *u);
+int yd_sampler_done(const yd_sampler *s);
+
+// Write the unit's network input: x [window*window*6] (cond, m*z) and the noise level the network is told.
+void yd_sampler_gather(const yd_sampler *s, const yd_unit *u, float *x, float *level);
+// Take the unit's prediction [window*window*3]. Returns 1 when it completed a step (*info filled; steps in which no window was needed are
+// passed through silently and counted by their own info via yd_sampler_skipped_steps), 0 otherwise, YD_E_NUMERIC on NaN or Inf.
+int yd_sampler_scatter(yd_sampler *s, const yd_unit *u, const float *pred, yd_step_info *info, yd_err *err);
+
+// Steps S..: how many leading steps have no active pixel at all (no network call).
+int yd_sampler_idle_steps(const yd_sampler *s);
+
+// Current prediction as bytes: x0 of active pixels over up(LR). rgb: w*h*3. After the last step: the result.
+void yd_sampler_preview(const yd_sampler *s, uint8_t *rgb);
+// M(step) as 0/255, w*h. step 1..S.
+void yd_sampler_mask(const yd_sampler *s, int step, uint8_t *mask);
+// The activation steps, w*h (borrowed).
+const uint16_t *yd_sampler_activation(const yd_sampler *s);
+// The result in float, [-1,1] scale but not clamped, w*h*3; only when done. Borrowed.
+const float *yd_sampler_result(const yd_sampler *s);
+
+// Replace drawn noise by given values, for agreement with other implementations: noise[s] for s = 0..S, each w*h*3 (borrowed), where
+// noise[S] is x_T's draw and noise[s-1] is what step s adds. Call before the first unit.
+void yd_sampler_set_noise(yd_sampler *s, const float *const *noise);
+
+// Ranges for messages and the API: fills defaults from cfg. YD_E_SETTING naming the field otherwise.
+int yd_sample_settings_check(const yd_sample_settings *set, yd_err *err);
+
+#endif

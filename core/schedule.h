@@ -1,0 +1,43 @@
+// Noise schedules: gamma_t = prod(1 - beta_i), the share of signal variance at timestep t (DDPM's alphas_cumprod), respaced to S
+// sampling steps. Source: spec of the YODA paper (its alpha_t is DDPM's beta_t), Ho et al. 2020, Nichol & Dhariwal 2021.
+// Pure data after yd_schedule_make(); any thread may read it.
+#ifndef YD_CORE_SCHEDULE_H
+#define YD_CORE_SCHEDULE_H
+
+#include "core/err.h"
+
+#define YD_MAX_STEPS 4000
+
+typedef enum {
+    YD_SCHEDULE_LINEAR, // beta = linspace(start, end, T), computed in double
+    YD_SCHEDULE_COSINE, // continuous: gamma(u) = cos^2((u + 0.008)/1.008 * pi/2), u = t/T in [0,1], clamped to >= 1e-5
+} yd_schedule_kind;
+
+typedef struct yd_schedule_config {
+    yd_schedule_kind kind;
+    int train_steps;   // T, 1..YD_MAX_STEPS (linear); ignored for cosine, which is continuous
+    double start, end; // linear: beta_1 and beta_T, 0 < start <= end < 1
+} yd_schedule_config;
+
+// One sampling schedule. Index s = 0..steps; gamma[0] = 1. Values are rounded to float once, from double.
+typedef struct yd_schedule {
+    int steps;
+    double *gamma;     // [steps+1], gamma of sampling step s (that of training timestep tau_s)
+    int *tau;          // [steps+1], training timestep 1..T that step s stands for (linear), 0 at s = 0; s for cosine
+    // For s = 1..steps, after respacing (beta_s = 1 - gamma_s/gamma_{s-1}):
+    float *sqrt_gamma, *sqrt_1m_gamma;           // of step s; index 0 holds 1 and 0
+    float *recip_sqrt_gamma, *recipm1_sqrt_gamma; // sqrt(1/gamma), sqrt(1/gamma - 1): x0 = recip*z - recipm1*eps
+    float *coef_x0, *coef_z;                      // posterior mean = coef_x0*x0 + coef_z*z_s
+    float *sigma_posterior;                       // sqrt(posterior variance), exactly 0 at s = 1 (used with zero noise there)
+    float *sigma_beta;                            // sqrt(beta_s)
+} yd_schedule;
+
+// Make the schedule of S sampling steps. linear: S <= T; S == T takes every timestep, otherwise tau_s = round(s*T/S).
+// cosine: u_s = s/S. YD_E_SETTING ("steps" and its range) when S is out of range; YD_E_NOMEM. Free with yd_schedule_free.
+int yd_schedule_make(const yd_schedule_config *cfg, int steps, yd_schedule **out, yd_err *err);
+void yd_schedule_free(yd_schedule *s);
+
+// gamma of the continuous position u in [0,1] (training draws): cosine as above; linear interpolates log gamma between timesteps.
+double yd_schedule_gamma(const yd_schedule_config *cfg, double u);
+
+#endif
