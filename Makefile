@@ -91,7 +91,11 @@ $(O)/bench/%: $(O)/tests/bench/%.o $(ORACLE_OBJ) $(DAEMON_OBJ) $(O)/libcore.a
 unit-bins: $(UNIT_BIN)
 bench-bins: $(BENCH_BIN)
 
-.PHONY: run test unit bench clean help format
+# Where `make install` puts things; packagers set DESTDIR.
+PREFIX ?= /usr
+DESTDIR ?=
+
+.PHONY: run test unit bench install clean help format
 run: ## install what is missing, build, start yodad with the shipped model
 	@deploy/install-deps build
 	@$(MAKE) --no-print-directory all
@@ -99,14 +103,18 @@ run: ## install what is missing, build, start yodad with the shipped model
 
 test: ## install what is missing, run every test; ends with "N passed, N failed, N skipped"
 	@deploy/install-deps test
-	@$(MAKE) --no-print-directory all
 	@tests/run
 
-unit: unit-bins ## run the unit tests of this VARIANT only
+unit: ## run the unit tests of this VARIANT only
 	@tests/run unit
 
 bench: all bench-bins ## print the performance ratios (quiet machine, a few minutes)
 	@tests/bench/run
+
+install: all ## install into $(DESTDIR)$(PREFIX): programs, models, systemd unit
+	install -D -t $(DESTDIR)$(PREFIX)/bin $(BIN)/yodad $(BIN)/yoda
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/yodad/models $(wildcard models/*.safetensors models/*.json)
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/systemd/system systemd/yodad.service
 
 format: ## clang-format every source
 	clang-format -i $$(git ls-files '*.c' '*.h')
