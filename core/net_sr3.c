@@ -1,0 +1,198 @@
+// The SR3 UNet (Saharia et al. 2021, in the module layout of the public re-implementation) as a graph, from its config.
+//
+//   x = cat(condition, m*z) -> [unshuffle r] -> conv -> levels of res_blocks ResBlocks with a stride-2 conv between them
+//     -> middle -> levels upwards, res_blocks+1 ResBlocks each, on cat(x, skip) -> GroupNorm, SiLU, conv -> [shuffle r] -> out
+//   ResBlock(x) = conv(act(norm(conv(act(norm(x))) + Linear(emb)))) + (1x1(x) | x);  emb = MLP(sinusoids(noise level))
+//
+// Tensor names equal the public checkpoints' keys, so that a file's tensors are found by name. Where attention sits is decided by
+// image_size and attn_res as in that code, not by the size that is run. Two additions of ours for the compact models: the whole
+// network on r x r pixel-unshuffled input (unshuffle), and no attention in the middle (mid_attention = 0).
+// Owns nothing; builds one graph per call. Read next: core/graph.h, core/backend.h.
+#include "core/model.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#define GN_EPS 1e-5f // the public code's (PyTorch's default)
+
+typedef struct builder {
+    yd_graph *g;
+    const yd_net_config *cfg;
+    yd_tid emb;              // [n,1,1,inner_channel]
+    yd_tid skip[YD_MAX_LEVELS * 20];
+    int n_skip;
+} builder;
+
+#define MAX_SKIPS ((int)(sizeof((builder *)0)->skip / sizeof(yd_tid)))
+
+typedef struct label {
+    char s[96];
+} label;
+
+__attribute__((format(printf, 1, 2))) static label name(const char *fmt, ...)
+{
+    label l;
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(l.s, sizeof l.s, fmt, ap);
+    va_end(ap);
+    return l;
+}
+
+static yd_tid vec_param(builder *b, const char *prefix, const char *what, int c)
+{
+    return yd_graph_param(b->g, name("%s.%s", prefix, what).s, 1, (const int[4]){c});
+}
+
+static yd_tid conv(builder *b, const char *prefix, yd_tid x, int in, int out, int k, int stride, int with_bias, yd_tid res)
+{
+    yd_tid w = yd_graph_param(b->g, name("%s.weight", prefix).s, 4, (const int[4]){out, in, k, k});
+    yd_tid bias = with_bias ? vec_param(b, prefix, "bias", out) : YD_NONE;
+    return yd_graph_conv(b->g, prefix, x, w, bias, res, stride, k / 2);
+}
+
+static yd_tid linear(builder *b, const char *prefix, yd_tid v, int in, int out)
+{
+    yd_tid w = yd_graph_param(b->g, name("%s.weight", prefix).s, 2, (const int[4]){out, in});
+    return yd_graph_linear(b->g, prefix, v, w, vec_param(b, prefix, "bias", out));
+}
+
+static yd_tid norm(builder *b, const char *prefix, yd_tid x, yd_tid v, int c, int silu)
+{
+    yd_tid gamma = vec_param(b, prefix, "weight", c), beta = vec_param(b, prefix, "bias", c);
+    return yd_graph_gnorm(b->g, prefix, x, v, gamma, beta, b->cfg->norm_groups, GN_EPS, silu);
+}
+
+static yd_tid res_block(builder *b, const char *prefix, yd_tid x, int in, int out)
+{
+    yd_tid v = linear(b, name("%s.res_block.noise_func.noise_func.0", prefix).s, b->emb, b->cfg->inner_channel, out);
+    yd_tid h = norm(b, name("%s.res_block.block1.block.0", prefix).s, x, YD_NONE, in, 1);
+    h = conv(b, name("%s.res_block.block1.block.3", prefix).s, h, in, out, 3, 1, 1, YD_NONE);
+    h = norm(b, name("%s.res_block.block2.block.0", prefix).s, h, v, out, 1);
+    yd_tid res = in == out ? x : conv(b, name("%s.res_block.res_conv", prefix).s, x, in, out, 1, 1, 1, YD_NONE);
+    return conv(b, name("%s.res_block.block2.block.3", prefix).s, h, out, out, 3, 1, 1, res);
+}
+
+static yd_tid self_attention(builder *b, const char *prefix, yd_tid x, int c)
+{
+    yd_tid n = norm(b, name("%s.attn.norm", prefix).s, x, YD_NONE, c, 0);
+    yd_tid qkv = conv(b, name("%s.attn.qkv", prefix).s, n, c, 3 * c, 1, 1, 0, YD_NONE);
+    yd_tid o = yd_graph_attention(b->g, name("%s.attn", prefix).s, qkv);
+    return conv(b, name("%s.attn.out", prefix).s, o, c, c, 1, 1, 1, x);
+}
+
+static int attends(const yd_net_config *cfg, int res)
+{
+    for (int i = 0; i < cfg->n_attn; i++)
+        if (cfg->attn_res[i] == res) return 1;
+    return 0;
+}
+
+static void push(builder *b, yd_tid t)
+{
+    if (b->n_skip < MAX_SKIPS) b->skip[b->n_skip++] = t;
+}
+
+// The noise level's embedding: sinusoids -> Linear -> SiLU -> Linear.
+static void embed_noise(builder *b)
+{
+    const int ic = b->cfg->inner_channel;
+    yd_tid level = yd_graph_input(b->g, "level", 1, 1, 1, YD_F32);
+    yd_tid v = yd_graph_embed(b->g, "noise_level_mlp.0", level, ic, b->cfg->noise_scale);
+    v = linear(b, "noise_level_mlp.1", v, ic, 4 * ic);
+    v = yd_graph_silu(b->g, "noise_level_mlp.2", v);
+    b->emb = linear(b, "noise_level_mlp.3", v, 4 * ic, ic);
+}
+
+// Downwards: every output is pushed for the way back. *c, *res: channels and attention resolution reached.
+static yd_tid go_down(builder *b, yd_tid x, int *c, int *res)
+{
+    const yd_net_config *cfg = b->cfg;
+    int index = 0, pre = cfg->inner_channel;
+    x = conv(b, name("downs.%d", index++).s, x, cfg->in_channel * cfg->unshuffle * cfg->unshuffle, pre, 3, 1, 1, YD_NONE);
+    push(b, x);
+    for (int level = 0; level < cfg->n_levels; level++) {
+        const int out = cfg->inner_channel * cfg->mult[level];
+        for (int r = 0; r < cfg->res_blocks; r++, index++) {
+            label p = name("downs.%d", index);
+            x = res_block(b, p.s, x, pre, out);
+            if (attends(cfg, *res)) x = self_attention(b, p.s, x, out);
+            push(b, x);
+            pre = out;
+        }
+        if (level + 1 < cfg->n_levels) {
+            x = conv(b, name("downs.%d.conv", index++).s, x, out, out, 3, 2, 1, YD_NONE);
+            push(b, x);
+            *res /= 2;
+        }
+    }
+    *c = pre;
+    return x;
+}
+
+static yd_tid go_up(builder *b, yd_tid x, int *c, int *res)
+{
+    const yd_net_config *cfg = b->cfg;
+    int index = 0, pre = *c;
+    for (int level = cfg->n_levels - 1; level >= 0; level--) {
+        const int out = cfg->inner_channel * cfg->mult[level];
+        for (int r = 0; r <= cfg->res_blocks; r++, index++) {
+            label p = name("ups.%d", index);
+            yd_tid skip = b->n_skip > 0 ? b->skip[--b->n_skip] : YD_NONE;
+            int in = pre + (skip >= 0 && !b->g->failed ? b->g->tensors[skip].c : 0);
+            x = yd_graph_concat(b->g, name("%s.concat", p.s).s, x, skip);
+            x = res_block(b, p.s, x, in, out);
+            if (attends(cfg, *res)) x = self_attention(b, p.s, x, out);
+            pre = out;
+        }
+        if (level > 0) {
+            label p = name("ups.%d.conv", index++);
+            x = yd_graph_upsample(b->g, name("%s.up", p.s).s, x);
+            x = conv(b, p.s, x, out, out, 3, 1, 1, YD_NONE);
+            *res *= 2;
+        }
+    }
+    *c = pre;
+    return x;
+}
+
+int yd_net_multiple(const yd_net_config *net)
+{
+    return net->unshuffle << (net->n_levels - 1);
+}
+
+int yd_net_sr3_build(const yd_net_config *net, int h, int w, yd_dtype act, int train, yd_graph **out, yd_err *err)
+{
+    const int multiple = yd_net_multiple(net);
+    *out = NULL;
+    if (h < multiple || w < multiple || h % multiple || w % multiple)
+        return yd_fail(err, YD_E_INTERNAL, "the network runs on sizes that are multiples of %d, not on %dx%d", multiple, w, h);
+    yd_graph *g = yd_graph_new();
+    if (!g) return yd_fail(err, YD_E_NOMEM, "no memory for a network graph");
+    builder b = {.g = g, .cfg = net};
+    int c = 0, res = net->image_size / net->unshuffle;
+
+    yd_tid x = yd_graph_input(g, "x", h, w, net->in_channel, act);
+    embed_noise(&b);
+    if (net->unshuffle > 1) x = yd_graph_unshuffle(g, "unshuffle", x, net->unshuffle);
+    x = go_down(&b, x, &c, &res);
+    x = res_block(&b, "mid.0", x, c, c);
+    if (net->mid_attention) x = self_attention(&b, "mid.0", x, c);
+    x = res_block(&b, "mid.1", x, c, c);
+    x = go_up(&b, x, &c, &res);
+    x = norm(&b, "final_conv.block.0", x, YD_NONE, c, 1);
+    x = conv(&b, "final_conv.block.3", x, c, net->out_channel * net->unshuffle * net->unshuffle, 3, 1, 1, YD_NONE);
+    if (x >= 0 && !g->failed) g->tensors[x].dtype = YD_F32; // the prediction leaves the network in f32
+    if (net->unshuffle > 1) x = yd_graph_shuffle(g, "shuffle", x, net->unshuffle);
+    yd_graph_output(g, x);
+    if (x >= 0 && !g->failed) snprintf(g->tensors[x].name, sizeof g->tensors[x].name, "out");
+
+    int rc = train && !g->failed ? 0 : yd_graph_finish(g, err);
+    if (rc) {
+        yd_graph_free(g);
+        return rc;
+    }
+    *out = g;
+    return 0;
+}
