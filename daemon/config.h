@@ -1,0 +1,91 @@
+// The configuration: one immutable struct, made once at start.
+//
+// Sources, each overriding the one before: defaults, the config file (a JSON object, --config FILE), the environment (YODAD_NAME),
+// flags (--name VALUE or --name=VALUE). One list gives a setting its three spellings: max_body_bytes in the file,
+// YODAD_MAX_BODY_BYTES in the environment, --max-body-bytes as a flag. Unknown names and values out of range are errors that name
+// the setting, where it came from and what it accepts. Threads: read-only after yd_config_load.
+#ifndef YD_DAEMON_CONFIG_H
+#define YD_DAEMON_CONFIG_H
+
+#include "core/err.h"
+#include <jansson.h>
+#include <stdint.h>
+
+#define YD_KIB 1024LL
+#define YD_MIB (1024LL * 1024)
+#define YD_GIB (1024LL * 1024 * 1024)
+
+// TEXT(name, default, help)           any string of at most 255 bytes
+// CHOICE(name, default, "a|b", help)  one of these words
+// NUMBER(name, default, min, max, help)  an integer; bytes may be written with KiB, MiB, GiB
+// SWITCH(name, default, help)         true or false; as a flag it needs no value
+#define YD_CONFIG(TEXT, CHOICE, NUMBER, SWITCH)                                                                        \
+    TEXT(listen, "127.0.0.1:8080", "address and port to listen on; [::1]:8080 for IPv6; port 0 takes a free one")      \
+    TEXT(state_dir, "", "directory for durable state; empty keeps jobs in memory")                                     \
+    TEXT(model_dir, "models", "directory of model files (*.safetensors)")                                              \
+    TEXT(model, "", "model to load, a name in model_dir; empty takes the only or the first one")                       \
+    CHOICE(device, "auto", "auto|cpu|fake", "what computes; fake predicts nothing and is for tests of the service")    \
+    NUMBER(threads, 0, 0, 1024, "compute threads; 0 takes every core")                                                 \
+    CHOICE(dtype, "auto", "auto|f32|bf16", "storage of feature maps; auto takes bf16 where the hardware has it")       \
+    CHOICE(log_level, "info", "debug|info|warn|error", "lines below this level are not written")                       \
+    SWITCH(insecure_no_auth, 0, "listen beyond loopback although nobody is asked for a key")                           \
+    NUMBER(max_body_bytes, 32 * YD_MIB, 1 * YD_KIB, 4 * YD_GIB, "largest request body")                                \
+    NUMBER(max_pixels, 4194304, 256, 1000000000, "largest input picture, in pixels")                                   \
+    NUMBER(max_output_pixels, 67108864, 256, 4000000000, "largest output picture, in pixels")                          \
+    NUMBER(max_side, 16384, 16, 65535, "longest side of an input picture")                                             \
+    NUMBER(max_job_units, 1000000, 1, 1000000000, "most units of work (window x step) one job may need")               \
+    NUMBER(max_memory_bytes, 4 * YD_GIB, 1 * YD_MIB, 1024 * YD_GIB, "memory that running jobs may take together")      \
+    NUMBER(queue_max, 64, 1, 100000, "jobs that may wait")                                                             \
+    NUMBER(max_queue_bytes, 512 * YD_MIB, 1 * YD_KIB, 1024 * YD_GIB, "encoded pictures that may wait, in bytes")       \
+    NUMBER(max_running, 4, 1, 256, "jobs under way at a time")                                                         \
+    NUMBER(max_batch, 8, 1, 64, "units of work per run of the device, where batches pay")                              \
+    NUMBER(max_finished_jobs, 1000, 1, 1000000, "finished jobs that are kept")                                         \
+    NUMBER(max_finished_bytes, 1 * YD_GIB, 1 * YD_MIB, 1024 * YD_GIB, "memory that finished jobs may take")            \
+    NUMBER(max_events, 4096, 64, 1000000, "events kept per job")                                                       \
+    NUMBER(job_ttl_s, 3600, 1, 31536000, "how long a finished job is kept")                                            \
+    NUMBER(tombstone_ttl_s, 3600, 0, 31536000, "how long a deleted or expired job is remembered as gone")              \
+    NUMBER(preview_interval_ms, 250, 0, 3600000, "least time between two previews of a job")                           \
+    NUMBER(preview_max_side, 512, 16, 8192, "longest side of a preview unless the job says otherwise")                 \
+    NUMBER(max_connections, 1024, 1, 1000000, "open connections")                                                      \
+    NUMBER(max_connections_per_ip, 64, 1, 1000000, "open connections of one address; loopback is not limited")         \
+    NUMBER(header_timeout_ms, 10000, 100, 3600000, "a request's header must be there after this time")                 \
+    NUMBER(body_timeout_ms, 60000, 100, 3600000, "a request's body must be there after this time")                     \
+    NUMBER(idle_timeout_ms, 15000, 100, 3600000, "an idle kept-alive connection is closed after this time")            \
+    NUMBER(sse_heartbeat_ms, 15000, 100, 3600000, "time between comment lines on quiet event streams")                 \
+    NUMBER(drain_timeout_ms, 30000, 0, 3600000, "running jobs may take this long to finish at shutdown")               \
+    NUMBER(drain_delay_ms, 0, 0, 600000, "keep serving this long after not being ready at shutdown, for balancers")    \
+    NUMBER(fake_unit_us, 1000, 0, 60000000, "time one unit of work takes on the fake device")
+
+#define YD_TEXT_MAX 256
+
+typedef struct yd_config {
+#define YD_FIELD_TEXT(name, def, help) char name[YD_TEXT_MAX];
+#define YD_FIELD_CHOICE(name, def, words, help) char name[16];
+#define YD_FIELD_NUMBER(name, def, min, max, help) int64_t name;
+#define YD_FIELD_SWITCH(name, def, help) int name;
+    YD_CONFIG(YD_FIELD_TEXT, YD_FIELD_CHOICE, YD_FIELD_NUMBER, YD_FIELD_SWITCH)
+#undef YD_FIELD_TEXT
+#undef YD_FIELD_CHOICE
+#undef YD_FIELD_NUMBER
+#undef YD_FIELD_SWITCH
+    char host[YD_TEXT_MAX]; // listen, taken apart: without brackets
+    int port;               // 0..65535
+} yd_config;
+
+// What the command line asked for besides settings.
+typedef enum { YD_RUN, YD_CHECK_CONFIG, YD_SHOW_VERSION, YD_SHOW_HELP } yd_config_action;
+
+// Fill with defaults only.
+void yd_config_init(yd_config *cfg);
+// Read every source. env: NULL-terminated "NAME=value" list (environ). *action says what to do. YD_E_CONFIG naming the setting.
+int yd_config_load(int argc, char **argv, char **env, yd_config *cfg, yd_config_action *action, yd_err *err);
+// Set one by name from text, range-checked. YD_E_CONFIG: unknown (lists nothing but the nearest name) or out of range.
+int yd_config_set(yd_config *cfg, const char *name, const char *value, yd_err *err);
+// Checks between settings: listen can be parsed, beyond loopback only with insecure_no_auth. Part of yd_config_load.
+int yd_config_check(yd_config *cfg, yd_err *err);
+// The effective configuration, a new reference. NULL: out of memory.
+json_t *yd_config_json(const yd_config *cfg);
+// The text of --help; release with yd_free. NULL: out of memory.
+char *yd_config_help(void);
+
+#endif

@@ -1,0 +1,77 @@
+// The event log of one job: append-only, ids from 1 strictly increasing, replayable from any id, bounded.
+//
+// Readers pull: each holds a cursor (the id it has seen) and asks for the next event when it can send one. A subscription only says
+// "look again". So a slow reader costs nothing but its cursor, and never holds anybody up.
+// Bounds: previews are replaceable, only the latest few stay (ids of dropped ones are holes); of the `step` events the oldest go when
+// the log is full, and a reader whose cursor lies before them is told so (`gap`). Other events are never dropped.
+// Threads: the loop thread only.
+#ifndef YD_DAEMON_EVENTS_H
+#define YD_DAEMON_EVENTS_H
+
+#include "core/err.h"
+#include "daemon/blob.h"
+
+//  X(name, text, ends the log)
+#define YD_EVENT_TYPES(X)                                                                                              \
+    X(QUEUED, "queued", 0)                                                                                             \
+    X(STARTED, "started", 0)                                                                                           \
+    X(ATTENTION, "attention", 0)                                                                                       \
+    X(STEP, "step", 0)                                                                                                 \
+    X(PREVIEW, "preview", 0)                                                                                           \
+    X(SUCCEEDED, "succeeded", 1)                                                                                       \
+    X(FAILED, "failed", 1)                                                                                             \
+    X(CANCELLED, "cancelled", 1)
+
+typedef enum {
+#define YD_EVENT_ENUM(name, text, last) YD_EVENT_##name,
+    YD_EVENT_TYPES(YD_EVENT_ENUM)
+#undef YD_EVENT_ENUM
+} yd_event_type;
+
+typedef struct yd_event {
+    uint64_t id;
+    yd_event_type type;
+    char *data;    // one JSON object, no newline in it
+    yd_blob *blob; // preview: the encoded picture; otherwise NULL
+} yd_event;
+
+typedef struct yd_event_log yd_event_log;
+typedef struct yd_subscription yd_subscription;
+
+// Called on the loop thread after something was appended or the log was closed. It may unsubscribe itself or any other subscription.
+typedef void (*yd_notify_fn)(void *arg);
+
+// "queued", ... Static storage.
+const char *yd_event_name(yd_event_type t);
+// 1 for succeeded, failed, cancelled.
+int yd_event_is_final(yd_event_type t);
+
+// Make an empty log that keeps at most max_events events (>= 16), max_previews of them previews. NULL: out of memory.
+yd_event_log *yd_events_new(size_t max_events, size_t max_previews);
+yd_event_log *yd_events_ref(yd_event_log *log);
+void yd_events_unref(yd_event_log *log); // NULL is fine
+
+// Append; takes ownership of data (yd_malloc'ed) and one reference of blob (or NULL), also on failure. Subscribers are called before it
+// returns. *id (may be NULL): the new event's. YD_E_NOMEM; YD_E_CONFLICT after a final event.
+int yd_events_append(yd_event_log *log, yd_event_type type, char *data, yd_blob *blob, uint64_t *id, yd_err *err);
+
+// First event with an id above `after`, or NULL when there is none yet. *gap (may be NULL) is 1 when events that are not previews were
+// trimmed between `after` and it. Borrowed: valid until the next append to this log or return to the loop.
+const yd_event *yd_events_next(const yd_event_log *log, uint64_t after, int *gap);
+
+uint64_t yd_events_last_id(const yd_event_log *log); // 0 while empty
+int yd_events_ended(const yd_event_log *log);        // 1: a final event is in; nothing will follow
+int yd_events_closed(const yd_event_log *log);       // 1: the job was deleted or the service is closing; stop reading
+// Mark closed and call the subscribers once more.
+void yd_events_close(yd_event_log *log);
+
+// Subscribe; the subscription holds a reference of the log. YD_E_NOMEM.
+int yd_events_subscribe(yd_event_log *log, yd_notify_fn fn, void *arg, yd_subscription **out, yd_err *err);
+void yd_events_unsubscribe(yd_subscription *s); // NULL is fine
+yd_event_log *yd_subscription_log(const yd_subscription *s);
+size_t yd_events_subscribers(const yd_event_log *log);
+
+// Bytes held by the log (data and previews), for the memory account.
+size_t yd_events_bytes(const yd_event_log *log);
+
+#endif

@@ -1,0 +1,45 @@
+// Counters, gauges and histograms, printed in the Prometheus text format.
+//
+// The set is fixed at compile time (names in metrics.c), labels come from short closed lists or from a bounded table, so the
+// exposition cannot grow without bound. Threads: the loop thread only.
+#ifndef YD_DAEMON_METRICS_H
+#define YD_DAEMON_METRICS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+typedef struct yd_metrics yd_metrics;
+
+// Pipeline stages of yodad_job_duration_seconds{stage}.
+typedef enum { YD_STAGE_PREPARE, YD_STAGE_COMPUTE, YD_STAGE_ENCODE, YD_STAGE_TOTAL, YD_STAGE_COUNT } yd_stage;
+// Outcomes of yodad_jobs_total{outcome}.
+typedef enum { YD_OUTCOME_SUCCEEDED, YD_OUTCOME_FAILED, YD_OUTCOME_CANCELLED, YD_OUTCOME_COUNT } yd_outcome;
+
+yd_metrics *yd_metrics_new(void); // NULL: out of memory
+void yd_metrics_free(yd_metrics *m);
+
+void yd_metrics_job(yd_metrics *m, const char *model, yd_outcome o);
+void yd_metrics_wait(yd_metrics *m, double seconds);                     // queued -> started
+void yd_metrics_duration(yd_metrics *m, yd_stage stage, double seconds);
+void yd_metrics_step(yd_metrics *m, double seconds, int windows_run, int windows_skipped);
+void yd_metrics_batch(yd_metrics *m, int units, int max_batch);
+void yd_metrics_share(yd_metrics *m, double share); // diffused pixel-steps of a job
+
+// For front ends. delta: +1 when a stream opens, -1 when it ends. reason: the slug of a yd_err_info ("queue-full") or another short
+// static string; at most 32 different ones are told apart.
+void yd_metrics_sse_clients(yd_metrics *m, int delta);
+void yd_metrics_sse_dropped(yd_metrics *m, uint64_t previews);
+void yd_metrics_rejected(yd_metrics *m, const char *reason);
+
+// What is read at the moment of the exposition rather than counted.
+typedef struct yd_metrics_now {
+    size_t queue_depth;
+    double queue_oldest_s;
+    size_t device_weights_bytes, device_arena_bytes, jobs_bytes, results_bytes;
+    const char *version, *model, *device;
+} yd_metrics_now;
+
+// Print; release with yd_free. NULL: out of memory.
+char *yd_metrics_text(const yd_metrics *m, const yd_metrics_now *now, size_t *len);
+
+#endif

@@ -1,0 +1,152 @@
+// The service: everything a front end may ask of the daemon, without a word of its protocol.
+//
+// A job goes  queued -> running (preparing, computing, encoding) -> succeeded | failed | cancelled,  and then expires.
+// Submit takes the encoded picture; the answer is a job, whose events and pictures can be asked for from then on.
+//
+// Threads: every function here belongs to the loop thread and returns without blocking; decoding and encoding happen in libuv's
+// pool, computing on the device's thread. Callbacks come on the loop thread, never from inside the call that asked for them.
+// Pointers to a yd_job are borrowed: valid until control returns to the loop. Keep the id, not the pointer.
+// Memory: everything is bounded by the configuration; see config.h. Read next: job.h for a job's life, scheduler.h for its turn.
+#ifndef YD_DAEMON_SERVICE_H
+#define YD_DAEMON_SERVICE_H
+
+#include "core/err.h"
+#include "daemon/blob.h"
+#include "daemon/config.h"
+#include "daemon/events.h"
+#include "daemon/metrics.h"
+#include <jansson.h>
+#include <uv.h>
+
+typedef struct yd_service yd_service;
+typedef struct yd_job yd_job;
+
+//  X(name, text)
+#define YD_JOB_STATES(X)                                                                                               \
+    X(QUEUED, "queued")                                                                                                \
+    X(RUNNING, "running")                                                                                              \
+    X(SUCCEEDED, "succeeded")                                                                                          \
+    X(FAILED, "failed")                                                                                                \
+    X(CANCELLED, "cancelled")
+
+typedef enum {
+#define YD_JOB_ENUM(name, text) YD_JOB_##name,
+    YD_JOB_STATES(YD_JOB_ENUM)
+#undef YD_JOB_ENUM
+} yd_job_state;
+
+const char *yd_job_state_name(yd_job_state s);
+// 0 and *out; YD_E_SETTING naming "state" and the accepted words.
+int yd_job_state_parse(const char *text, yd_job_state *out, yd_err *err);
+static inline int yd_job_state_final(yd_job_state s) { return s >= YD_JOB_SUCCEEDED; }
+
+// ---- life ----------------------------------------------------------------------------------------------------------
+
+// Start on `loop`: the model is read and compiled on the device's thread, meanwhile jobs are refused as not ready is reported.
+// cfg is borrowed and must outlive the service. YD_E_CONFIG, YD_E_CHECKPOINT, YD_E_NOMEM, YD_E_INTERNAL.
+int yd_service_open(uv_loop_t *loop, const yd_config *cfg, yd_service **out, yd_err *err);
+
+// Begin to drain: no new jobs (YD_E_DRAINING), not ready, jobs under way finish within drain_timeout_ms, queued ones are cancelled
+// when the time is over. on_drained (may be NULL) is called once nothing is under way. fast: cancel everything now; a second call with
+// fast = 1 shortens a drain that is going on.
+void yd_service_drain(yd_service *s, int fast, void (*on_drained)(void *arg), void *arg);
+int yd_service_draining(const yd_service *s);
+// Be told when a drain begins (streams end then). One watcher; called once.
+void yd_service_on_drain(yd_service *s, void (*fn)(void *arg), void *arg);
+
+// Cancel what is left, stop the device's thread (waits for at most one unit of work), close every handle. The loop must be run once
+// more (uv_run) before its memory may go; done is called when that has happened.
+void yd_service_close(yd_service *s, void (*done)(void *arg), void *arg);
+
+// ---- jobs ----------------------------------------------------------------------------------------------------------
+
+typedef struct yd_setting {
+    const char *name, *value; // as the client wrote them, decoded UTF-8
+} yd_setting;
+
+typedef struct yd_submission {
+    void *bytes; // the encoded picture, yd_malloc'ed; ownership is taken by submit, also when it fails
+    size_t len;
+    const yd_setting *settings; // borrowed
+    size_t n_settings;
+    const char *owner;      // whose job it is; "" while there are no keys
+    const char *request_id; // for the log; may be NULL
+} yd_submission;
+
+// Would a job be taken now? For the time before a body is read. len: its announced size, 0 when unknown. YD_E_DRAINING, YD_E_QUEUE_FULL,
+// YD_E_BODY_TOO_LARGE, YD_E_DEVICE while the model is loading or the device is broken.
+int yd_service_admit(const yd_service *s, size_t len, yd_err *err);
+
+// Take a job: probe the header, check settings and limits, queue it. What admit answers, and YD_E_IMAGE*, YD_E_SETTING, YD_E_NOMEM.
+int yd_service_submit(yd_service *s, const yd_submission *sub, yd_job **out, yd_err *err);
+
+// After a retryable error: when to come again, from measured throughput. 1000..600000.
+long yd_service_retry_after_ms(const yd_service *s);
+
+// Find a job of this owner. YD_E_NOT_FOUND (also when it is somebody else's); YD_E_GONE when it was deleted or has expired.
+int yd_service_find(yd_service *s, const char *owner, const char *id, yd_job **out, yd_err *err);
+
+const char *yd_job_id(const yd_job *j);
+yd_job_state yd_job_state_of(const yd_job *j);
+yd_event_log *yd_job_events(const yd_job *j); // borrowed; ref it to keep it
+// Why it failed: NULL unless it did.
+const yd_err *yd_job_problem(const yd_job *j);
+
+// The job as clients see it (new reference). NULL: out of memory.
+json_t *yd_service_job_json(const yd_service *s, const yd_job *j);
+
+// Own jobs, newest first: {"jobs":[...], "next": cursor or null}. state: -1 for all. cursor: NULL or what an earlier answer gave.
+// limit 1..200. YD_E_INVALID for a cursor that is none. *out is a new reference.
+int yd_service_list(yd_service *s, const char *owner, int state, const char *cursor, int limit, json_t **out, yd_err *err);
+
+// Cancel a queued or running job; takes effect within one unit of work and disturbs no other. Already cancelled: 0 again.
+// YD_E_CONFLICT when it has succeeded or failed.
+int yd_service_cancel(yd_service *s, yd_job *j, yd_err *err);
+
+// Cancel if need be, then forget the job; its id answers YD_E_GONE for tombstone_ttl_s. The pointer is dead afterwards. Never fails.
+void yd_service_delete(yd_service *s, yd_job *j);
+
+// ---- events --------------------------------------------------------------------------------------------------------
+
+// Subscribe to a job's events, see events.h (yd_subscription_log, yd_events_next). Previews are made while somebody is subscribed.
+// Release with yd_events_unsubscribe. YD_E_NOMEM.
+int yd_service_subscribe(yd_service *s, yd_job *j, yd_notify_fn fn, void *arg, yd_subscription **out, yd_err *err);
+
+// ---- pictures ------------------------------------------------------------------------------------------------------
+
+// The finished picture: a new reference, with its digest. YD_E_NOT_READY before, and the job's own problem (or YD_E_CANCELLED) when it
+// will never be there.
+int yd_service_result(const yd_service *s, const yd_job *j, yd_blob **out, yd_err *err);
+
+typedef enum { YD_PICTURE_PREVIEW, YD_PICTURE_ATTENTION, YD_PICTURE_MASK } yd_picture_kind;
+
+typedef struct yd_picture_want {
+    yd_picture_kind kind;
+    int step;     // mask: 1..steps
+    int jpeg;     // preview: 1 = JPEG, 0 = PNG. Maps and masks are always PNG.
+    int max_side; // preview: at most this, 0 = the job's setting
+} yd_picture_want;
+
+// rc 0: blob is a new reference for the callee (yd_blob_unref). Otherwise err says why and blob is NULL.
+typedef void (*yd_picture_fn)(void *arg, int rc, yd_blob *blob, const yd_err *err);
+typedef struct yd_picture_call yd_picture_call;
+
+// Ask for an intermediate picture; it is encoded in the pool. 0: fn will be called once, later. YD_E_NOT_READY (not that far yet),
+// YD_E_SETTING ("step" out of range), YD_E_NOMEM: fn is not called.
+int yd_service_picture(yd_service *s, yd_job *j, const yd_picture_want *want, yd_picture_fn fn, void *arg,
+                       yd_picture_call **out, yd_err *err);
+// fn will not be called any more. Only before it was.
+void yd_picture_cancel(yd_picture_call *c);
+
+// ---- the service itself --------------------------------------------------------------------------------------------
+
+// 1: takes jobs. *report (may be NULL): {"ready", "model", "device", "draining", "queue", ...}, a new reference or NULL.
+int yd_service_ready(const yd_service *s, json_t **report);
+json_t *yd_service_capabilities(const yd_service *s); // new reference; NULL: out of memory
+json_t *yd_service_models(const yd_service *s);       // {"models":[...]}
+const yd_config *yd_service_config(const yd_service *s);
+yd_metrics *yd_service_metrics(yd_service *s); // for the counters of the front end
+// Prometheus text exposition; release with yd_free. NULL: out of memory.
+char *yd_service_metrics_text(yd_service *s, size_t *len);
+
+#endif
