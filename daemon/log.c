@@ -1,0 +1,101 @@
+// One write(2) a line, so that lines of different threads never mix. State: the level, set once at start.
+#include "daemon/log.h"
+
+#include "daemon/clock.h"
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#define LINE_MAX_BYTES 4096
+
+typedef struct line {
+    char s[LINE_MAX_BYTES];
+    size_t len;
+} line;
+
+static const char *const names[] = {"debug", "info", "warn", "error"};
+static yd_log_level min_level = YD_LOG_INFO;
+
+void yd_log_set_level(const char *level)
+{
+    for (int i = 0; i <= YD_LOG_ERROR; i++)
+        if (strcmp(level, names[i]) == 0) min_level = (yd_log_level)i;
+}
+
+int yd_log_enabled(yd_log_level level)
+{
+    return level >= min_level;
+}
+
+// Room for `"}\n` is kept back, so that a cut line is still a whole JSON object.
+static int put(line *l, const char *s, size_t n)
+{
+    if (l->len + n > sizeof l->s - 3) return -1;
+    memcpy(l->s + l->len, s, n);
+    l->len += n;
+    return 0;
+}
+
+static size_t utf8_length(const unsigned char *s)
+{
+    size_t n = s[0] < 0x80 ? 1 : (s[0] & 0xe0) == 0xc0 ? 2 : (s[0] & 0xf0) == 0xe0 ? 3 : (s[0] & 0xf8) == 0xf0 ? 4 : 0;
+    for (size_t i = 1; i < n; i++)
+        if ((s[i] & 0xc0) != 0x80) return 0;
+    return n;
+}
+
+// Control characters, quotes and backslashes are escaped; bytes that are no UTF-8 become U+FFFD.
+static int put_escaped(line *l, const char *text)
+{
+    for (const unsigned char *s = (const unsigned char *)text; *s;) {
+        char esc[8];
+        size_t n = utf8_length(s);
+        int rc;
+        if (n == 0) {
+            rc = put(l, "\xef\xbf\xbd", 3);
+            n = 1;
+        } else if (*s < 0x20 || *s == 0x7f) {
+            snprintf(esc, sizeof esc, "\\u%04x", *s);
+            rc = put(l, esc, 6);
+        } else if (*s == '"' || *s == '\\') {
+            esc[0] = '\\';
+            esc[1] = (char)*s;
+            rc = put(l, esc, 2);
+        } else rc = put(l, (const char *)s, n);
+        if (rc) return rc;
+        s += n;
+    }
+    return 0;
+}
+
+static void put_field(line *l, const char *name, const char *value)
+{
+    size_t start = l->len;
+    if (put(l, l->len > 1 ? ",\"" : "\"", l->len > 1 ? 2 : 1) || put(l, name, strlen(name)) || put(l, "\":\"", 3)) {
+        l->len = start; // no room even for the name
+        return;
+    }
+    put_escaped(l, value ? value : "");
+    l->s[l->len++] = '"';
+}
+
+void yd_log(yd_log_level level, const char *request_id, const char *msg, ...)
+{
+    if (!yd_log_enabled(level)) return;
+    line l = {.s = "{", .len = 1};
+    char ts[YD_RFC3339_MAX];
+    yd_rfc3339(yd_wall_ms(), ts, sizeof ts);
+    put_field(&l, "ts", ts);
+    put_field(&l, "level", names[level]);
+    put_field(&l, "msg", msg);
+    if (request_id && *request_id) put_field(&l, "req", request_id);
+    va_list ap;
+    va_start(ap, msg);
+    for (const char *name; (name = va_arg(ap, const char *));) put_field(&l, name, va_arg(ap, const char *));
+    va_end(ap);
+    l.s[l.len++] = '}';
+    l.s[l.len++] = '\n';
+    // A log that cannot be written is no reason to stop serving.
+    if (write(STDERR_FILENO, l.s, l.len) < 0) return;
+}
