@@ -48,9 +48,15 @@
     NUMBER(preview_max_side, 512, 16, 8192, "longest side of a preview unless the job says otherwise")                 \
     NUMBER(max_connections, 1024, 1, 1000000, "open connections")                                                      \
     NUMBER(max_connections_per_ip, 64, 1, 1000000, "open connections of one address; loopback is not limited")         \
+    SWITCH(limit_loopback, 0, "count the connections of loopback addresses too")                                       \
+    NUMBER(connection_memory_bytes, 16 * YD_KIB, 4 * YD_KIB, 64 * YD_KIB, "of one connection: headers, send buffer")   \
     NUMBER(header_timeout_ms, 10000, 100, 3600000, "a request's header must be there after this time")                 \
     NUMBER(body_timeout_ms, 60000, 100, 3600000, "a request's body must be there after this time")                     \
+    NUMBER(body_min_rate, 1 * YD_KIB, 0, 1 * YD_GIB, "bytes per second a body must average after two seconds; 0: any")  \
+    NUMBER(send_timeout_ms, 60000, 100, 3600000, "a response must be taken after this time, plus size / send_min_rate") \
+    NUMBER(send_min_rate, 16 * YD_KIB, 1 * YD_KIB, 1 * YD_GIB, "bytes per second a client must take a response at")    \
     NUMBER(idle_timeout_ms, 15000, 100, 3600000, "an idle kept-alive connection is closed after this time")            \
+    NUMBER(max_wait_ms, 60000, 0, 3600000, "longest wait of a long poll")                                              \
     NUMBER(sse_heartbeat_ms, 15000, 100, 3600000, "time between comment lines on quiet event streams")                 \
     NUMBER(drain_timeout_ms, 30000, 0, 3600000, "running jobs may take this long to finish at shutdown")               \
     NUMBER(drain_delay_ms, 0, 0, 600000, "keep serving this long after not being ready at shutdown, for balancers")    \
