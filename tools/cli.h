@@ -1,0 +1,41 @@
+// What the subcommands of `yoda` share: their list, failing with one line, finding the model, pictures by file name, devices.
+//
+// Every subcommand is a function of (argc, argv) with argv[0] = its name; it returns the exit status: 0, 1 for a failure, 2 for wrong
+// usage. Everything runs on the main thread (kernels use their own).
+#ifndef YD_TOOLS_CLI_H
+#define YD_TOOLS_CLI_H
+
+#include "core/backend.h"
+#include "core/image.h"
+#include <stddef.h>
+
+#define YD_CLI_FAILED 1
+
+int yd_cmd_upscale(int argc, char **argv);
+int yd_cmd_attention(int argc, char **argv);
+int yd_cmd_sheet(int argc, char **argv);
+int yd_cmd_train(int argc, char **argv);
+int yd_cmd_init(int argc, char **argv);
+int yd_cmd_inspect(int argc, char **argv);
+int yd_cmd_forward(int argc, char **argv);
+
+// Print "yoda COMMAND: SUBJECT: what happened (accepted: ...)" on stderr; returns YD_CLI_FAILED. subject may be NULL.
+int yd_cli_fail(const char *command, const char *subject, const yd_err *err);
+
+// The model to use when none is named: $YODA_MODEL, or the only *.safetensors in the first of these folders that has one: ../models and
+// ../share/yodad/models seen from the program, ./models. YD_E_NOT_FOUND.
+int yd_cli_default_model(char *dst, size_t cap, yd_err *err);
+
+// Decode a picture file (PNG, JPEG; at least 16 and at most 65535 pixels a side, 2^28 in all).
+int yd_cli_read_image(const char *path, yd_image *out, yd_err *err);
+// Encode by the file name's extension (.png, .jpg, .jpeg) and write it in one piece.
+int yd_cli_write_image(const char *path, const yd_image *im, int quality, yd_err *err);
+// One plane as a grey PNG.
+int yd_cli_write_grey(const char *path, const uint8_t *plane, int w, int h, yd_err *err);
+
+// Open the device by name ("cpu"). threads 0: all cores.
+int yd_cli_open_backend(const char *device, long threads, yd_backend **out, yd_err *err);
+// "f32", "bf16", or "auto": bf16 where the backend is fast at it.
+int yd_cli_dtype(const char *name, yd_backend *be, yd_dtype *out, yd_err *err);
+
+#endif

@@ -1,0 +1,18 @@
+// The sampling settings as options: see sampling.h.
+#include "tools/sampling.h"
+#include "core/upscale.h"
+
+int yd_sampling_apply(const yd_sampling_args *a, yd_sample_settings *set, yd_err *err)
+{
+    // In the order of YD_SAMPLING_ARGS, by their public names.
+    static const char *const names[YD_SAMPLING_N] = {"steps", "seed", "attention", "mask_form", "lower_bound",
+                                                     "sampler", "eta", "variance", "lr_noise"};
+    for (int i = 0; i < YD_SAMPLING_N; i++) {
+        if (!a->value[i]) continue;
+        int rc = yd_setting_set(set, names[i], a->value[i], err);
+        if (rc < 0) return rc;
+        if (rc == 0) return yd_fail(err, YD_E_INTERNAL, "%s is no sampling setting", names[i]);
+    }
+    if (a->no_skip) set->skip = 0;
+    return yd_sample_settings_check(set, err);
+}

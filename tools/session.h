@@ -1,0 +1,37 @@
+// A model made ready on a device, and "run this sampler to its end": the loop that yodad's scheduler runs for many jobs at once, for one.
+// One thread.
+#ifndef YD_TOOLS_SESSION_H
+#define YD_TOOLS_SESSION_H
+
+#include "core/engine.h"
+
+typedef struct yd_session_options {
+    const char *model;  // NULL: the default model
+    const char *device; // "cpu"
+    const char *dtype;  // "auto", "f32", "bf16"
+    long threads;       // 0: all cores
+} yd_session_options;
+
+typedef struct yd_session {
+    char path[1024]; // of the model
+    yd_model *model;
+    yd_backend *backend;
+    yd_engine *engine;
+    yd_engine_info info;
+} yd_session;
+
+// Load, compile, warm up. Close with yd_session_close, also after a failure.
+int yd_session_open(const yd_session_options *opt, yd_session *out, yd_err *err);
+void yd_session_close(yd_session *s);
+
+// What a run reports. Either may be NULL.
+typedef struct yd_session_watch {
+    void (*unit)(void *user, long units_done);
+    int (*step)(void *user, const yd_step_info *info, yd_err *err); // a negative return ends the run with it
+    void *user;
+} yd_session_watch;
+
+// Run all units of a sampler that came from this session's model.
+int yd_session_run(yd_session *s, yd_sampler *sampler, const yd_session_watch *watch, yd_err *err);
+
+#endif
