@@ -8,7 +8,9 @@
 //   yd_sampler_next -> unit ... yd_sampler_gather -> [network] -> yd_sampler_scatter -> (last window of the step: canvas update)
 //
 // Values: cond and result in [-1,1], z in the model's variable. All arrays are H x W x 3 on the output grid, row-major.
-// Threads: one thread at a time per sampler; gather/scatter run on the device's owner thread. The arrays it is given are copied.
+// Threads: gather and scatter belong to the device's owner thread. yd_sampler_next may be called on another one (the scheduler's) while
+// units that it handed out are still being worked on, provided that after it returned 0 it is not called again before the step's last
+// unit is known to be back (scatter returned 1). Everything else: one thread at a time. The arrays it is given are copied.
 #ifndef YD_CORE_SAMPLER_H
 #define YD_CORE_SAMPLER_H
 
@@ -48,14 +50,14 @@ size_t yd_sampler_bytes(const yd_model_config *cfg, int w, int h);
 // The exact work of this job, known as soon as it exists.
 void yd_sampler_work(const yd_sampler *s, yd_work *out);
 
-// Hand out the next unit: 1 and *u; 0 when the step's remaining units are all handed out but not yet back, or the job is done.
+// Hand out the next unit: 1 and *u; 0 when the step's units are all handed out but not yet all back, or the job is done.
 int yd_sampler_next(yd_sampler *s, yd_unit *u);
 int yd_sampler_done(const yd_sampler *s);
 
 // Write the unit's network input: x [window*window*6] (cond, m*z) and the noise level the network is told.
 void yd_sampler_gather(const yd_sampler *s, const yd_unit *u, float *x, float *level);
-// Take the unit's prediction [window*window*3]. Returns 1 when it completed a step (*info filled; steps in which no window was needed are
-// passed through silently and counted by their own info via yd_sampler_skipped_steps), 0 otherwise, YD_E_NUMERIC on NaN or Inf.
+// Take the unit's prediction [window*window*3]. Returns 1 when it completed a step (*info filled),
+// 0 otherwise; YD_E_NUMERIC on NaN or Inf: the job has failed. Leading steps without an active pixel were passed when the sampler was made.
 int yd_sampler_scatter(yd_sampler *s, const yd_unit *u, const float *pred, yd_step_info *info, yd_err *err);
 
 // Steps S..: how many leading steps have no active pixel at all (no network call).
@@ -74,7 +76,10 @@ const float *yd_sampler_result(const yd_sampler *s);
 // noise[S] is x_T's draw and noise[s-1] is what step s adds. Call before the first unit.
 void yd_sampler_set_noise(yd_sampler *s, const float *const *noise);
 
-// Ranges for messages and the API: fills defaults from cfg. YD_E_SETTING naming the field otherwise.
+// Replace the condition up(LR) by float values in [-1,1], w*h*3 (copied), for the same purpose. Call before the first unit. YD_E_NOMEM.
+int yd_sampler_set_condition(yd_sampler *s, const float *cond, yd_err *err);
+
+// Check every field's range. YD_E_SETTING naming the field and what it accepts.
 int yd_sample_settings_check(const yd_sample_settings *set, yd_err *err);
 
 #endif

@@ -1,0 +1,288 @@
+// Loading, making and saving models: the file's tensors matched one by one against the network that its config describes.
+//
+// Owns the parameters of a yd_model (f32, host). A file must hold every parameter in its shape; names may carry the public
+// checkpoints' "denoise_fn." prefix. Anything else in the file is refused, except the noise schedule's buffers, which public
+// checkpoints carry and the config replaces. Loading blocks on the disk; a loaded model is read-only.
+// Read next: core/net_sr3.c, core/engine.c.
+#include "core/file.h"
+#include "core/mem.h"
+#include "core/model.h"
+#include "core/rng.h"
+#include "core/safetensors.h"
+#include "core/sha256.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#define MODEL_MAX_BYTES ((size_t)4 << 30)
+#define CONFIG_MAX_BYTES ((size_t)1 << 20)
+#define PREFIX          "denoise_fn."
+
+// Buffers of the noise schedule in public checkpoints: 12 vectors of T floats without a dot in their names.
+static int is_schedule_buffer(const char *name)
+{
+    static const char *const names[] = {"betas", "alphas_cumprod", "alphas_cumprod_prev", "sqrt_alphas_cumprod", "sqrt_one_minus_alphas_cumprod",
+                                        "log_one_minus_alphas_cumprod", "sqrt_recip_alphas_cumprod", "sqrt_recipm1_alphas_cumprod",
+                                        "posterior_variance", "posterior_log_variance_clipped", "posterior_mean_coef1", "posterior_mean_coef2"};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+        if (strcmp(name, names[i]) == 0) return 1;
+    return 0;
+}
+
+static const yd_st_tensor *find_param(const yd_safetensors *st, const char *name)
+{
+    const yd_st_tensor *t = yd_st_find(st, name);
+    if (t) return t;
+    char prefixed[160];
+    snprintf(prefixed, sizeof prefixed, PREFIX "%s", name);
+    return yd_st_find(st, prefixed);
+}
+
+static int same_dims(const yd_st_tensor *t, const yd_tensor *p)
+{
+    if (t->ndim != p->ndim) return 0;
+    for (int i = 0; i < p->ndim; i++)
+        if (t->dims[i] != p->dims[i]) return 0;
+    return 1;
+}
+
+static int alloc_params(yd_model *m, const yd_graph *g, yd_err *err)
+{
+    m->n_params = g->n_params;
+    m->params = yd_calloc((size_t)g->n_params, sizeof *m->params);
+    if (!m->params) return yd_fail(err, YD_E_NOMEM, "no memory for a model");
+    for (int i = 0; i < g->n_params; i++) {
+        size_t n = yd_tensor_numel(&g->tensors[g->params[i]]);
+        m->params[i] = yd_alloc_aligned(n * sizeof(float));
+        if (!m->params[i]) return yd_fail(err, YD_E_NOMEM, "no memory for a model's weights");
+        m->param_count += n;
+    }
+    return 0;
+}
+
+static int all_finite(const float *v, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (!isfinite(v[i])) return 0;
+    return 1;
+}
+
+static int read_params(yd_model *m, const yd_graph *g, const yd_safetensors *st, yd_err *err)
+{
+    for (int i = 0; i < g->n_params; i++) {
+        const yd_tensor *p = &g->tensors[g->params[i]];
+        const yd_st_tensor *t = find_param(st, p->name);
+        if (!t) return yd_fail_field(err, YD_E_CHECKPOINT, p->name, "", "the model file lacks the tensor %s", p->name);
+        if (!same_dims(t, p))
+            return yd_fail_field(err, YD_E_CHECKPOINT, p->name, "", "tensor %s does not have the shape that the model's config asks for", p->name);
+        int rc = yd_st_to_f32(t, m->params[i], err);
+        if (rc) return rc;
+        if (!all_finite(m->params[i], t->numel))
+            return yd_fail_field(err, YD_E_CHECKPOINT, p->name, "finite numbers", "tensor %s holds NaN or Inf", p->name);
+    }
+    return 0;
+}
+
+static int refuse_unexpected(const yd_graph *g, const yd_safetensors *st, yd_err *err)
+{
+    for (size_t i = 0; i < yd_st_count(st); i++) {
+        const char *name = yd_st_at(st, i)->name;
+        const char *bare = strncmp(name, PREFIX, sizeof PREFIX - 1) == 0 ? name + sizeof PREFIX - 1 : name;
+        yd_tid t = yd_graph_find(g, bare);
+        if ((t < 0 || g->tensors[t].kind != YD_T_PARAM) && !is_schedule_buffer(name))
+            return yd_fail_field(err, YD_E_CHECKPOINT, name, "", "the model file holds the tensor %s, which its network does not have", name);
+    }
+    return 0;
+}
+
+// The config's text: inside the file, beside it under the same name, or config.json in its folder. *text is released with yd_free.
+static int find_config(const char *path, const yd_safetensors *st, char **text, size_t *len, yd_err *err)
+{
+    const char *inside = yd_st_metadata(st, "yoda.config");
+    if (inside) {
+        *text = yd_strdup(inside);
+        *len = strlen(inside);
+        return *text ? 0 : yd_fail(err, YD_E_NOMEM, "no memory for a model's config");
+    }
+    char beside[560];
+    void *bytes = NULL;
+    size_t stem = strlen(path);
+    if (stem > 12 && strcmp(path + stem - 12, ".safetensors") == 0) stem -= 12;
+    snprintf(beside, sizeof beside, "%.*s.json", (int)stem, path);
+    if (yd_file_read(beside, CONFIG_MAX_BYTES, &bytes, len, NULL)) {
+        const char *slash = strrchr(path, '/');
+        snprintf(beside, sizeof beside, "%.*sconfig.json", slash ? (int)(slash - path + 1) : 0, path);
+        if (yd_file_read(beside, CONFIG_MAX_BYTES, &bytes, len, NULL))
+            return yd_fail(err, YD_E_CHECKPOINT, "%s has no \"yoda.config\" inside and no config beside it", path);
+    }
+    *text = bytes;
+    return 0;
+}
+
+static int load_from(yd_model *m, const yd_safetensors *st, yd_err *err)
+{
+    char *text = NULL;
+    size_t len = 0;
+    yd_graph *g = NULL;
+    int rc = find_config(m->path, st, &text, &len, err);
+    if (rc) return rc;
+    rc = yd_model_config_parse(text, len, &m->cfg, err);
+    yd_free(text);
+    if (rc) return rc;
+    rc = yd_net_sr3_build(&m->cfg.net, m->cfg.window, m->cfg.window, YD_F32, 0, &g, err);
+    if (!rc) rc = alloc_params(m, g, err);
+    if (!rc) rc = read_params(m, g, st, err);
+    if (!rc) rc = refuse_unexpected(g, st, err);
+    yd_graph_free(g);
+    return rc;
+}
+
+int yd_model_load(const char *path, yd_model **out, yd_err *err)
+{
+    void *bytes = NULL;
+    size_t len = 0;
+    yd_safetensors *st = NULL;
+    *out = NULL;
+    if (strlen(path) >= sizeof((yd_model *)0)->path) return yd_fail(err, YD_E_IO, "the model's path is longer than 511 bytes");
+    int rc = yd_file_read(path, MODEL_MAX_BYTES, &bytes, &len, err);
+    if (rc) return rc;
+    yd_model *m = yd_calloc(1, sizeof *m);
+    if (!m) {
+        rc = yd_fail(err, YD_E_NOMEM, "no memory for a model");
+        goto out;
+    }
+    snprintf(m->path, sizeof m->path, "%s", path);
+    snprintf(m->checksum, sizeof m->checksum, "sha256:");
+    yd_sha256_hex(bytes, len, m->checksum + 7);
+    rc = yd_st_open_memory(bytes, len, &st, err);
+    if (!rc) rc = load_from(m, st, err);
+    yd_st_close(st);
+    if (rc) {
+        yd_model_free(m);
+        goto out;
+    }
+    *out = m;
+out:
+    yd_free(bytes);
+    return rc;
+}
+
+void yd_model_free(yd_model *m)
+{
+    if (!m) return;
+    for (int i = 0; m->params && i < m->n_params; i++) yd_free_aligned(m->params[i]);
+    yd_free(m->params);
+    yd_free(m);
+}
+
+static int ends_with(const char *s, const char *end)
+{
+    size_t n = strlen(s), k = strlen(end);
+    return n >= k && strcmp(s + n - k, end) == 0;
+}
+
+// The layers that start at zero make every residual block the identity and the first prediction 0.
+static int starts_at_zero(const char *name)
+{
+    return strstr(name, "block2.block.3.") || strstr(name, "final_conv.block.3.");
+}
+
+// Uniform in +-1/sqrt(fan_in), the customary initialisation of convolutions and linear layers; norms start as the identity.
+static void init_param(const yd_graph *g, int i, uint64_t seed, int zero_init, float *dst)
+{
+    const yd_tensor *p = &g->tensors[g->params[i]];
+    const size_t n = yd_tensor_numel(p);
+    int is_norm = strstr(p->name, ".block.0.") || strstr(p->name, ".attn.norm.");
+    if (is_norm || (zero_init && starts_at_zero(p->name))) {
+        float v = is_norm && ends_with(p->name, ".weight") ? 1.0f : 0.0f;
+        for (size_t k = 0; k < n; k++) dst[k] = v;
+        return;
+    }
+    // a bias follows its weight, whose second and later dimensions are the fan-in
+    const yd_tensor *weight = p->ndim == 1 && i > 0 ? &g->tensors[g->params[i - 1]] : p;
+    size_t fan = 1;
+    for (int d = 1; d < weight->ndim; d++) fan *= (size_t)weight->dims[d];
+    const float bound = 1.0f / sqrtf((float)fan);
+    for (size_t k = 0; k < n; k++) dst[k] = (2.0f * yd_rng_uniform(seed, (uint32_t)i, k, 0) - 1.0f) * bound;
+}
+
+int yd_model_init(const yd_model_config *cfg, uint64_t seed, int zero_init, yd_model **out, yd_err *err)
+{
+    yd_graph *g = NULL;
+    *out = NULL;
+    int rc = yd_net_sr3_build(&cfg->net, cfg->window, cfg->window, YD_F32, 0, &g, err);
+    if (rc) return rc;
+    yd_model *m = yd_calloc(1, sizeof *m);
+    if (!m) rc = yd_fail(err, YD_E_NOMEM, "no memory for a model");
+    else rc = alloc_params(m, g, err);
+    if (rc) {
+        yd_model_free(m);
+    } else {
+        m->cfg = *cfg;
+        for (int i = 0; i < g->n_params; i++) init_param(g, i, seed, zero_init, m->params[i]);
+        *out = m;
+    }
+    yd_graph_free(g);
+    return rc;
+}
+
+// params as 16-bit copies, kept alive until the file is written.
+static int narrow(const float *src, size_t n, uint16_t **dst, yd_err *err)
+{
+    *dst = yd_malloc(n * sizeof **dst);
+    if (!*dst) return yd_fail(err, YD_E_NOMEM, "no memory to save a model");
+    for (size_t i = 0; i < n; i++) (*dst)[i] = yd_bf16_from_f32(src[i]);
+    return 0;
+}
+
+static int add_params(yd_st_writer *w, const yd_graph *g, const float *const *params, yd_dtype dt, uint16_t **copies, yd_err *err)
+{
+    for (int i = 0; i < g->n_params; i++) {
+        const yd_tensor *p = &g->tensors[g->params[i]];
+        int64_t dims[4];
+        for (int d = 0; d < p->ndim; d++) dims[d] = p->dims[d];
+        const void *data = params[i];
+        if (dt == YD_BF16) {
+            int rc = narrow(params[i], yd_tensor_numel(p), &copies[i], err);
+            if (rc) return rc;
+            data = copies[i];
+        }
+        int rc = yd_st_writer_add(w, p->name, dt == YD_BF16 ? YD_ST_BF16 : YD_ST_F32, p->ndim, dims, data, err);
+        if (rc) return rc;
+    }
+    return 0;
+}
+
+int yd_model_save(const yd_model_config *cfg, const float *const *params, int n_params, yd_dtype dt, const char *path, yd_err *err)
+{
+    yd_graph *g = NULL;
+    yd_st_writer *w = NULL;
+    uint16_t **copies = NULL;
+    char text[4096];
+    int rc = yd_net_sr3_build(&cfg->net, cfg->window, cfg->window, YD_F32, 0, &g, err);
+    if (rc) return rc;
+    if (g->n_params != n_params) {
+        rc = yd_fail(err, YD_E_INTERNAL, "%d parameters given for a network that has %d", n_params, g->n_params);
+        goto out;
+    }
+    w = yd_st_writer_new();
+    copies = yd_calloc((size_t)n_params, sizeof *copies);
+    if (!w || !copies) {
+        rc = yd_fail(err, YD_E_NOMEM, "no memory to save a model");
+        goto out;
+    }
+    if (yd_model_config_print(cfg, text, sizeof text) >= sizeof text) {
+        rc = yd_fail(err, YD_E_INTERNAL, "the model's config is longer than %zu bytes", sizeof text);
+        goto out;
+    }
+    rc = yd_st_writer_metadata(w, "yoda.config", text, err);
+    if (!rc) rc = add_params(w, g, params, dt, copies, err);
+    if (!rc) rc = yd_st_writer_save(w, path, err);
+out:
+    for (int i = 0; copies && i < n_params; i++) yd_free(copies[i]);
+    yd_free(copies);
+    yd_st_writer_free(w);
+    yd_graph_free(g);
+    return rc;
+}

@@ -1,0 +1,331 @@
+// A model's description as text: our JSON (core/model.h shows it) and the public SR3 configs, parsed with every field checked, and
+// printed back. A field that is absent keeps its default; a field that is present and wrong, or unknown, is an error naming it.
+// Owns nothing; reentrant.
+#include "core/json.h"
+#include "core/model.h"
+
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+typedef struct reader {
+    const yd_json *j;
+    yd_err *err;
+    int rc; // the first failure; later calls do nothing
+} reader;
+
+static void bad(reader *r, const char *key, const char *accepted)
+{
+    if (!r->rc)
+        r->rc = yd_fail_field(r->err, YD_E_CHECKPOINT, key, accepted, "model config: \"%s\" is missing its value or out of range", key);
+}
+
+static void read_int(reader *r, yd_jid obj, const char *key, int lo, int hi, int *out)
+{
+    yd_jid n = yd_json_get(r->j, obj, key);
+    long long v;
+    if (r->rc || n < 0) return;
+    char accepted[64];
+    snprintf(accepted, sizeof accepted, "an integer from %d to %d", lo, hi);
+    if (yd_json_integer(r->j, n, lo, hi, &v)) bad(r, key, accepted);
+    else *out = (int)v;
+}
+
+static void read_double(reader *r, yd_jid obj, const char *key, double lo, double hi, double *out)
+{
+    yd_jid n = yd_json_get(r->j, obj, key);
+    if (r->rc || n < 0) return;
+    char accepted[64];
+    snprintf(accepted, sizeof accepted, "a number from %g to %g", lo, hi);
+    double v = yd_json_number(r->j, n, NAN);
+    if (!(v >= lo && v <= hi)) bad(r, key, accepted);
+    else *out = v;
+}
+
+static void read_float(reader *r, yd_jid obj, const char *key, double lo, double hi, float *out)
+{
+    double v = (double)*out;
+    read_double(r, obj, key, lo, hi, &v);
+    *out = (float)v;
+}
+
+static void read_bool(reader *r, yd_jid obj, const char *key, int *out)
+{
+    yd_jid n = yd_json_get(r->j, obj, key);
+    if (r->rc || n < 0) return;
+    yd_json_type t = yd_json_type_of(r->j, n);
+    if (t == YD_J_TRUE) *out = 1;
+    else if (t == YD_J_FALSE) *out = 0;
+    else bad(r, key, "true or false");
+}
+
+static void read_text(reader *r, yd_jid obj, const char *key, char *dst, size_t cap)
+{
+    yd_jid n = yd_json_get(r->j, obj, key);
+    if (r->rc || n < 0) return;
+    const char *s = yd_json_string(r->j, n);
+    if (!s || !*s || strlen(s) >= cap) bad(r, key, "a short text");
+    else snprintf(dst, cap, "%s", s);
+}
+
+// One of a NULL-terminated list of words; *out is its position.
+static void read_word(reader *r, yd_jid obj, const char *key, const char *const *words, int *out)
+{
+    yd_jid n = yd_json_get(r->j, obj, key);
+    if (r->rc || n < 0) return;
+    const char *s = yd_json_string(r->j, n);
+    char accepted[160] = "";
+    for (int i = 0; words[i]; i++) {
+        if (s && strcmp(s, words[i]) == 0) {
+            *out = i;
+            return;
+        }
+        size_t len = strlen(accepted);
+        snprintf(accepted + len, sizeof accepted - len, "%s%s", i ? ", " : "", words[i]);
+    }
+    bad(r, key, accepted);
+}
+
+static void read_ints(reader *r, yd_jid obj, const char *key, int lo, int hi, int *dst, int cap, int *count)
+{
+    yd_jid n = yd_json_get(r->j, obj, key);
+    if (r->rc || n < 0) return;
+    if (yd_json_type_of(r->j, n) != YD_J_ARRAY || yd_json_count(r->j, n) > cap) {
+        bad(r, key, "a list of at most 8 integers");
+        return;
+    }
+    *count = 0;
+    for (yd_jid c = yd_json_first(r->j, n); c >= 0; c = yd_json_next(r->j, c)) {
+        long long v;
+        if (yd_json_integer(r->j, c, lo, hi, &v)) {
+            bad(r, key, "a list of at most 8 integers");
+            return;
+        }
+        dst[(*count)++] = (int)v;
+    }
+}
+
+// Refuse keys that are not in the NULL-terminated list.
+static void only_keys(reader *r, yd_jid obj, const char *where, const char *const *known)
+{
+    for (yd_jid m = yd_json_first(r->j, obj); m >= 0 && !r->rc; m = yd_json_next(r->j, m)) {
+        const char *key = yd_json_key(r->j, m);
+        int found = 0;
+        for (int i = 0; known[i] && key; i++) found |= strcmp(key, known[i]) == 0;
+        if (!found && key) r->rc = yd_fail_field(r->err, YD_E_CHECKPOINT, key, "", "model config: unknown key \"%s\" in %s", key, where);
+    }
+}
+
+static const char *const prediction_words[] = {"eps", "x0", "v", NULL};
+static const char *const target_words[] = {"direct", "residual", NULL};
+static const char *const noise_words[] = {"sqrt_gamma", "sqrt_one_minus_gamma", NULL};
+static const char *const sampler_words[] = {"ancestral", "ddim", NULL};
+static const char *const variance_words[] = {"posterior", "beta", NULL};
+static const char *const form_words[] = {"add", "max", NULL};
+static const char *const lr_words[] = {"forward", "literal", NULL};
+static const char *const schedule_words[] = {"linear", "cosine", NULL};
+
+void yd_model_config_init(yd_model_config *c)
+{
+    *c = (yd_model_config){
+        .net = {.in_channel = 6, .out_channel = 3, .inner_channel = 64, .n_levels = 5, .mult = {1, 2, 4, 8, 8}, .res_blocks = 2,
+                .norm_groups = 32, .image_size = 128, .unshuffle = 1, .mid_attention = 1, .noise_scale = 1.0f},
+        .residual_scale = 1.0f,
+        .clip = 1.0f,
+        .schedule = {.kind = YD_SCHEDULE_LINEAR, .train_steps = 2000, .start = 1e-6, .end = 1e-2},
+        .scale = 4,
+        .window = 128,
+        .overlap = 16,
+        .defaults = {.steps = 100, .sampler = YD_SAMPLER_ANCESTRAL, .eta = 1.0f, .attention = "edge", .lower_bound = 0.4, .skip = 1},
+    };
+    snprintf(c->name, sizeof c->name, "unnamed");
+}
+
+static void read_schedule(reader *r, yd_jid obj, yd_schedule_config *s)
+{
+    static const char *const keys[] = {"kind", "train_steps", "start", "end", NULL};
+    int kind = (int)s->kind;
+    only_keys(r, obj, "\"schedule\"", keys);
+    read_word(r, obj, "kind", schedule_words, &kind);
+    s->kind = (yd_schedule_kind)kind;
+    read_int(r, obj, "train_steps", 1, YD_MAX_STEPS, &s->train_steps);
+    read_double(r, obj, "start", 1e-12, 0.999, &s->start);
+    read_double(r, obj, "end", 1e-12, 0.999, &s->end);
+}
+
+static void read_network(reader *r, yd_jid obj, yd_net_config *n)
+{
+    static const char *const keys[] = {"type", "in_channel", "out_channel", "inner_channel", "channel_multiplier", "res_blocks",
+                                       "norm_groups", "attn_res", "image_size", "unshuffle", "mid_attention", "noise_scale", NULL};
+    static const char *const types[] = {"sr3", NULL};
+    int type = 0;
+    only_keys(r, obj, "\"network\"", keys);
+    read_word(r, obj, "type", types, &type);
+    read_int(r, obj, "in_channel", 6, 6, &n->in_channel);
+    read_int(r, obj, "out_channel", 3, 3, &n->out_channel);
+    read_int(r, obj, "inner_channel", 2, 1024, &n->inner_channel);
+    read_ints(r, obj, "channel_multiplier", 1, 64, n->mult, YD_MAX_LEVELS, &n->n_levels);
+    read_int(r, obj, "res_blocks", 1, 16, &n->res_blocks);
+    read_int(r, obj, "norm_groups", 1, 1024, &n->norm_groups);
+    read_ints(r, obj, "attn_res", 1, 4096, n->attn_res, YD_MAX_LEVELS, &n->n_attn);
+    read_int(r, obj, "image_size", 8, 4096, &n->image_size);
+    read_int(r, obj, "unshuffle", 1, 8, &n->unshuffle);
+    read_bool(r, obj, "mid_attention", &n->mid_attention);
+    read_float(r, obj, "noise_scale", 1e-3, 1e6, &n->noise_scale);
+}
+
+static void read_defaults(reader *r, yd_jid obj, yd_sample_settings *s)
+{
+    static const char *const keys[] = {"steps", "sampler", "variance", "eta", "attention", "mask_form", "lower_bound", "lr_noise", NULL};
+    int sampler = (int)s->sampler, variance = (int)s->variance, form = (int)s->mask_form, lr = (int)s->lr_noise;
+    only_keys(r, obj, "\"defaults\"", keys);
+    read_int(r, obj, "steps", 1, YD_MAX_STEPS, &s->steps);
+    read_word(r, obj, "sampler", sampler_words, &sampler);
+    read_word(r, obj, "variance", variance_words, &variance);
+    read_float(r, obj, "eta", 0, 1, &s->eta);
+    read_text(r, obj, "attention", s->attention, sizeof s->attention);
+    read_word(r, obj, "mask_form", form_words, &form);
+    read_double(r, obj, "lower_bound", 0, 1, &s->lower_bound);
+    read_word(r, obj, "lr_noise", lr_words, &lr);
+    s->sampler = (yd_sampler_kind)sampler;
+    s->variance = (yd_variance)variance;
+    s->mask_form = (yd_mask_form)form;
+    s->lr_noise = (yd_lr_noise)lr;
+}
+
+static void read_ours(reader *r, yd_model_config *c)
+{
+    static const char *const keys[] = {"format", "name", "network", "noise_input", "prediction", "target", "residual_scale", "clip",
+                                       "schedule", "scale", "window", "overlap", "conditioning", "defaults", NULL};
+    static const char *const formats[] = {"yoda-model-1", NULL}, *const conditioning[] = {"pillow8", NULL};
+    int noise = (int)c->noise_input, prediction = (int)c->prediction, target = (int)c->target, ignored = 0;
+    only_keys(r, 0, "the model config", keys);
+    read_word(r, 0, "format", formats, &ignored);
+    read_text(r, 0, "name", c->name, sizeof c->name);
+    read_word(r, 0, "noise_input", noise_words, &noise);
+    read_word(r, 0, "prediction", prediction_words, &prediction);
+    read_word(r, 0, "target", target_words, &target);
+    read_float(r, 0, "residual_scale", 1e-3, 1e3, &c->residual_scale);
+    read_float(r, 0, "clip", 0, 1e3, &c->clip);
+    read_word(r, 0, "conditioning", conditioning, &ignored);
+    read_int(r, 0, "scale", 1, 16, &c->scale);
+    read_int(r, 0, "window", 8, 2048, &c->window);
+    read_int(r, 0, "overlap", 0, 1024, &c->overlap);
+    c->noise_input = (yd_noise_input)noise;
+    c->prediction = (yd_prediction)prediction;
+    c->target = (yd_target)target;
+    read_network(r, yd_json_get(r->j, 0, "network"), &c->net);
+    read_schedule(r, yd_json_get(r->j, 0, "schedule"), &c->schedule);
+    read_defaults(r, yd_json_get(r->j, 0, "defaults"), &c->defaults);
+}
+
+// A config of the public SR3 code: {"model": {"unet", "beta_schedule": {"val"}, "diffusion"}, "datasets"?}. Other keys are ignored,
+// because that code's files carry its whole training set-up.
+static void read_public(reader *r, yd_jid model, yd_model_config *c)
+{
+    yd_jid unet = yd_json_get(r->j, model, "unet"), diffusion = yd_json_get(r->j, model, "diffusion");
+    yd_jid val = yd_json_get(r->j, yd_json_get(r->j, model, "beta_schedule"), "val");
+    static const char *const kinds[] = {"sr3", NULL}, *const linear[] = {"linear", NULL};
+    int ignored = 0, lo = 0, hi = 0;
+    read_word(r, model, "which_model_G", kinds, &ignored);
+    read_word(r, val, "schedule", linear, &ignored);
+    read_int(r, unet, "in_channel", 6, 6, &c->net.in_channel);
+    read_int(r, unet, "out_channel", 3, 3, &c->net.out_channel);
+    read_int(r, unet, "inner_channel", 2, 1024, &c->net.inner_channel);
+    if (yd_json_type_of(r->j, yd_json_get(r->j, unet, "norm_groups")) != YD_J_NULL)
+        read_int(r, unet, "norm_groups", 1, 1024, &c->net.norm_groups);
+    read_ints(r, unet, "channel_multiplier", 1, 64, c->net.mult, YD_MAX_LEVELS, &c->net.n_levels);
+    read_ints(r, unet, "attn_res", 1, 4096, c->net.attn_res, YD_MAX_LEVELS, &c->net.n_attn);
+    read_int(r, unet, "res_blocks", 1, 16, &c->net.res_blocks);
+    read_int(r, diffusion, "image_size", 8, 4096, &c->net.image_size);
+    read_int(r, val, "n_timestep", 1, YD_MAX_STEPS, &c->schedule.train_steps);
+    read_double(r, val, "linear_start", 1e-12, 0.999, &c->schedule.start);
+    read_double(r, val, "linear_end", 1e-12, 0.999, &c->schedule.end);
+    yd_jid data = yd_json_get(r->j, yd_json_get(r->j, 0, "datasets"), "val");
+    read_int(r, data, "l_resolution", 1, 4096, &lo);
+    read_int(r, data, "r_resolution", 1, 4096, &hi);
+    if (lo > 0 && hi > lo && hi % lo == 0) c->scale = hi / lo;
+    c->window = c->net.image_size;
+    c->overlap = c->window / 8;
+    c->defaults.steps = c->schedule.train_steps;
+    snprintf(c->name, sizeof c->name, "sr3");
+}
+
+static int check_whole(const yd_model_config *c, yd_err *err)
+{
+    const int multiple = yd_net_multiple(&c->net);
+    if (c->net.n_levels < 1) return yd_fail_field(err, YD_E_CHECKPOINT, "channel_multiplier", "1 to 8 levels", "model config: no levels");
+    if (c->net.inner_channel % 2)
+        return yd_fail_field(err, YD_E_CHECKPOINT, "inner_channel", "an even number", "model config: \"inner_channel\" is odd");
+    if (c->window % multiple)
+        return yd_fail_field(err, YD_E_CHECKPOINT, "window", "", "model config: \"window\" %d is not a multiple of %d, which this network needs",
+                             c->window, multiple);
+    if (c->overlap * 2 > c->window)
+        return yd_fail_field(err, YD_E_CHECKPOINT, "overlap", "at most half the window", "model config: \"overlap\" %d is too large", c->overlap);
+    if (c->schedule.start > c->schedule.end)
+        return yd_fail_field(err, YD_E_CHECKPOINT, "schedule", "start <= end", "model config: the schedule's start is above its end");
+    return 0;
+}
+
+int yd_model_config_parse(const char *json, size_t len, yd_model_config *out, yd_err *err)
+{
+    yd_json *j = NULL;
+    yd_model_config_init(out);
+    int rc = yd_json_parse(json, len, YD_JSON_COMMENTS, &j, err);
+    if (rc) return rc == YD_E_NOMEM ? rc : YD_E_CHECKPOINT;
+    reader r = {.j = j, .err = err};
+    if (yd_json_type_of(j, 0) != YD_J_OBJECT) bad(&r, "", "a JSON object");
+    yd_jid model = yd_json_get(j, 0, "model");
+    if (yd_json_get(j, model, "unet") >= 0) read_public(&r, model, out);
+    else read_ours(&r, out);
+    yd_json_free(j);
+    return r.rc ? r.rc : check_whole(out, err);
+}
+
+typedef struct printer {
+    char *dst;
+    size_t cap, len; // len may pass cap: what would have been needed
+} printer;
+
+__attribute__((format(printf, 2, 3))) static void put(printer *p, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    int n = vsnprintf(p->len < p->cap ? p->dst + p->len : NULL, p->len < p->cap ? p->cap - p->len : 0, fmt, ap);
+    va_end(ap);
+    if (n > 0) p->len += (size_t)n;
+}
+
+static void put_ints(printer *p, const char *key, const int *v, int n)
+{
+    put(p, "\"%s\": [", key);
+    for (int i = 0; i < n; i++) put(p, "%s%d", i ? ", " : "", v[i]);
+    put(p, "]");
+}
+
+size_t yd_model_config_print(const yd_model_config *c, char *dst, size_t cap)
+{
+    printer p = {dst, cap, 0};
+    char quoted[160];
+    yd_json_quote(quoted, sizeof quoted, c->name);
+    put(&p, "{\"format\": \"yoda-model-1\", \"name\": %s,\n \"network\": {\"type\": \"sr3\", ", quoted);
+    put(&p, "\"in_channel\": %d, \"out_channel\": %d, \"inner_channel\": %d, ", c->net.in_channel, c->net.out_channel, c->net.inner_channel);
+    put_ints(&p, "channel_multiplier", c->net.mult, c->net.n_levels);
+    put(&p, ", \"res_blocks\": %d, \"norm_groups\": %d, ", c->net.res_blocks, c->net.norm_groups);
+    put_ints(&p, "attn_res", c->net.attn_res, c->net.n_attn);
+    put(&p, ", \"image_size\": %d, \"unshuffle\": %d, \"mid_attention\": %s, \"noise_scale\": %.9g},\n", c->net.image_size, c->net.unshuffle,
+        c->net.mid_attention ? "true" : "false", (double)c->net.noise_scale);
+    put(&p, " \"noise_input\": \"%s\", \"prediction\": \"%s\", \"target\": \"%s\", \"residual_scale\": %.9g, \"clip\": %.9g,\n",
+        noise_words[c->noise_input], prediction_words[c->prediction], target_words[c->target], (double)c->residual_scale, (double)c->clip);
+    put(&p, " \"schedule\": {\"kind\": \"%s\", \"train_steps\": %d, \"start\": %.17g, \"end\": %.17g},\n", schedule_words[c->schedule.kind],
+        c->schedule.train_steps, c->schedule.start, c->schedule.end);
+    put(&p, " \"scale\": %d, \"window\": %d, \"overlap\": %d, \"conditioning\": \"pillow8\",\n", c->scale, c->window, c->overlap);
+    const yd_sample_settings *s = &c->defaults;
+    yd_json_quote(quoted, sizeof quoted, s->attention);
+    put(&p, " \"defaults\": {\"steps\": %d, \"sampler\": \"%s\", \"variance\": \"%s\", \"eta\": %.9g, \"attention\": %s, ", s->steps,
+        sampler_words[s->sampler], variance_words[s->variance], (double)s->eta, quoted);
+    put(&p, "\"mask_form\": \"%s\", \"lower_bound\": %.17g, \"lr_noise\": \"%s\"}}", form_words[s->mask_form], s->lower_bound,
+        lr_words[s->lr_noise]);
+    return p.len;
+}

@@ -1,0 +1,73 @@
+// The layout of windows and their weights (see windows.h). Owns the arrays of a yd_windows; no threads, no state.
+#include "core/windows.h"
+#include "core/mem.h"
+
+#include <string.h>
+
+// 0 before lo, 1 from hi on, a smoothstep between; pixel centres are at x + 0.5.
+static float transition(int x, float lo, float hi)
+{
+    float p = (float)x + 0.5f;
+    if (p <= lo) return 0.0f;
+    if (p >= hi) return 1.0f;
+    float t = (p - lo) / (hi - lo);
+    return t * t * (3.0f - 2.0f * t);
+}
+
+// How far pixel x has passed from window i to window i+1.
+static float passed(const yd_axis *a, int window, int i, int x)
+{
+    float lo = (float)a->start[i + 1], hi = (float)(a->start[i] + window);
+    float quarter = (hi - lo) / 4.0f;
+    return transition(x, lo + quarter, hi - quarter);
+}
+
+static float raw_weight(const yd_axis *a, int window, int size, int i, int x)
+{
+    if (x < a->start[i] || x >= a->start[i] + window || x >= size) return 0.0f;
+    float left = i > 0 ? passed(a, window, i - 1, x) : 1.0f;
+    float right = i + 1 < a->n ? passed(a, window, i, x) : 0.0f;
+    return left * (1.0f - right);
+}
+
+static void normalise(yd_axis *a, int window, int size)
+{
+    for (int x = 0; x < size; x++) {
+        float sum = 0.0f;
+        for (int i = 0; i < a->n; i++) sum += raw_weight(a, window, size, i, x);
+        for (int i = 0; i < a->n; i++)
+            if (x >= a->start[i] && x < a->start[i] + window)
+                a->weight[(size_t)i * (size_t)window + (size_t)(x - a->start[i])] = raw_weight(a, window, size, i, x) / sum;
+    }
+}
+
+static int make_axis(int size, int window, int overlap, yd_axis *a, yd_err *err)
+{
+    const int stride = window - overlap;
+    a->n = size <= window ? 1 : (size - window + stride - 1) / stride + 1;
+    a->start = yd_calloc((size_t)a->n, sizeof *a->start);
+    a->weight = yd_calloc((size_t)a->n * (size_t)window, sizeof *a->weight);
+    if (!a->start || !a->weight) return yd_fail(err, YD_E_NOMEM, "no memory for the window layout");
+    for (int i = 1; i < a->n; i++) a->start[i] = (int)((long)i * (size - window) / (a->n - 1));
+    normalise(a, window, size);
+    return 0;
+}
+
+int yd_windows_make(int w, int h, int window, int overlap, yd_windows *out, yd_err *err)
+{
+    memset(out, 0, sizeof *out);
+    out->window = window;
+    out->w = w;
+    out->h = h;
+    int rc = make_axis(w, window, overlap, &out->x, err);
+    return rc ? rc : make_axis(h, window, overlap, &out->y, err);
+}
+
+void yd_windows_clear(yd_windows *ws)
+{
+    yd_free(ws->x.start);
+    yd_free(ws->x.weight);
+    yd_free(ws->y.start);
+    yd_free(ws->y.weight);
+    memset(ws, 0, sizeof *ws);
+}
