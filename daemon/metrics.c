@@ -1,0 +1,231 @@
+// The metrics themselves: a small registry of named numbers, printed on request.
+//
+// Label values are escaped and their number is bounded, so that neither a model's name nor a new reason can break the exposition.
+// Threads: the loop thread only, no atomics needed.
+#include "daemon/metrics.h"
+
+#include "core/mem.h"
+#include "daemon/text.h"
+#include <stdio.h>
+#include <string.h>
+
+#define MAX_BUCKETS 16
+#define MAX_REASONS 32
+#define MAX_MODELS 16
+#define LABEL_MAX 64
+
+typedef struct histogram {
+    uint64_t bucket[MAX_BUCKETS + 1]; // the last one: above every bound
+    double sum;
+    uint64_t count;
+} histogram;
+
+typedef struct bounds {
+    int n;
+    double le[MAX_BUCKETS];
+} bounds;
+
+static const bounds job_bounds = {12, {0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300}};
+static const bounds step_bounds = {12, {0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10}};
+static const bounds share_bounds = {10, {0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1}};
+
+static const char *const stage_names[] = {"prepare", "compute", "encode", "total"};
+static const char *const outcome_names[] = {"succeeded", "failed", "cancelled"};
+
+struct yd_metrics {
+    struct {
+        char name[LABEL_MAX];
+        uint64_t jobs[YD_OUTCOME_COUNT];
+    } model[MAX_MODELS];
+    int n_models;
+    struct {
+        char name[LABEL_MAX];
+        uint64_t count;
+    } reason[MAX_REASONS];
+    int n_reasons;
+    histogram wait, duration[YD_STAGE_COUNT], step, share, occupancy;
+    uint64_t windows_run, windows_skipped, sse_dropped;
+    int64_t sse_clients;
+};
+
+yd_metrics *yd_metrics_new(void)
+{
+    return yd_calloc(1, sizeof(yd_metrics));
+}
+
+void yd_metrics_free(yd_metrics *m)
+{
+    yd_free(m);
+}
+
+static void observe(histogram *h, const bounds *b, double v)
+{
+    int i = 0;
+    while (i < b->n && v > b->le[i]) i++;
+    h->bucket[i]++;
+    h->sum += v;
+    h->count++;
+}
+
+void yd_metrics_job(yd_metrics *m, const char *model, yd_outcome o)
+{
+    int i = 0;
+    while (i < m->n_models && strcmp(m->model[i].name, model) != 0) i++;
+    if (i == m->n_models) {
+        if (i == MAX_MODELS) return;
+        snprintf(m->model[i].name, LABEL_MAX, "%s", model);
+        m->n_models++;
+    }
+    m->model[i].jobs[o]++;
+}
+
+void yd_metrics_wait(yd_metrics *m, double seconds)
+{
+    observe(&m->wait, &job_bounds, seconds);
+}
+
+void yd_metrics_duration(yd_metrics *m, yd_stage stage, double seconds)
+{
+    observe(&m->duration[stage], &job_bounds, seconds);
+}
+
+void yd_metrics_step(yd_metrics *m, double seconds, int windows_run, int windows_skipped)
+{
+    observe(&m->step, &step_bounds, seconds);
+    m->windows_run += (uint64_t)windows_run;
+    m->windows_skipped += (uint64_t)windows_skipped;
+}
+
+void yd_metrics_batch(yd_metrics *m, int units, int max_batch)
+{
+    observe(&m->occupancy, &share_bounds, max_batch > 0 ? (double)units / max_batch : 0);
+}
+
+void yd_metrics_share(yd_metrics *m, double share)
+{
+    observe(&m->share, &share_bounds, share);
+}
+
+void yd_metrics_sse_clients(yd_metrics *m, int delta)
+{
+    m->sse_clients += delta;
+}
+
+void yd_metrics_sse_dropped(yd_metrics *m, uint64_t previews)
+{
+    m->sse_dropped += previews;
+}
+
+void yd_metrics_rejected(yd_metrics *m, const char *reason)
+{
+    int i = 0;
+    while (i < m->n_reasons && strcmp(m->reason[i].name, reason) != 0) i++;
+    if (i == m->n_reasons) {
+        if (i == MAX_REASONS) return;
+        snprintf(m->reason[i].name, LABEL_MAX, "%s", reason);
+        m->n_reasons++;
+    }
+    m->reason[i].count++;
+}
+
+static void head(yd_text *t, const char *name, const char *type, const char *help)
+{
+    yd_text_printf(t, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
+}
+
+static void label(yd_text *t, const char *name, const char *value)
+{
+    yd_text_printf(t, "%s=\"", name);
+    for (; *value; value++) {
+        if (*value == '\n') yd_text_add(t, "\\n", 2);
+        else if (*value == '"' || *value == '\\') yd_text_printf(t, "\\%c", *value);
+        else yd_text_add(t, value, 1);
+    }
+    yd_text_add(t, "\"", 1);
+}
+
+// extra: "" or further labels with a comma at the end.
+static void print_histogram(yd_text *t, const char *name, const char *extra, const histogram *h, const bounds *b)
+{
+    uint64_t sum = 0;
+    for (int i = 0; i < b->n; i++) {
+        sum += h->bucket[i];
+        yd_text_printf(t, "%s_bucket{%sle=\"%g\"} %llu\n", name, extra, b->le[i], (unsigned long long)sum);
+    }
+    yd_text_printf(t, "%s_bucket{%sle=\"+Inf\"} %llu\n", name, extra, (unsigned long long)h->count);
+    char own[LABEL_MAX + 8] = "";
+    size_t n = strlen(extra);
+    if (n > 1) snprintf(own, sizeof own, "{%.*s}", (int)n - 1, extra);
+    yd_text_printf(t, "%s_sum%s %.9g\n%s_count%s %llu\n", name, own, h->sum, name, own, (unsigned long long)h->count);
+}
+
+static void print_jobs(yd_text *t, const yd_metrics *m)
+{
+    head(t, "yodad_jobs_total", "counter", "Jobs that came to an end.");
+    for (int i = 0; i < m->n_models; i++)
+        for (int o = 0; o < YD_OUTCOME_COUNT; o++) {
+            yd_text_printf(t, "yodad_jobs_total{");
+            label(t, "model", m->model[i].name);
+            yd_text_printf(t, ",outcome=\"%s\"} %llu\n", outcome_names[o], (unsigned long long)m->model[i].jobs[o]);
+        }
+    head(t, "yodad_rejected_total", "counter", "Requests refused, by reason.");
+    for (int i = 0; i < m->n_reasons; i++) {
+        yd_text_printf(t, "yodad_rejected_total{");
+        label(t, "reason", m->reason[i].name);
+        yd_text_printf(t, "} %llu\n", (unsigned long long)m->reason[i].count);
+    }
+}
+
+static void print_histograms(yd_text *t, const yd_metrics *m)
+{
+    head(t, "yodad_job_wait_seconds", "histogram", "Time from submission to start.");
+    print_histogram(t, "yodad_job_wait_seconds", "", &m->wait, &job_bounds);
+    head(t, "yodad_job_duration_seconds", "histogram", "Time in each stage of a job.");
+    for (int i = 0; i < YD_STAGE_COUNT; i++) {
+        char extra[LABEL_MAX];
+        snprintf(extra, sizeof extra, "stage=\"%s\",", stage_names[i]);
+        print_histogram(t, "yodad_job_duration_seconds", extra, &m->duration[i], &job_bounds);
+    }
+    head(t, "yodad_step_duration_seconds", "histogram", "Device time of one denoising step of one job.");
+    print_histogram(t, "yodad_step_duration_seconds", "", &m->step, &step_bounds);
+    head(t, "yodad_batch_occupancy_ratio", "histogram", "Units of work in a run of the device, of the largest batch.");
+    print_histogram(t, "yodad_batch_occupancy_ratio", "", &m->occupancy, &share_bounds);
+    head(t, "yodad_diffused_pixel_share", "histogram", "Diffused pixel-steps of a job, of all.");
+    print_histogram(t, "yodad_diffused_pixel_share", "", &m->share, &share_bounds);
+}
+
+static void print_now(yd_text *t, const yd_metrics_now *now)
+{
+    head(t, "yodad_queue_depth", "gauge", "Jobs that wait.");
+    yd_text_printf(t, "yodad_queue_depth %zu\n", now->queue_depth);
+    head(t, "yodad_queue_oldest_seconds", "gauge", "How long the oldest waiting job has waited.");
+    yd_text_printf(t, "yodad_queue_oldest_seconds %.3f\n", now->queue_oldest_s);
+    head(t, "yodad_device_memory_bytes", "gauge", "Memory by use.");
+    const char *kind[] = {"weights", "arena", "jobs", "results"};
+    size_t bytes[] = {now->device_weights_bytes, now->device_arena_bytes, now->jobs_bytes, now->results_bytes};
+    for (int i = 0; i < 4; i++) yd_text_printf(t, "yodad_device_memory_bytes{kind=\"%s\"} %zu\n", kind[i], bytes[i]);
+    head(t, "yodad_build_info", "gauge", "Always 1.");
+    yd_text_printf(t, "yodad_build_info{");
+    label(t, "version", now->version);
+    yd_text_add(t, ",", 1);
+    label(t, "model", now->model);
+    yd_text_add(t, ",", 1);
+    label(t, "device", now->device);
+    yd_text_printf(t, "} 1\n");
+}
+
+char *yd_metrics_text(const yd_metrics *m, const yd_metrics_now *now, size_t *len)
+{
+    yd_text t = {0};
+    print_jobs(&t, m);
+    print_histograms(&t, m);
+    head(&t, "yodad_windows_total", "counter", "Window-steps computed, and skipped because no pixel of theirs was active.");
+    yd_text_printf(&t, "yodad_windows_total{kind=\"run\"} %llu\nyodad_windows_total{kind=\"skipped\"} %llu\n",
+                   (unsigned long long)m->windows_run, (unsigned long long)m->windows_skipped);
+    head(&t, "yodad_sse_clients", "gauge", "Open event streams.");
+    yd_text_printf(&t, "yodad_sse_clients %lld\n", (long long)m->sse_clients);
+    head(&t, "yodad_sse_dropped_previews_total", "counter", "Previews that slow readers did not get.");
+    yd_text_printf(&t, "yodad_sse_dropped_previews_total %llu\n", (unsigned long long)m->sse_dropped);
+    print_now(&t, now);
+    return yd_text_take(&t, len);
+}
