@@ -1,0 +1,33 @@
+// A job's settings: how the model samples, and what the client wants to get back.
+//
+// Made from (name, value) texts, as any front end has them. Threads: pure functions, any.
+#ifndef YD_DAEMON_JOB_SETTINGS_H
+#define YD_DAEMON_JOB_SETTINGS_H
+
+#include "core/image.h"
+#include "core/upscale.h"
+#include "daemon/config.h"
+#include <jansson.h>
+
+typedef struct yd_job_settings {
+    yd_sample_settings sample;
+    int scale;
+    yd_image_format format; // of the result
+    int quality;            // 1..100, JPEG
+    int preview_every;      // steps; 0: none at all
+    int preview_max_side;
+} yd_job_settings;
+
+// What a model and the configuration give when the client says nothing. The result's format: the input's ("png" or "jpeg").
+void yd_job_settings_init(yd_job_settings *js, const yd_model_config *model, const yd_config *cfg, const char *in_format);
+
+// Take one setting. YD_E_SETTING naming the field and what it accepts; an unknown name lists the names there are.
+int yd_job_settings_set(yd_job_settings *js, const yd_model_config *model, const char *name, const char *value, yd_err *err);
+
+// The settings as used (new reference). NULL: out of memory.
+json_t *yd_job_settings_json(const yd_job_settings *js, const yd_model_config *model);
+
+// The accepted names, separated by ", ". Static storage.
+const char *yd_job_settings_names(void);
+
+#endif

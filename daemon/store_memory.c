@@ -1,0 +1,283 @@
+// The store in memory: a hash by id, one list in order of arrival for listing, one of finished records for expiry.
+//
+// Invariants: every record is in `by_id` and in `all`; in `finished` iff its state is final.
+// `finished` is ordered by when records entered it, so expiry only looks at its head. Tombstones are a list ordered by age, and a hash.
+// Threads: the loop thread only.
+#include "daemon/store.h"
+
+#include "core/mem.h"
+#include <stdio.h>
+#include <string.h>
+
+#define MAX_TOMBSTONES 65536
+
+typedef struct row row;
+
+typedef struct hook {
+    row *prev, *next;
+} hook;
+
+struct row {
+    yd_job_record rec;
+    hook all, turn; // turn: in `finished`
+};
+
+typedef struct list {
+    row *head, *tail;
+    size_t count;
+} list;
+
+typedef struct grave {
+    struct grave *next;
+    int64_t since_ms;
+    char id[YD_ID_MAX];
+} grave;
+
+typedef struct memory_store {
+    yd_store base;
+    yd_idmap *by_id, *graves_by_id;
+    list all, finished;
+    size_t finished_bytes;
+    uint64_t last_order;
+    grave *oldest_grave, *newest_grave;
+} memory_store;
+
+void yd_job_record_copy(yd_job_record *dst, const yd_job_record *src)
+{
+    *dst = *src;
+    yd_blob_ref(dst->input);
+    yd_blob_ref(dst->result);
+    yd_blob_ref(dst->attention);
+    yd_blob_ref(dst->activation);
+}
+
+void yd_job_record_clear(yd_job_record *r)
+{
+    yd_blob_unref(r->input);
+    yd_blob_unref(r->result);
+    yd_blob_unref(r->attention);
+    yd_blob_unref(r->activation);
+    memset(r, 0, sizeof *r);
+}
+
+static hook *hook_of(row *r, int all)
+{
+    return all ? &r->all : &r->turn;
+}
+
+static void append(list *l, row *r, int all)
+{
+    hook *k = hook_of(r, all);
+    k->prev = l->tail;
+    k->next = NULL;
+    if (l->tail) hook_of(l->tail, all)->next = r;
+    else l->head = r;
+    l->tail = r;
+    l->count++;
+}
+
+static void unlink_row(list *l, row *r, int all)
+{
+    hook *k = hook_of(r, all);
+    if (k->prev) hook_of(k->prev, all)->next = k->next;
+    else l->head = k->next;
+    if (k->next) hook_of(k->next, all)->prev = k->prev;
+    else l->tail = k->prev;
+    l->count--;
+}
+
+static void enter(memory_store *m, row *r)
+{
+    if (!yd_job_state_final(r->rec.state)) return;
+    append(&m->finished, r, 0);
+    m->finished_bytes += r->rec.bytes;
+}
+
+static void leave(memory_store *m, row *r)
+{
+    if (!yd_job_state_final(r->rec.state)) return;
+    unlink_row(&m->finished, r, 0);
+    m->finished_bytes -= r->rec.bytes;
+}
+
+static int put(yd_store *s, yd_job_record *rec, yd_err *err)
+{
+    memory_store *m = (memory_store *)s;
+    if (yd_idmap_get(m->by_id, rec->id) || yd_idmap_get(m->graves_by_id, rec->id))
+        return yd_fail_field(err, YD_E_CONFLICT, "id", "", "the id %s is already taken", rec->id);
+    row *r = yd_calloc(1, sizeof *r);
+    if (!r || yd_idmap_put(m->by_id, rec->id, r)) {
+        yd_free(r);
+        return yd_fail(err, YD_E_NOMEM, "no memory for another job");
+    }
+    rec->order = ++m->last_order;
+    yd_job_record_copy(&r->rec, rec);
+    append(&m->all, r, 1);
+    enter(m, r);
+    return 0;
+}
+
+// Replace r's record; enters and leaves the lists its states call for.
+static void replace(memory_store *m, row *r, const yd_job_record *rec)
+{
+    yd_job_record old = r->rec;
+    uint64_t order = old.order;
+    leave(m, r);
+    yd_job_record_copy(&r->rec, rec); // before the old references go: they may be the same blobs
+    r->rec.order = order;
+    yd_job_record_clear(&old);
+    enter(m, r);
+}
+
+static int update(yd_store *s, const yd_job_record *rec, yd_err *err)
+{
+    memory_store *m = (memory_store *)s;
+    row *r = yd_idmap_get(m->by_id, rec->id);
+    if (!r) return yd_fail(err, YD_E_NOT_FOUND, "there is no job %s", rec->id);
+    if (yd_job_state_final(r->rec.state))
+        return yd_fail(err, YD_E_CONFLICT, "job %s has already %s", rec->id, yd_job_state_name(r->rec.state));
+    replace(m, r, rec);
+    return 0;
+}
+
+static int attach(yd_store *s, const yd_job_record *rec, yd_err *err)
+{
+    memory_store *m = (memory_store *)s;
+    row *r = yd_idmap_get(m->by_id, rec->id);
+    if (!r) return yd_fail(err, YD_E_NOT_FOUND, "there is no job %s", rec->id);
+    if (yd_job_state_final(r->rec.state)) m->finished_bytes -= r->rec.bytes;
+    yd_blob_unref(r->rec.attention);
+    yd_blob_unref(r->rec.activation);
+    r->rec.attention = yd_blob_ref(rec->attention);
+    r->rec.activation = yd_blob_ref(rec->activation);
+    r->rec.bytes = rec->bytes;
+    if (yd_job_state_final(r->rec.state)) m->finished_bytes += r->rec.bytes;
+    return 0;
+}
+
+static int get(yd_store *s, const char *id, yd_job_record *out, yd_err *err)
+{
+    memory_store *m = (memory_store *)s;
+    row *r = yd_idmap_get(m->by_id, id);
+    if (r) {
+        yd_job_record_copy(out, &r->rec);
+        return 0;
+    }
+    if (yd_idmap_get(m->graves_by_id, id)) return yd_fail(err, YD_E_GONE, "job %.40s has been deleted or has expired", id);
+    return yd_fail(err, YD_E_NOT_FOUND, "there is no job %.40s", id);
+}
+
+static int claim(yd_store *s, const char *id, int64_t now_ms, yd_err *err)
+{
+    memory_store *m = (memory_store *)s;
+    row *r = yd_idmap_get(m->by_id, id);
+    if (!r) return yd_fail(err, YD_E_NOT_FOUND, "there is no job %.40s", id);
+    if (r->rec.state != YD_JOB_QUEUED)
+        return yd_fail(err, YD_E_CONFLICT, "job %s is not queued but %s", id, yd_job_state_name(r->rec.state));
+    r->rec.state = YD_JOB_RUNNING;
+    r->rec.started_ms = now_ms;
+    return 0;
+}
+
+static int list_ids(yd_store *s, const char *owner, int state, uint64_t before, int limit, char (*ids)[YD_ID_MAX],
+                    uint64_t *orders)
+{
+    memory_store *m = (memory_store *)s;
+    int n = 0;
+    for (row *r = m->all.tail; r && n < limit; r = r->all.prev) {
+        if (r->rec.order >= before || (state >= 0 && r->rec.state != (yd_job_state)state)) continue;
+        if (strcmp(r->rec.owner, owner) != 0) continue;
+        snprintf(ids[n], YD_ID_MAX, "%s", r->rec.id);
+        orders[n++] = r->rec.order;
+    }
+    return n;
+}
+
+static void forget_oldest_grave(memory_store *m)
+{
+    grave *g = m->oldest_grave;
+    m->oldest_grave = g->next;
+    if (!m->oldest_grave) m->newest_grave = NULL;
+    yd_idmap_remove(m->graves_by_id, g->id);
+    yd_free(g);
+}
+
+// Without memory for a tombstone the job is plainly unknown afterwards.
+static void bury(memory_store *m, const char *id, int64_t now_ms)
+{
+    grave *g = yd_calloc(1, sizeof *g);
+    if (!g) return;
+    snprintf(g->id, sizeof g->id, "%s", id);
+    g->since_ms = now_ms;
+    if (yd_idmap_put(m->graves_by_id, id, g)) {
+        yd_free(g);
+        return;
+    }
+    if (m->newest_grave) m->newest_grave->next = g;
+    else m->oldest_grave = g;
+    m->newest_grave = g;
+    if (yd_idmap_count(m->graves_by_id) > MAX_TOMBSTONES) forget_oldest_grave(m);
+}
+
+static void drop(memory_store *m, row *r)
+{
+    leave(m, r);
+    unlink_row(&m->all, r, 1);
+    yd_idmap_remove(m->by_id, r->rec.id);
+    yd_job_record_clear(&r->rec);
+    yd_free(r);
+}
+
+static void remove_id(yd_store *s, const char *id, int64_t now_ms)
+{
+    memory_store *m = (memory_store *)s;
+    row *r = yd_idmap_get(m->by_id, id);
+    if (!r) return;
+    bury(m, r->rec.id, now_ms);
+    drop(m, r);
+}
+
+static void expire(yd_store *s, int64_t now_ms, const yd_store_limits *lim, void (*fn)(void *arg, const char *id), void *arg)
+{
+    memory_store *m = (memory_store *)s;
+    for (row *r; (r = m->finished.head);) {
+        int old = now_ms - r->rec.finished_ms >= lim->job_ttl_ms;
+        if (!old && m->finished.count <= lim->max_finished_jobs && m->finished_bytes <= lim->max_finished_bytes) break;
+        char id[YD_ID_MAX];
+        memcpy(id, r->rec.id, sizeof id);
+        bury(m, id, now_ms);
+        drop(m, r);
+        fn(arg, id);
+    }
+    while (m->oldest_grave && now_ms - m->oldest_grave->since_ms >= lim->tombstone_ttl_ms) forget_oldest_grave(m);
+}
+
+static void close_store(yd_store *s)
+{
+    memory_store *m = (memory_store *)s;
+    while (m->all.head) drop(m, m->all.head);
+    while (m->oldest_grave) forget_oldest_grave(m);
+    yd_idmap_free(m->by_id);
+    yd_idmap_free(m->graves_by_id);
+    yd_free(m);
+}
+
+int yd_store_memory_open(yd_store **out, yd_err *err)
+{
+    memory_store *m = yd_calloc(1, sizeof *m);
+    if (m) {
+        m->by_id = yd_idmap_new();
+        m->graves_by_id = yd_idmap_new();
+    }
+    if (!m || !m->by_id || !m->graves_by_id) {
+        if (m) {
+            yd_idmap_free(m->by_id);
+            yd_idmap_free(m->graves_by_id);
+        }
+        yd_free(m);
+        return yd_fail(err, YD_E_NOMEM, "no memory for the job store");
+    }
+    m->base = (yd_store){close_store, put, update, attach, get, claim, list_ids, remove_id, expire};
+    *out = &m->base;
+    return 0;
+}
