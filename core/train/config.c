@@ -4,7 +4,7 @@
 // stand in the text, so that there is one reader of model configs. Pure functions, any thread.
 // Read next: core/train/trainer.c
 #include "core/attention.h"
-#include "core/image.h"
+#include "core/file.h"
 #include "core/json.h"
 #include "core/mem.h"
 #include "core/train/internal.h"

@@ -6,6 +6,7 @@
 // setting, because a folder's decoded size is easily a hundred times what its files take.
 // Read next: core/train/draw.c
 #include "core/attention.h"
+#include "core/file.h"
 #include "core/image.h"
 #include "core/mem.h"
 #include "core/resize.h"
