@@ -1,0 +1,283 @@
+// yoda forward: one evaluation of a network on given tensors, or one whole sampling with given noise, for comparing this
+// implementation with others number by number.
+//
+//   in   cond [N,3,H,W], x_t [N,3,H,W], noise_level [N,1]                          -> out  eps [N,3,H,W]
+//   in   cond [N,3,H,W] (the first is used), x_T [1,3,H,W], noise_T_to_1 [S,3,H,W] -> out  sample [1,3,H,W]   (--trace)
+//
+// Files are NCHW as elsewhere in the field, the network is NHWC. A trace goes through the same sampler as a job: a constant map, one
+// window as large as the picture, and the noise from the file; entry i of noise_T_to_1 is what the i-th executed step adds.
+// Read next: core/sampler.h
+#include "core/mem.h"
+#include "core/safetensors.h"
+#include "core/sampler.h"
+#include "tools/args.h"
+#include "tools/cli.h"
+#include <stdio.h>
+#include <string.h>
+
+#define MAX_BATCH 64
+#define MAX_SIDE 4096
+
+typedef struct forward_args {
+    const char *model, *in, *out, *dtype, *device;
+    long threads;
+    int trace;
+} forward_args;
+
+// A network compiled for n pictures of h x w.
+typedef struct network {
+    yd_backend *be; // borrowed
+    yd_graph *graph;
+    yd_weights *weights;
+    yd_exec *exec;
+    float *x, *level, *out; // staging
+    int n, h, w;
+} network;
+
+static void network_close(network *net)
+{
+    if (net->exec) net->be->exec_free(net->exec);
+    if (net->weights) net->be->weights_free(net->weights);
+    yd_graph_free(net->graph);
+    memset(net, 0, sizeof *net);
+}
+
+static int network_open(network *net, yd_backend *be, const yd_model *m, yd_dtype dt, int n, int h, int w, yd_err *err)
+{
+    int multiple = yd_net_multiple(&m->cfg.net);
+    *net = (network){.be = be, .n = n, .h = h, .w = w};
+    if (h % multiple || w % multiple)
+        return yd_fail(err, YD_E_SETTING, "%d x %d pixels do not fit the network (accepted: multiples of %d)", w, h, multiple);
+    int rc = yd_net_sr3_build(&m->cfg.net, h, w, dt, 0, &net->graph, err);
+    if (rc == 0) rc = be->weights_new(be, net->graph, (const float *const *)m->params, 0, &net->weights, err);
+    if (rc == 0) rc = be->compile(be, net->graph, net->weights, n, &net->exec, err);
+    if (rc < 0) return rc;
+    net->x = be->buffer(net->exec, yd_graph_find(net->graph, "x"));
+    net->level = be->buffer(net->exec, yd_graph_find(net->graph, "level"));
+    net->out = be->buffer(net->exec, yd_graph_find(net->graph, "out"));
+    if (!net->x || !net->level || !net->out)
+        return yd_fail(err, YD_E_INTERNAL, "the network has no tensors x, level and out");
+    return 0;
+}
+
+// Three planes per picture -> channels c0..c0+2 of c interleaved ones, and back. The same walk in both directions.
+static void planes_to_channels(const float *planes, int n, size_t pixels, float *maps, size_t c, size_t c0)
+{
+    for (size_t i = 0; i < (size_t)n; i++)
+        for (size_t k = 0; k < 3; k++)
+            for (size_t p = 0; p < pixels; p++) maps[(i * pixels + p) * c + c0 + k] = planes[(i * 3 + k) * pixels + p];
+}
+
+static void channels_to_planes(const float *maps, int n, size_t pixels, float *planes)
+{
+    for (size_t i = 0; i < (size_t)n; i++)
+        for (size_t k = 0; k < 3; k++)
+            for (size_t p = 0; p < pixels; p++) planes[(i * 3 + k) * pixels + p] = maps[(i * pixels + p) * 3 + k];
+}
+
+// A tensor [N,3,H,W] as floats. Expected sizes are given in dims; a 0 there accepts anything up to its limit and is filled in.
+static int read_pictures(const yd_safetensors *st, const char *name, int64_t dims[4], float **out, yd_err *err)
+{
+    static const int64_t limit[4] = {YD_MAX_STEPS, 3, MAX_SIDE, MAX_SIDE};
+    const yd_st_tensor *t = yd_st_find(st, name);
+    *out = NULL;
+    if (!t) return yd_fail_field(err, YD_E_INVALID, name, "a tensor [N,3,H,W]", "there is no tensor '%s'", name);
+    int ok = t->ndim == 4;
+    for (int i = 0; ok && i < 4; i++) {
+        ok = t->dims[i] >= 1 && t->dims[i] <= limit[i] && (!dims[i] || t->dims[i] == dims[i]);
+        if (ok) dims[i] = t->dims[i];
+    }
+    if (!ok)
+        return yd_fail_field(err, YD_E_INVALID, name, "[N,3,H,W], H and W as in cond", "tensor '%s' has another shape", name);
+    *out = yd_malloc(t->numel * sizeof **out);
+    if (!*out) return yd_fail(err, YD_E_NOMEM, "no memory for tensor '%s'", name);
+    return yd_st_to_f32(t, *out, err);
+}
+
+static int read_levels(const yd_safetensors *st, int n, float *dst, yd_err *err)
+{
+    const yd_st_tensor *t = yd_st_find(st, "noise_level");
+    if (!t || t->numel != (size_t)n)
+        return yd_fail_field(err, YD_E_INVALID, "noise_level", "a tensor [N,1] with cond's N", "there is no fitting tensor 'noise_level'");
+    return yd_st_to_f32(t, dst, err);
+}
+
+// eps of (cond, x_t, noise_level). *eps is the caller's to free.
+static int evaluate(yd_backend *be, const yd_model *m, yd_dtype dt, const yd_safetensors *st, const float *cond,
+                    const int64_t dims[4], float **eps, yd_err *err)
+{
+    network net = {0};
+    float *x_t = NULL;
+    int64_t same[4] = {dims[0], 3, dims[2], dims[3]};
+    int n = (int)dims[0], h = (int)dims[2], w = (int)dims[3];
+    size_t pixels = (size_t)h * (size_t)w;
+    int rc = read_pictures(st, "x_t", same, &x_t, err);
+    if (rc == 0) rc = network_open(&net, be, m, dt, n, h, w, err);
+    if (rc == 0) rc = read_levels(st, n, net.level, err);
+    if (rc < 0) goto out;
+    planes_to_channels(cond, n, pixels, net.x, 6, 0);
+    planes_to_channels(x_t, n, pixels, net.x, 6, 3);
+    rc = be->run(net.exec, err);
+    if (rc < 0) goto out;
+    *eps = yd_malloc((size_t)n * pixels * 3 * sizeof **eps);
+    if (*eps) channels_to_planes(net.out, n, pixels, *eps);
+    else rc = yd_fail(err, YD_E_NOMEM, "no memory for eps");
+out:
+    network_close(&net);
+    yd_free(x_t);
+    return rc;
+}
+
+// The sampler of a trace: every pixel active, one window, x_T and the steps' noise given. *noise is S+1 fields of w*h*3, the caller's to free.
+static int trace_sampler(const yd_model *m, const yd_safetensors *st, int side, yd_sampler **out, float **noise, int *steps, yd_err *err)
+{
+    float *x_T = NULL, *added = NULL, *map = NULL;
+    const float **field = NULL;
+    uint8_t *grey = NULL;
+    size_t pixels = (size_t)side * (size_t)side;
+    int64_t one[4] = {1, 3, side, side}, all[4] = {0, 3, side, side};
+    int rc = read_pictures(st, "x_T", one, &x_T, err);
+    if (rc == 0) rc = read_pictures(st, "noise_T_to_1", all, &added, err);
+    if (rc < 0) goto done;
+    int n_steps = *steps = (int)all[0];
+    *noise = yd_malloc((size_t)(n_steps + 1) * pixels * 3 * sizeof **noise);
+    field = yd_malloc((size_t)(n_steps + 1) * sizeof *field);
+    map = yd_malloc(pixels * sizeof *map);
+    grey = yd_calloc(pixels, 3); // the condition is put in place exactly, as floats, before each step
+    if (!*noise || !field || !map || !grey) {
+        rc = yd_fail(err, YD_E_NOMEM, "no memory for a trace of %d steps", n_steps);
+        goto done;
+    }
+    for (size_t i = 0; i < pixels; i++) map[i] = 1;
+    for (int s = 0; s <= n_steps; s++) {
+        float *f = *noise + (size_t)s * pixels * 3;
+        const float *planes = s == n_steps ? x_T : added + (size_t)(n_steps - 1 - s) * pixels * 3;
+        planes_to_channels(planes, 1, pixels, f, 3, 0);
+        field[s] = f;
+    }
+    yd_model_config cfg = m->cfg;
+    yd_sample_settings set = cfg.defaults;
+    cfg.window = side;
+    cfg.overlap = 0;
+    set.steps = n_steps;
+    rc = yd_sampler_new(&cfg, &set, side, side, grey, map, out, err);
+    if (rc == 0) yd_sampler_set_noise(*out, field);
+done:
+    yd_free(grey);
+    yd_free(map);
+    yd_free(field);
+    yd_free(added);
+    yd_free(x_T);
+    return rc;
+}
+
+// Run the sampler to its end on a network for one picture.
+static int trace_run(yd_sampler *sampler, network *net, const float *cond, yd_err *err)
+{
+    yd_unit unit;
+    yd_step_info info;
+    while (yd_sampler_next(sampler, &unit)) {
+        yd_sampler_gather(sampler, &unit, net->x, net->level);
+        planes_to_channels(cond, 1, (size_t)net->h * (size_t)net->w, net->x, 6, 0);
+        int rc = net->be->run(net->exec, err);
+        if (rc == 0) rc = yd_sampler_scatter(sampler, &unit, net->out, &info, err);
+        if (rc < 0) return rc;
+    }
+    return yd_sampler_done(sampler) ? 0 : yd_fail(err, YD_E_INTERNAL, "the sampler stopped before its end");
+}
+
+static int trace(yd_backend *be, const yd_model *m, yd_dtype dt, const yd_safetensors *st, const float *cond,
+                 const int64_t dims[4], float **sample, yd_err *err)
+{
+    int side = (int)dims[2], steps = 0;
+    if (dims[3] != dims[2])
+        return yd_fail_field(err, YD_E_INVALID, "cond", "equal height and width", "a trace is one square window");
+    network net = {0};
+    yd_sampler *sampler = NULL;
+    float *noise = NULL;
+    int rc = network_open(&net, be, m, dt, 1, side, side, err);
+    if (rc == 0) rc = trace_sampler(m, st, side, &sampler, &noise, &steps, err);
+    if (rc == 0) rc = trace_run(sampler, &net, cond, err);
+    if (rc == 0) {
+        size_t pixels = (size_t)side * (size_t)side;
+        *sample = yd_malloc(pixels * 3 * sizeof **sample);
+        if (*sample) channels_to_planes(yd_sampler_result(sampler), 1, pixels, *sample);
+        else rc = yd_fail(err, YD_E_NOMEM, "no memory for the sample");
+    }
+    yd_sampler_free(sampler);
+    yd_free(noise);
+    network_close(&net);
+    return rc;
+}
+
+static int write_result(const char *path, const char *name, int64_t n, const int64_t dims[4], const float *data, yd_err *err)
+{
+    yd_st_writer *w = yd_st_writer_new();
+    int64_t shape[4] = {n, 3, dims[2], dims[3]};
+    int rc = w ? 0 : yd_fail(err, YD_E_NOMEM, "no memory to write %s", path);
+    if (rc == 0) rc = yd_st_writer_add(w, name, YD_ST_F32, 4, shape, data, err);
+    if (rc == 0) rc = yd_st_writer_save(w, path, err);
+    yd_st_writer_free(w);
+    return rc;
+}
+
+// On failure *subject is the file that the message is about.
+static int run(const forward_args *a, const char **subject, yd_err *err)
+{
+    yd_model *m = NULL;
+    yd_backend *be = NULL;
+    yd_safetensors *st = NULL;
+    yd_dtype dt = YD_F32;
+    float *cond = NULL, *result = NULL;
+    int64_t dims[4] = {0, 3, 0, 0};
+
+    *subject = a->model;
+    int rc = yd_model_load(a->model, &m, err);
+    if (rc == 0) rc = yd_cli_open_backend(a->device, a->threads, &be, err);
+    if (rc == 0) rc = yd_cli_dtype(a->dtype, be, &dt, err);
+    if (rc < 0) goto out;
+    *subject = a->in;
+    rc = yd_st_open(a->in, &st, err);
+    if (rc == 0) rc = read_pictures(st, "cond", dims, &cond, err);
+    if (rc == 0 && dims[0] > MAX_BATCH) rc = yd_fail(err, YD_E_INVALID, "cond holds more than %d pictures", MAX_BATCH);
+    if (rc == 0) rc = a->trace ? trace(be, m, dt, st, cond, dims, &result, err) : evaluate(be, m, dt, st, cond, dims, &result, err);
+    if (rc < 0) goto out;
+    *subject = a->out;
+    rc = write_result(a->out, a->trace ? "sample" : "eps", a->trace ? 1 : dims[0], dims, result, err);
+out:
+    yd_free(result);
+    yd_free(cond);
+    yd_st_close(st);
+    if (be) be->close(be);
+    yd_model_free(m);
+    return rc;
+}
+
+int yd_cmd_forward(int argc, char **argv)
+{
+    static const yd_usage usage = {
+        "forward", "MODEL", 1, 0, "evaluate a network on given tensors, for comparison with other implementations",
+        "  yoda forward weights.safetensors --in io.safetensors --out eps.safetensors\n"
+        "  yoda forward weights.safetensors --in io.safetensors --out sample.safetensors --trace\n"
+        "In: cond [N,3,H,W], x_t [N,3,H,W], noise_level [N,1]; out: eps. With --trace, in: cond, x_T [1,3,H,W] and\n"
+        "noise_T_to_1 [S,3,H,W]; out: sample. MODEL may have its config.json beside it.\n"};
+    forward_args a = {.dtype = "f32", .device = "cpu"};
+    const yd_arg args[] = {
+        {"in", 'i', YD_ARG_TEXT, &a.in, 0, 0, "FILE", "tensors to read (required)"},
+        {"out", 'o', YD_ARG_TEXT, &a.out, 0, 0, "FILE", "tensors to write (required)"},
+        {"trace", 0, YD_ARG_FLAG, &a.trace, 0, 0, NULL, "sample to the end instead of one evaluation"},
+        {"dtype", 0, YD_ARG_TEXT, &a.dtype, 0, 0, "T", "f32 (default), bf16 or auto: how feature maps are stored"},
+        {"device", 0, YD_ARG_TEXT, &a.device, 0, 0, "NAME", "cpu"},
+        {"threads", 't', YD_ARG_LONG, &a.threads, 0, 1024, "N", "compute threads, 0 = all cores"},
+    };
+    int status = yd_args_parse(&usage, args, sizeof args / sizeof *args, argc, argv, &a.model);
+    if (status != YD_ARGS_GO_ON) return status;
+    if (!a.in || !a.out) {
+        fprintf(stderr, "yoda forward: --in and --out are needed (accepted: safetensors files)\n");
+        return 2;
+    }
+    yd_err err;
+    yd_err_clear(&err);
+    const char *subject = NULL;
+    return run(&a, &subject, &err) < 0 ? yd_cli_fail("forward", subject, &err) : 0;
+}

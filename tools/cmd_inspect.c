@@ -1,0 +1,88 @@
+// yoda inspect: what a model file is, whether its tensors fit its network, and what running it costs on this machine.
+//
+// Loading is yodad's own, so a file that inspect accepts is one that yodad serves; a missing or unexpected tensor is named and is an error.
+#include "core/engine.h"
+#include "core/mem.h"
+#include "tools/args.h"
+#include "tools/cli.h"
+#include "tools/session.h"
+#include <stdio.h>
+#include <sys/stat.h>
+
+#define MIB (1024.0 * 1024.0)
+
+static const char *const prediction_names[] = {"eps", "x0", "v"};
+
+static void print_network(const yd_net_config *net)
+{
+    printf("network      sr3 UNet: %d -> %d channels, width %d, levels x", net->in_channel, net->out_channel, net->inner_channel);
+    for (int i = 0; i < net->n_levels; i++) printf("%s%d", i ? "," : "", net->mult[i]);
+    printf(", %d blocks per level, unshuffle %d", net->res_blocks, net->unshuffle);
+    if (net->n_attn) printf(", attention at");
+    for (int i = 0; i < net->n_attn; i++) printf(" %d", net->attn_res[i]);
+    printf("%s\n", net->mid_attention ? ", attention in the middle" : "");
+}
+
+static void print_model(const yd_model *m)
+{
+    struct stat st = {0};
+    if (stat(m->path, &st) < 0) st.st_size = 0;
+    printf("model        %s\n", m->cfg.name[0] ? m->cfg.name : "(no name)");
+    printf("file         %s, %.2f MiB\n", m->path, (double)st.st_size / MIB);
+    printf("checksum     %s\n", m->checksum);
+    print_network(&m->cfg.net);
+    printf("predicts     %s of the %s\n", prediction_names[m->cfg.prediction],
+           m->cfg.target == YD_TARGET_RESIDUAL ? "residual over plain upsampling" : "picture itself");
+    printf("scale        %dx, windows of %d pixels, overlap %d\n", m->cfg.scale, m->cfg.window, m->cfg.overlap);
+    printf("parameters   %zu in %d tensors\n", m->param_count, m->n_params);
+}
+
+static int print_config(const yd_model_config *cfg, yd_err *err)
+{
+    size_t n = yd_model_config_print(cfg, NULL, 0);
+    char *text = yd_malloc(n + 1);
+    if (!text) return yd_fail(err, YD_E_NOMEM, "no memory for the config");
+    yd_model_config_print(cfg, text, n + 1);
+    printf("config       %s\n", text);
+    yd_free(text);
+    return 0;
+}
+
+static void print_engine(const yd_engine_info *info)
+{
+    printf("device       %s: %s, %s, %s, %d threads\n", info->backend.name, info->backend.device, info->backend.isa,
+           info->backend.library, info->backend.threads);
+    printf("per window   %.2f GFLOP, %.1f ms in %s\n", info->unit_flops * 1e-9, info->warm_ms,
+           info->dtype == YD_BF16 ? "bf16" : "f32");
+    printf("memory       %.1f MiB of weights, %.1f MiB of feature maps\n", (double)info->weight_bytes / MIB,
+           (double)info->arena_bytes / MIB);
+}
+
+int yd_cmd_inspect(int argc, char **argv)
+{
+    static const yd_usage usage = {"inspect", "MODEL", 1, 0, "describe a model file and check it against its network",
+                                   "  yoda inspect models/yoda-compact-4x.safetensors\n"
+                                   "  yoda inspect model.safetensors --no-run\n"};
+    yd_session_options opt = {.device = "cpu", .dtype = "auto"};
+    int no_run = 0;
+    const yd_arg args[] = {
+        {"no-run", 0, YD_ARG_FLAG, &no_run, 0, 0, NULL, "only read the file, measure nothing"},
+        {"dtype", 0, YD_ARG_TEXT, &opt.dtype, 0, 0, "T", "auto, f32 or bf16: how feature maps are stored"},
+        {"device", 0, YD_ARG_TEXT, &opt.device, 0, 0, "NAME", "cpu"},
+        {"threads", 't', YD_ARG_LONG, &opt.threads, 0, 1024, "N", "compute threads, 0 = all cores"},
+    };
+    int status = yd_args_parse(&usage, args, sizeof args / sizeof *args, argc, argv, &opt.model);
+    if (status != YD_ARGS_GO_ON) return status;
+
+    yd_err err;
+    yd_err_clear(&err);
+    yd_session s = {0};
+    int rc = no_run ? yd_model_load(opt.model, &s.model, &err) : yd_session_open(&opt, &s, &err);
+    if (rc == 0) {
+        print_model(s.model);
+        rc = print_config(&s.model->cfg, &err);
+    }
+    if (rc == 0 && !no_run) print_engine(&s.info);
+    yd_session_close(&s);
+    return rc < 0 ? yd_cli_fail("inspect", opt.model, &err) : 0;
+}
