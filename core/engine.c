@@ -1,0 +1,145 @@
+// A model resident on a device: its weights once, its graph compiled for batches of 1, 2, 4, ... max_batch.
+//
+// Owns: weights and execs on the backend, one graph. A run gathers the units' windows into the staging of the smallest compiled batch
+// that holds them, runs it, and puts the predictions back in order; the unused rest of a batch keeps its last content, which no
+// sample can see. Nothing is allocated after yd_engine_new().
+// Threads: the device's owner only. Read next: core/sampler.c, core/backend.h.
+#include "core/engine.h"
+#include "core/mem.h"
+
+#include <string.h>
+#include <time.h>
+
+#define MAX_BUCKETS 7 // 1, 2, 4, ... 64
+
+typedef struct bucket {
+    int n;
+    yd_exec *exec;
+    float *x, *level, *out; // staging
+} bucket;
+
+struct yd_engine {
+    yd_backend *be;
+    yd_graph *graph;
+    yd_weights *weights;
+    bucket buckets[MAX_BUCKETS];
+    int n_buckets;
+    int window;
+    yd_engine_info info;
+};
+
+static double now_ms(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec * 1e3 + (double)t.tv_nsec / 1e6;
+}
+
+void yd_engine_free(yd_engine *e)
+{
+    if (!e) return;
+    for (int i = 0; i < e->n_buckets; i++) e->be->exec_free(e->buckets[i].exec);
+    if (e->weights) e->be->weights_free(e->weights);
+    yd_graph_free(e->graph);
+    yd_free(e);
+}
+
+static int add_bucket(yd_engine *e, int n, yd_err *err)
+{
+    bucket *b = &e->buckets[e->n_buckets];
+    int rc = e->be->compile(e->be, e->graph, e->weights, n, &b->exec, err);
+    if (rc) return rc;
+    e->n_buckets++;
+    b->n = n;
+    b->x = e->be->buffer(b->exec, yd_graph_find(e->graph, "x"));
+    b->level = e->be->buffer(b->exec, yd_graph_find(e->graph, "level"));
+    b->out = e->be->buffer(b->exec, yd_graph_find(e->graph, "out"));
+    if (!b->x || !b->level || !b->out) return yd_fail(err, YD_E_INTERNAL, "the backend has no staging for the network's inputs");
+    yd_exec_stats st;
+    e->be->exec_stats(b->exec, &st);
+    e->info.arena_bytes += st.arena_bytes + st.scratch_bytes;
+    // the first run touches all memory, so that no request pays for it
+    return e->be->run(b->exec, err);
+}
+
+static int warm(yd_engine *e, yd_err *err)
+{
+    double best = 1e30;
+    for (int i = 0; i < 3; i++) {
+        double t = now_ms();
+        int rc = e->be->run(e->buckets[0].exec, err);
+        if (rc) return rc;
+        t = now_ms() - t;
+        if (t < best) best = t;
+    }
+    e->info.warm_ms = best;
+    return 0;
+}
+
+int yd_engine_new(yd_backend *be, const yd_model *m, const yd_engine_options *opt, yd_engine **out, yd_err *err)
+{
+    *out = NULL;
+    if (opt->max_batch < 1 || opt->max_batch > 64)
+        return yd_fail_field(err, YD_E_SETTING, "max_batch", "1 to 64", "max_batch is %d", opt->max_batch);
+    yd_engine *e = yd_calloc(1, sizeof *e);
+    if (!e) return yd_fail(err, YD_E_NOMEM, "no memory for an engine");
+    e->be = be;
+    e->window = m->cfg.window;
+    be->info(be, &e->info.backend);
+    e->info.dtype = opt->dtype;
+    e->info.window = m->cfg.window;
+    e->info.max_batch = opt->max_batch;
+    e->info.weight_bytes = m->param_count * yd_dtype_bytes(opt->dtype);
+    int rc = yd_net_sr3_build(&m->cfg.net, m->cfg.window, m->cfg.window, opt->dtype, 0, &e->graph, err);
+    if (!rc) e->info.unit_flops = yd_graph_flops(e->graph);
+    if (!rc) rc = be->weights_new(be, e->graph, (const float *const *)m->params, 0, &e->weights, err);
+    for (int n = 1; !rc; n *= 2) {
+        rc = add_bucket(e, n < opt->max_batch ? n : opt->max_batch, err);
+        if (n >= opt->max_batch) break;
+    }
+    if (!rc) rc = warm(e, err);
+    if (rc) {
+        yd_engine_free(e);
+        return rc;
+    }
+    *out = e;
+    return 0;
+}
+
+void yd_engine_info_get(const yd_engine *e, yd_engine_info *out)
+{
+    *out = e->info;
+}
+
+// The smallest compiled batch for n samples; NULL when n is out of range.
+static bucket *bucket_for(yd_engine *e, int n)
+{
+    for (int i = 0; i < e->n_buckets && n >= 1; i++)
+        if (e->buckets[i].n >= n) return &e->buckets[i];
+    return NULL;
+}
+
+int yd_engine_run(yd_engine *e, yd_sampler *const *sampler, const yd_unit *unit, int n, int *done, yd_step_info *info, yd_err *err)
+{
+    bucket *b = bucket_for(e, n);
+    if (!b) return yd_fail(err, YD_E_INTERNAL, "a batch of %d units, at most %d are compiled", n, e->info.max_batch);
+    const size_t px = (size_t)e->window * (size_t)e->window;
+    for (int i = 0; i < n; i++) yd_sampler_gather(sampler[i], &unit[i], b->x + (size_t)i * px * 6, &b->level[i]);
+    int rc = e->be->run(b->exec, err);
+    if (rc) return rc;
+    for (int i = 0; i < n; i++) done[i] = yd_sampler_scatter(sampler[i], &unit[i], b->out + (size_t)i * px * 3, &info[i], err);
+    return 0;
+}
+
+int yd_engine_forward(yd_engine *e, const float *x, const float *level, int n, float *out, yd_err *err)
+{
+    bucket *b = bucket_for(e, n);
+    if (!b) return yd_fail(err, YD_E_INTERNAL, "a batch of %d samples, at most %d are compiled", n, e->info.max_batch);
+    const size_t px = (size_t)e->window * (size_t)e->window;
+    memcpy(b->x, x, (size_t)n * px * 6 * sizeof(float));
+    memcpy(b->level, level, (size_t)n * sizeof(float));
+    int rc = e->be->run(b->exec, err);
+    if (rc) return rc;
+    memcpy(out, b->out, (size_t)n * px * 3 * sizeof(float));
+    return 0;
+}

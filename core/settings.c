@@ -1,0 +1,106 @@
+// Sampling settings as text: one name and value in, the whole record out as JSON. The names are the public API's.
+// Pure; reentrant. The ranges of whole records are checked by yd_sample_settings_check (core/sampler.c).
+#include "core/attention.h"
+#include "core/upscale.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static int parse_integer(const char *name, const char *value, long long lo, long long hi, long long *out, yd_err *err)
+{
+    char accepted[64], *end;
+    snprintf(accepted, sizeof accepted, "an integer from %lld to %lld", lo, hi);
+    errno = 0;
+    long long v = strtoll(value, &end, 10);
+    if (*value == '\0' || *value == ' ' || *end || errno || v < lo || v > hi)
+        return yd_fail_field(err, YD_E_SETTING, name, accepted, "%s=%.40s is not accepted", name, value);
+    *out = v;
+    return 1;
+}
+
+static int parse_unit(const char *name, const char *value, double *out, yd_err *err)
+{
+    char *end;
+    double v = strtod(value, &end);
+    if (*value == '\0' || *value == ' ' || *end || !(v >= 0.0 && v <= 1.0))
+        return yd_fail_field(err, YD_E_SETTING, name, "a number from 0 to 1", "%s=%.40s is not accepted", name, value);
+    *out = v;
+    return 1;
+}
+
+// value as one of two words: *out = 0 or 1.
+static int parse_choice(const char *name, const char *value, const char *zero, const char *one, int *out, yd_err *err)
+{
+    char accepted[64];
+    snprintf(accepted, sizeof accepted, "%s, %s", zero, one);
+    if (strcmp(value, zero) == 0) *out = 0;
+    else if (strcmp(value, one) == 0) *out = 1;
+    else return yd_fail_field(err, YD_E_SETTING, name, accepted, "%s=%.40s is not accepted", name, value);
+    return 1;
+}
+
+static int parse_seed(const char *value, uint64_t *out, yd_err *err)
+{
+    char *end;
+    errno = 0;
+    unsigned long long v = strtoull(value, &end, 10);
+    if (*value < '0' || *value > '9' || *end || errno)
+        return yd_fail_field(err, YD_E_SETTING, "seed", "an integer from 0 to 18446744073709551615", "seed=%.40s is not accepted", value);
+    *out = v;
+    return 1;
+}
+
+static int parse_attention(const char *value, yd_sample_settings *set, yd_err *err)
+{
+    const yd_attention_method *m;
+    int rc = yd_attention_find(value, &m, err);
+    if (rc) return rc;
+    snprintf(set->attention, sizeof set->attention, "%s", m->name);
+    return 1;
+}
+
+int yd_setting_set(yd_sample_settings *set, const char *name, const char *value, yd_err *err)
+{
+    long long n;
+    double u;
+    int choice, rc;
+    if (strcmp(name, "steps") == 0) {
+        if ((rc = parse_integer(name, value, 1, YD_MAX_STEPS, &n, err)) > 0) set->steps = (int)n;
+    } else if (strcmp(name, "seed") == 0) {
+        rc = parse_seed(value, &set->seed, err);
+    } else if (strcmp(name, "sampler") == 0) {
+        if ((rc = parse_choice(name, value, "ancestral", "ddim", &choice, err)) > 0) set->sampler = (yd_sampler_kind)choice;
+    } else if (strcmp(name, "variance") == 0) {
+        if ((rc = parse_choice(name, value, "posterior", "beta", &choice, err)) > 0) set->variance = (yd_variance)choice;
+    } else if (strcmp(name, "eta") == 0) {
+        if ((rc = parse_unit(name, value, &u, err)) > 0) set->eta = (float)u;
+    } else if (strcmp(name, "attention") == 0) {
+        rc = parse_attention(value, set, err);
+    } else if (strcmp(name, "mask_form") == 0) {
+        if ((rc = parse_choice(name, value, "add", "max", &choice, err)) > 0) set->mask_form = (yd_mask_form)choice;
+    } else if (strcmp(name, "lower_bound") == 0) {
+        rc = parse_unit(name, value, &set->lower_bound, err);
+    } else if (strcmp(name, "lr_noise") == 0) {
+        if ((rc = parse_choice(name, value, "forward", "literal", &choice, err)) > 0) set->lr_noise = (yd_lr_noise)choice;
+    } else if (strcmp(name, "skip") == 0) {
+        rc = parse_choice(name, value, "false", "true", &set->skip, err);
+    } else {
+        return 0;
+    }
+    return rc;
+}
+
+size_t yd_settings_print(const yd_sample_settings *s, char *dst, size_t cap)
+{
+    int n = snprintf(dst, cap,
+                     "{\"steps\": %d, \"seed\": %llu, \"sampler\": \"%s\", \"variance\": \"%s\", \"eta\": %.9g, \"attention\": \"%s\", "
+                     "\"mask_form\": \"%s\", \"lower_bound\": %.17g, \"lr_noise\": \"%s\", \"skip\": %s}",
+                     s->steps, (unsigned long long)s->seed, s->sampler == YD_SAMPLER_DDIM ? "ddim" : "ancestral",
+                     s->variance == YD_VARIANCE_BETA ? "beta" : "posterior", (double)s->eta, s->attention,
+                     s->mask_form == YD_MASK_MAX ? "max" : "add", s->lower_bound, s->lr_noise == YD_LR_LITERAL ? "literal" : "forward",
+                     s->skip ? "true" : "false");
+    return n < 0 ? 0 : (size_t)n;
+}
