@@ -64,9 +64,9 @@ static int parse_attention(const char *value, yd_sample_settings *set, yd_err *e
 
 int yd_setting_set(yd_sample_settings *set, const char *name, const char *value, yd_err *err)
 {
-    long long n;
-    double u;
-    int choice, rc;
+    long long n = 0;
+    double u = 0.0;
+    int choice = 0, rc;
     if (strcmp(name, "steps") == 0) {
         if ((rc = parse_integer(name, value, 1, YD_MAX_STEPS, &n, err)) > 0) set->steps = (int)n;
     } else if (strcmp(name, "seed") == 0) {
