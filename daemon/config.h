@@ -60,7 +60,9 @@
     NUMBER(sse_heartbeat_ms, 15000, 100, 3600000, "time between comment lines on quiet event streams")                 \
     NUMBER(drain_timeout_ms, 30000, 0, 3600000, "running jobs may take this long to finish at shutdown")               \
     NUMBER(drain_delay_ms, 0, 0, 600000, "keep serving this long after not being ready at shutdown, for balancers")    \
-    NUMBER(fake_unit_us, 1000, 0, 60000000, "time one unit of work takes on the fake device")
+    NUMBER(fake_unit_us, 1000, 0, 60000000, "time one unit of work takes on the fake device")                          \
+    NUMBER(fake_nan_at, 0, 0, 1000000000, "the fake device predicts NaN in this unit; 0 never")                        \
+    NUMBER(fake_fail_at, 0, 0, 1000000000, "the fake device fails in this run; 0 never")
 
 #define YD_TEXT_MAX 256
 

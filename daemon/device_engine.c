@@ -1,0 +1,66 @@
+// A real device: backend, model and engine, made on the thread that will use them.
+//
+// Units that fail for one job are that job's; an error of the whole run is the device's. Read next: core/engine.h.
+#include "daemon/device.h"
+
+#include "core/mem.h"
+#include <stdio.h>
+#include <string.h>
+
+typedef struct engine_device {
+    yd_device base;
+    const yd_config *cfg;
+    char path[512];
+    yd_backend *backend;
+    yd_model *model;
+    yd_engine *engine;
+} engine_device;
+
+static int open_device(yd_device *d, yd_err *err)
+{
+    engine_device *e = (engine_device *)d;
+    int rc = yd_model_load(e->path, &e->model, err);
+    if (rc) return rc;
+    yd_cpu_options co = {.threads = (int)e->cfg->threads};
+    if ((rc = yd_cpu_open(&co, &e->backend, err))) return rc;
+    yd_backend_info bi;
+    e->backend->info(e->backend, &bi);
+    int bf16 = strcmp(e->cfg->dtype, "bf16") == 0 || (strcmp(e->cfg->dtype, "auto") == 0 && bi.bf16);
+    yd_engine_options eo = {.dtype = bf16 ? YD_BF16 : YD_F32, .max_batch = bi.batch_pays ? (int)e->cfg->max_batch : 1};
+    return yd_engine_new(e->backend, e->model, &eo, &e->engine, err);
+}
+
+static int run(yd_device *d, yd_sampler *const *sampler, const yd_unit *unit, int n, int *done, yd_step_info *info, yd_err *err)
+{
+    return yd_engine_run(((engine_device *)d)->engine, sampler, unit, n, done, info, err);
+}
+
+static const yd_model *model(const yd_device *d)
+{
+    return ((const engine_device *)d)->model;
+}
+
+static void info(const yd_device *d, yd_engine_info *out)
+{
+    yd_engine_info_get(((const engine_device *)d)->engine, out);
+}
+
+static void close_device(yd_device *d)
+{
+    engine_device *e = (engine_device *)d;
+    if (e->engine) yd_engine_free(e->engine);
+    if (e->backend) e->backend->close(e->backend);
+    if (e->model) yd_model_free(e->model);
+    yd_free(e);
+}
+
+int yd_device_engine_new(const yd_config *cfg, const char *path, yd_device **out, yd_err *err)
+{
+    engine_device *e = yd_calloc(1, sizeof *e);
+    if (!e) return yd_fail(err, YD_E_NOMEM, "no memory for a device");
+    e->base = (yd_device){open_device, run, model, info, close_device};
+    e->cfg = cfg;
+    snprintf(e->path, sizeof e->path, "%s", path);
+    *out = &e->base;
+    return 0;
+}

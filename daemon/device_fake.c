@@ -1,0 +1,87 @@
+// A device without a network, for tests of the service: every unit takes fake_unit_us and predicts a fixed multiple of what it sees.
+//
+// The sampler, the scheduler and everything around are the real ones; only the arithmetic of the network is missing. Failures can be
+// asked for: the fake_nan_at-th unit predicts NaN, the fake_fail_at-th run fails as a whole.
+#include "daemon/device.h"
+
+#include "core/mem.h"
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#define WINDOW 64
+
+typedef struct fake_device {
+    yd_device base;
+    int64_t unit_us, nan_at, fail_at;
+    int64_t units, runs; // so far
+    int max_batch;
+    yd_model model;
+    float x[WINDOW * WINDOW * 6], pred[WINDOW * WINDOW * 3];
+} fake_device;
+
+static int open_device(yd_device *d, yd_err *err)
+{
+    static const char config[] =
+        "{\"format\":\"yoda-model-1\",\"name\":\"fake-2x\",\"network\":{\"type\":\"sr3\",\"in_channel\":6,\"out_channel\":3,"
+        "\"inner_channel\":8,\"channel_multiplier\":[1],\"res_blocks\":1,\"norm_groups\":4,\"attn_res\":[],\"image_size\":64},"
+        "\"prediction\":\"x0\",\"target\":\"residual\",\"residual_scale\":4,\"clip\":3,\"schedule\":{\"kind\":\"cosine\"},"
+        "\"scale\":2,\"window\":64,\"overlap\":16,\"conditioning\":\"pillow8\","
+        "\"defaults\":{\"steps\":4,\"sampler\":\"ddim\",\"eta\":0.5,\"attention\":\"edge\",\"mask_form\":\"add\",\"lower_bound\":0.4}}";
+    fake_device *f = (fake_device *)d;
+    snprintf(f->model.checksum, sizeof f->model.checksum, "sha256:fake");
+    return yd_model_config_parse(config, sizeof config - 1, &f->model.cfg, err);
+}
+
+static int run(yd_device *d, yd_sampler *const *sampler, const yd_unit *unit, int n, int *done, yd_step_info *info, yd_err *err)
+{
+    fake_device *f = (fake_device *)d;
+    struct timespec wait = {.tv_sec = f->unit_us / 1000000, .tv_nsec = f->unit_us % 1000000 * 1000};
+    if (++f->runs == f->fail_at) return yd_fail(err, YD_E_DEVICE, "the fake device fails in its run %lld", (long long)f->runs);
+    for (int i = 0; i < n; i++) {
+        float level;
+        yd_sampler_gather(sampler[i], &unit[i], f->x, &level);
+        for (int p = 0; p < WINDOW * WINDOW; p++)
+            for (int c = 0; c < 3; c++) f->pred[p * 3 + c] = 0.25f * f->x[p * 6 + c];
+        if (++f->units == f->nan_at) f->pred[0] = NAN;
+        if (f->unit_us) nanosleep(&wait, NULL);
+        done[i] = yd_sampler_scatter(sampler[i], &unit[i], f->pred, &info[i], err);
+    }
+    return 0;
+}
+
+static const yd_model *model(const yd_device *d)
+{
+    return &((const fake_device *)d)->model;
+}
+
+static void info(const yd_device *d, yd_engine_info *out)
+{
+    const fake_device *f = (const fake_device *)d;
+    memset(out, 0, sizeof *out);
+    snprintf(out->backend.name, sizeof out->backend.name, "fake");
+    snprintf(out->backend.device, sizeof out->backend.device, "nothing is computed");
+    out->backend.batch_pays = f->max_batch > 1;
+    out->window = WINDOW;
+    out->max_batch = f->max_batch;
+    out->warm_ms = (double)f->unit_us / 1000;
+}
+
+static void close_device(yd_device *d)
+{
+    yd_free(d);
+}
+
+int yd_device_fake_new(const yd_config *cfg, yd_device **out, yd_err *err)
+{
+    fake_device *f = yd_calloc(1, sizeof *f);
+    if (!f) return yd_fail(err, YD_E_NOMEM, "no memory for a device");
+    f->base = (yd_device){open_device, run, model, info, close_device};
+    f->unit_us = cfg->fake_unit_us;
+    f->nan_at = cfg->fake_nan_at;
+    f->fail_at = cfg->fake_fail_at;
+    f->max_batch = (int)cfg->max_batch;
+    *out = &f->base;
+    return 0;
+}

@@ -1,0 +1,225 @@
+// One thread, two lists of batches: `todo` under mutex and condition, `back` under the same mutex and an uv_async.
+//
+// The mutex guards the lists, `quit` and nothing else; it is held for a few instructions, never while the device works. Counts of
+// what is under way are the loop thread's own. The thread lowers its priority before the device starts its OpenMP team, which
+// inherits it: answering requests goes before computing.
+#include "daemon/worker.h"
+
+#include "core/mem.h"
+#include "daemon/clock.h"
+#include "daemon/log.h"
+#include <pthread.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#define NICE 5
+
+typedef struct batch_list {
+    yd_batch *head, *tail;
+} batch_list;
+
+struct yd_worker {
+    yd_device *device;
+    yd_worker_events ev;
+    pthread_t thread;
+    pthread_mutex_t mutex;
+    pthread_cond_t work;
+    uv_async_t async;
+    batch_list todo, back;
+    int quit;
+    int opened, open_rc; // 1: the device's open is over, its result; written before the async is sent
+    yd_err open_err;
+    int told; // loop thread: `opened` was called
+    int under_way;
+    void (*closed)(void *arg);
+    void *closed_arg;
+};
+
+static void append(batch_list *l, yd_batch *b)
+{
+    b->next = NULL;
+    if (l->tail) l->tail->next = b;
+    else l->head = b;
+    l->tail = b;
+}
+
+static yd_batch *take_first(batch_list *l)
+{
+    yd_batch *b = l->head;
+    if (!b) return NULL;
+    l->head = b->next;
+    if (!l->head) l->tail = NULL;
+    return b;
+}
+
+static void copy_preview(yd_batch_item *it)
+{
+    int at_step = it->done == 1 && it->preview_every > 0 &&
+                  ((it->info.steps - it->info.step + 1) % it->preview_every == 0 || it->info.step == 1);
+    if (it->done < 0 || (!it->preview_now && !at_step)) return;
+    it->rgb = yd_malloc(it->rgb_bytes); // without memory there is just no preview
+    if (it->rgb) yd_sampler_preview(it->sampler, it->rgb);
+}
+
+// Ask each item's sampler for a unit and run what there is as one batch.
+static void run_batch(yd_worker *w, yd_batch *b)
+{
+    yd_sampler *sampler[YD_BATCH_MAX];
+    yd_unit unit[YD_BATCH_MAX];
+    yd_step_info info[YD_BATCH_MAX];
+    int done[YD_BATCH_MAX], item[YD_BATCH_MAX], n = 0;
+    memset(info, 0, sizeof info);
+    for (int i = 0; i < b->n; i++) {
+        yd_batch_item *it = &b->item[i];
+        if (atomic_load_explicit(it->stop, memory_order_relaxed)) continue;
+        if (yd_sampler_next(it->sampler, &unit[n]) != 1) continue;
+        sampler[n] = it->sampler;
+        done[n] = 0;
+        item[n++] = i;
+    }
+    int64_t t0 = yd_mono_us();
+    if (n) b->rc = w->device->run(w->device, sampler, unit, n, done, info, &b->err);
+    b->run_s = (double)(yd_mono_us() - t0) / 1e6;
+    if (b->rc) return;
+    b->ran = n;
+    for (int k = 0; k < n; k++) {
+        yd_batch_item *it = &b->item[item[k]];
+        it->ran = 1;
+        it->done = done[k];
+        it->info = info[k];
+        it->finished = yd_sampler_done(it->sampler);
+        if (done[k] < 0) it->err = b->err;
+        copy_preview(it);
+    }
+}
+
+static void open_device(yd_worker *w)
+{
+    yd_err err = {0};
+    int rc = w->device->open(w->device, &err);
+    pthread_mutex_lock(&w->mutex);
+    w->open_rc = rc;
+    w->open_err = err;
+    w->opened = 1;
+    pthread_mutex_unlock(&w->mutex);
+    uv_async_send(&w->async);
+}
+
+static void *thread_main(void *arg)
+{
+    yd_worker *w = arg;
+    pthread_setname_np(pthread_self(), "yodad-compute");
+    // On Linux a priority belongs to a thread; one that cannot be lowered is no reason not to compute.
+    if (setpriority(PRIO_PROCESS, (id_t)gettid(), NICE)) yd_log(YD_LOG_DEBUG, NULL, "priority not lowered", NULL);
+    open_device(w);
+    for (;;) {
+        pthread_mutex_lock(&w->mutex);
+        while (!w->todo.head && !w->quit) pthread_cond_wait(&w->work, &w->mutex);
+        yd_batch *b = take_first(&w->todo);
+        pthread_mutex_unlock(&w->mutex);
+        if (!b) break;
+        run_batch(w, b);
+        pthread_mutex_lock(&w->mutex);
+        append(&w->back, b);
+        pthread_mutex_unlock(&w->mutex);
+        uv_async_send(&w->async);
+    }
+    w->device->close(w->device);
+    return NULL;
+}
+
+static void on_async(uv_async_t *a)
+{
+    yd_worker *w = a->data;
+    pthread_mutex_lock(&w->mutex);
+    int opened = w->opened;
+    batch_list back = w->back;
+    w->back = (batch_list){0};
+    pthread_mutex_unlock(&w->mutex);
+    if (opened && !w->told) {
+        w->told = 1;
+        w->ev.opened(w->ev.arg, w->open_rc, &w->open_err);
+    }
+    for (yd_batch *b; (b = take_first(&back));) {
+        w->under_way--;
+        w->ev.done(w->ev.arg, b);
+    }
+}
+
+static void free_worker(uv_handle_t *h)
+{
+    yd_free(h->data);
+}
+
+int yd_worker_start(uv_loop_t *loop, yd_device *d, const yd_worker_events *ev, yd_worker **out, yd_err *err)
+{
+    yd_worker *w = yd_calloc(1, sizeof *w);
+    if (!w) {
+        d->close(d);
+        return yd_fail(err, YD_E_NOMEM, "no memory for a compute thread");
+    }
+    w->device = d;
+    w->ev = *ev;
+    w->async.data = w;
+    pthread_mutex_init(&w->mutex, NULL);
+    pthread_cond_init(&w->work, NULL);
+    if (uv_async_init(loop, &w->async, on_async)) goto fail_sync;
+    if (pthread_create(&w->thread, NULL, thread_main, w)) goto fail_async;
+    *out = w;
+    return 0;
+
+fail_async:
+    // The handle must outlive this call: the loop frees it.
+    d->close(d);
+    uv_close((uv_handle_t *)&w->async, free_worker);
+    return yd_fail(err, YD_E_INTERNAL, "the compute thread cannot be started");
+fail_sync:
+    d->close(d);
+    yd_free(w);
+    return yd_fail(err, YD_E_INTERNAL, "the compute thread cannot be reached");
+}
+
+int yd_worker_room(const yd_worker *w)
+{
+    return w->told && w->open_rc == 0 ? YD_WORKER_DEPTH - w->under_way : 0;
+}
+
+void yd_worker_push(yd_worker *w, yd_batch *b)
+{
+    w->under_way++;
+    pthread_mutex_lock(&w->mutex);
+    append(&w->todo, b);
+    pthread_cond_signal(&w->work);
+    pthread_mutex_unlock(&w->mutex);
+}
+
+const yd_device *yd_worker_device(const yd_worker *w)
+{
+    return w->device;
+}
+
+static void on_closed(uv_handle_t *h)
+{
+    yd_worker *w = h->data;
+    void (*closed)(void *arg) = w->closed;
+    void *arg = w->closed_arg;
+    pthread_cond_destroy(&w->work);
+    pthread_mutex_destroy(&w->mutex);
+    yd_free(w);
+    closed(arg);
+}
+
+void yd_worker_stop(yd_worker *w, void (*closed)(void *arg), void *arg)
+{
+    pthread_mutex_lock(&w->mutex);
+    w->quit = 1;
+    pthread_cond_signal(&w->work);
+    pthread_mutex_unlock(&w->mutex);
+    pthread_join(w->thread, NULL);
+    w->closed = closed;
+    w->closed_arg = arg;
+    w->told = 1; // nobody waits for `opened` any more
+    on_async(&w->async);
+    uv_close((uv_handle_t *)&w->async, on_closed);
+}

@@ -1,0 +1,68 @@
+// The compute thread of one device.
+//
+// The loop thread pushes batches (at most YD_WORKER_DEPTH at a time, so that the device need not wait for the loop between two), the
+// worker runs them in order and hands each back on the loop thread. A sampler that is in a pushed batch belongs to the worker until
+// the batch is back; the worker asks it for its next unit itself, so a job may be in two batches at once.
+// Cancelling: set the item's *stop flag; the item comes back without having run, at most one unit later.
+// Threads: functions are for the loop thread; the device is opened, run and closed on the worker's. No lock is held while it works.
+#ifndef YD_DAEMON_WORKER_H
+#define YD_DAEMON_WORKER_H
+
+#include "daemon/device.h"
+#include <stdatomic.h>
+#include <uv.h>
+
+#define YD_WORKER_DEPTH 2
+#define YD_BATCH_MAX 64
+
+typedef struct yd_batch_item {
+    // in
+    void *job; // the caller's
+    yd_sampler *sampler;
+    const atomic_int *stop;
+    int preview_every; // copy the preview when a step is finished whose number is a multiple (the last always); 0: do not
+    int preview_now;   // copy the preview after this unit, whether or not a step is finished
+    size_t rgb_bytes;  // size of a preview
+    // out
+    int ran;  // the unit was computed
+    int done; // 1 it finished a step (info), 0 it did not, negative: the job failed (err)
+    int finished; // the sampler has nothing left to do
+    yd_step_info info;
+    yd_err err;
+    uint8_t *rgb; // the preview, or NULL; the callee's (yd_free)
+} yd_batch_item;
+
+typedef struct yd_batch {
+    struct yd_batch *next;
+    int n;
+    yd_batch_item item[YD_BATCH_MAX];
+    int rc;          // of the device as a whole: negative, no item ran (err)
+    yd_err err;
+    double run_s;    // time the device worked
+    int ran;         // units computed
+} yd_batch;
+
+typedef struct yd_worker yd_worker;
+
+// Called on the loop thread. opened: once, rc of the device's open. done: each batch that comes back; the callee owns it.
+typedef struct yd_worker_events {
+    void (*opened)(void *arg, int rc, const yd_err *err);
+    void (*done)(void *arg, yd_batch *b);
+    void *arg;
+} yd_worker_events;
+
+// Start the thread and open the device there. Takes ownership of d, also when it fails. YD_E_NOMEM, YD_E_INTERNAL.
+int yd_worker_start(uv_loop_t *loop, yd_device *d, const yd_worker_events *ev, yd_worker **out, yd_err *err);
+
+// How many batches may be pushed now: 0..YD_WORKER_DEPTH. 0 before the device is open.
+int yd_worker_room(const yd_worker *w);
+// Push a batch (there must be room); it comes back through done.
+void yd_worker_push(yd_worker *w, yd_batch *b);
+
+const yd_device *yd_worker_device(const yd_worker *w); // its model and info, after opened with rc 0
+
+// Finish what was pushed (it still comes back), close the device, end the thread. Waits for at most one unit per batch pushed when the
+// stop flags of their items are set. closed is called on the loop thread after the last handle is gone; w is freed before.
+void yd_worker_stop(yd_worker *w, void (*closed)(void *arg), void *arg);
+
+#endif
