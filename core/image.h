@@ -9,6 +9,7 @@
 #define YD_CORE_IMAGE_H
 
 #include "core/err.h"
+#include "core/file.h"
 #include <stddef.h>
 #include <stdint.h>
 
@@ -19,7 +20,7 @@ typedef struct yd_image {
     int grey;       // the source had one colour channel: write one back
 } yd_image;
 
-typedef struct yd_image_limits {
+typedef struct yd_image_limits { // 0 = no limit of that kind
     long max_pixels; // width*height of the source
     int min_side;    // both sides at least this, 16
     int max_side;    // either side at most this
@@ -57,9 +58,5 @@ int yd_image_encode_grey(const uint8_t *plane, int w, int h, void **bytes, size_
 // "png" / "jpeg" and their aliases ("jpg"). YD_E_SETTING naming "format".
 int yd_image_format_parse(const char *name, yd_image_format *out, yd_err *err);
 const char *yd_image_format_mime(yd_image_format fmt);
-
-// Whole files. Writing is tmp + fsync + rename. In core/file.c, no libvips needed.
-int yd_file_read(const char *path, size_t max_bytes, void **bytes, size_t *len, yd_err *err);
-int yd_file_write_atomic(const char *path, const void *bytes, size_t len, yd_err *err);
 
 #endif
