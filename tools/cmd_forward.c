@@ -128,32 +128,41 @@ out:
     return rc;
 }
 
-// The sampler of a trace: every pixel active, one window, x_T and the steps' noise given. *noise is S+1 fields of w*h*3, the caller's to free.
-static int trace_sampler(const yd_model *m, const yd_safetensors *st, int side, yd_sampler **out, float **noise, int *steps, yd_err *err)
+// Noise as the sampler wants it: one field per step, which it borrows.
+typedef struct given_noise {
+    float *data; // S+1 fields of w*h*3
+    const float **field;
+} given_noise;
+
+// The sampler of a trace: every pixel active, one window, condition, x_T and the steps' noise given. The noise
+// is the caller's to free, after the sampler.
+static int trace_sampler(const yd_model *m, const yd_safetensors *st, const float *cond_planes, int side, yd_sampler **out,
+                         given_noise *noise, yd_err *err)
 {
-    float *x_T = NULL, *added = NULL, *map = NULL;
-    const float **field = NULL;
+    float *x_T = NULL, *added = NULL, *map = NULL, *cond = NULL;
     uint8_t *grey = NULL;
     size_t pixels = (size_t)side * (size_t)side;
     int64_t one[4] = {1, 3, side, side}, all[4] = {0, 3, side, side};
     int rc = read_pictures(st, "x_T", one, &x_T, err);
     if (rc == 0) rc = read_pictures(st, "noise_T_to_1", all, &added, err);
     if (rc < 0) goto done;
-    int n_steps = *steps = (int)all[0];
-    *noise = yd_malloc((size_t)(n_steps + 1) * pixels * 3 * sizeof **noise);
-    field = yd_malloc((size_t)(n_steps + 1) * sizeof *field);
+    int n_steps = (int)all[0];
+    noise->data = yd_malloc((size_t)(n_steps + 1) * pixels * 3 * sizeof *noise->data);
+    noise->field = yd_malloc((size_t)(n_steps + 1) * sizeof *noise->field);
     map = yd_malloc(pixels * sizeof *map);
-    grey = yd_calloc(pixels, 3); // the condition is put in place exactly, as floats, before each step
-    if (!*noise || !field || !map || !grey) {
+    cond = yd_malloc(pixels * 3 * sizeof *cond);
+    grey = yd_calloc(pixels, 3); // stands where a job's bytes would be; the condition is given in floats
+    if (!noise->data || !noise->field || !map || !cond || !grey) {
         rc = yd_fail(err, YD_E_NOMEM, "no memory for a trace of %d steps", n_steps);
         goto done;
     }
     for (size_t i = 0; i < pixels; i++) map[i] = 1;
+    planes_to_channels(cond_planes, 1, pixels, cond, 3, 0);
     for (int s = 0; s <= n_steps; s++) {
-        float *f = *noise + (size_t)s * pixels * 3;
+        float *f = noise->data + (size_t)s * pixels * 3;
         const float *planes = s == n_steps ? x_T : added + (size_t)(n_steps - 1 - s) * pixels * 3;
         planes_to_channels(planes, 1, pixels, f, 3, 0);
-        field[s] = f;
+        noise->field[s] = f;
     }
     yd_model_config cfg = m->cfg;
     yd_sample_settings set = cfg.defaults;
@@ -161,24 +170,24 @@ static int trace_sampler(const yd_model *m, const yd_safetensors *st, int side, 
     cfg.overlap = 0;
     set.steps = n_steps;
     rc = yd_sampler_new(&cfg, &set, side, side, grey, map, out, err);
-    if (rc == 0) yd_sampler_set_noise(*out, field);
+    if (rc == 0) rc = yd_sampler_set_condition(*out, cond, err);
+    if (rc == 0) yd_sampler_set_noise(*out, noise->field);
 done:
     yd_free(grey);
+    yd_free(cond);
     yd_free(map);
-    yd_free(field);
     yd_free(added);
     yd_free(x_T);
     return rc;
 }
 
 // Run the sampler to its end on a network for one picture.
-static int trace_run(yd_sampler *sampler, network *net, const float *cond, yd_err *err)
+static int trace_run(yd_sampler *sampler, network *net, yd_err *err)
 {
     yd_unit unit;
     yd_step_info info;
     while (yd_sampler_next(sampler, &unit)) {
         yd_sampler_gather(sampler, &unit, net->x, net->level);
-        planes_to_channels(cond, 1, (size_t)net->h * (size_t)net->w, net->x, 6, 0);
         int rc = net->be->run(net->exec, err);
         if (rc == 0) rc = yd_sampler_scatter(sampler, &unit, net->out, &info, err);
         if (rc < 0) return rc;
@@ -189,15 +198,15 @@ static int trace_run(yd_sampler *sampler, network *net, const float *cond, yd_er
 static int trace(yd_backend *be, const yd_model *m, yd_dtype dt, const yd_safetensors *st, const float *cond,
                  const int64_t dims[4], float **sample, yd_err *err)
 {
-    int side = (int)dims[2], steps = 0;
+    int side = (int)dims[2];
     if (dims[3] != dims[2])
         return yd_fail_field(err, YD_E_INVALID, "cond", "equal height and width", "a trace is one square window");
     network net = {0};
     yd_sampler *sampler = NULL;
-    float *noise = NULL;
+    given_noise noise = {0};
     int rc = network_open(&net, be, m, dt, 1, side, side, err);
-    if (rc == 0) rc = trace_sampler(m, st, side, &sampler, &noise, &steps, err);
-    if (rc == 0) rc = trace_run(sampler, &net, cond, err);
+    if (rc == 0) rc = trace_sampler(m, st, cond, side, &sampler, &noise, err);
+    if (rc == 0) rc = trace_run(sampler, &net, err);
     if (rc == 0) {
         size_t pixels = (size_t)side * (size_t)side;
         *sample = yd_malloc(pixels * 3 * sizeof **sample);
@@ -205,7 +214,8 @@ static int trace(yd_backend *be, const yd_model *m, yd_dtype dt, const yd_safete
         else rc = yd_fail(err, YD_E_NOMEM, "no memory for the sample");
     }
     yd_sampler_free(sampler);
-    yd_free(noise);
+    yd_free(noise.field);
+    yd_free(noise.data);
     network_close(&net);
     return rc;
 }

@@ -85,9 +85,15 @@ static int make_plain_panels(pictures *p, int scale, yd_err *err)
     return rc;
 }
 
+typedef struct sampling_progress {
+    yd_progress bar;
+    long units;
+} sampling_progress;
+
 static void on_unit(void *user, long done)
 {
-    yd_progress_show(user, 0, "%ld window-steps", done);
+    sampling_progress *p = user;
+    yd_progress_show(&p->bar, (double)done / (double)p->units, "window %ld of %ld", done, p->units);
 }
 
 static int make_yoda_panel(pictures *p, const sheet_args *a, yd_session *s, yd_err *err)
@@ -97,18 +103,19 @@ static int make_yoda_panel(pictures *p, const sheet_args *a, yd_session *s, yd_e
     yd_prepared job = {0};
     yd_image result = {0};
     yd_work work;
-    yd_progress bar;
+    sampling_progress progress;
     int rc = yd_sampling_apply(&a->sampling, &set, err);
     if (rc == 0) rc = yd_prepare(&s->model->cfg, &set, &low, &job, err);
     if (rc < 0) goto out;
     yd_sampler_work(job.sampler, &work);
     p->steps = work.steps;
     p->share = work.pixel_share;
-    yd_session_watch watch = {.unit = on_unit, .user = &bar};
-    yd_progress_start(&bar, a->quiet);
+    progress.units = work.units;
+    yd_session_watch watch = {.unit = on_unit, .user = &progress};
+    yd_progress_start(&progress.bar, a->quiet);
     rc = yd_session_run(s, job.sampler, &watch, err);
-    yd_progress_end(&bar);
-    p->seconds = yd_progress_elapsed_s(&bar);
+    yd_progress_end(&progress.bar);
+    p->seconds = yd_progress_elapsed_s(&progress.bar);
     if (rc == 0) rc = yd_finish(&job, &result, err);
     if (rc == 0) memcpy(p->panel[YODA], result.rgb, (size_t)p->w * (size_t)p->h * 3);
 out:
@@ -181,9 +188,10 @@ static void caption(const pictures *p, int panel, char *dst, size_t cap)
 static int draw_sheet(const pictures *p, const sheet_args *a, yd_image *sheet, yd_err *err)
 {
     static const uint8_t ink[3] = {40, 40, 40};
-    int side = (int)a->crop, zoom = (int)a->zoom, cell = side * zoom;
+    int side = (int)a->crop, zoom = (int)a->zoom;
     if (side > p->w) side = p->w;
     if (side > p->h) side = p->h;
+    int cell = side * zoom;
     spot spots[MAX_ROWS];
     int rows = choose_spots(p, side, (int)a->rows, spots);
     int rc = yd_image_alloc(sheet, PANELS * (cell + GAP) + GAP, rows * (cell + GAP) + CAPTION_H, 0, err);
