@@ -24,7 +24,7 @@ LIBS_DAEMON := $(shell pkg-config --libs libmicrohttpd jansson libuv 2>/dev/null
 VERSION := $(shell cat VERSION 2>/dev/null || echo 0.0.0)
 WARN := -Wall -Wextra -Wshadow -Wconversion -Wvla -Wstrict-prototypes -Werror
 CPPFLAGS := -I. -D_GNU_SOURCE -DYD_VERSION='"$(VERSION)"' $(PKG_CFLAGS)
-CFLAGS := -std=c11 -g -fopenmp $(WARN) -fno-omit-frame-pointer -MMD -MP
+CFLAGS := -std=c11 -g -fopenmp -fno-math-errno $(WARN) -fno-omit-frame-pointer -MMD -MP
 
 ifeq ($(VARIANT),release)
 CFLAGS += -O3 -fstack-protector-strong -fstack-clash-protection -fcf-protection -fPIE
