@@ -1,0 +1,240 @@
+// Convolutions on oneDNN: forward with bias and residual, and both gradients.
+//
+// Maps are plain NHWC everywhere; oneDNN's brgconv and jit kernels run at full speed on that, for odd channel counts too. Only the
+// weights are brought into the layout the chosen kernel asks for. A convolution computes in the storage type of its input x (or dx):
+// where another operand is stored otherwise, it is converted through a temporary. bf16 input may write an f32 result directly.
+//
+// The residual is added by the `sum` post-op, that is, it has to be in y's place beforehand: y takes over its storage when nobody
+// reads it later, otherwise it is copied. (Binary post-ops would drop to slower or reference kernels.)
+// Read next: prim.c.
+#include "core/cpu/cpu.h"
+#include <string.h>
+
+typedef struct shape {
+    yd_tid x, w, y; // input side, weights, output side: for gradients the same roles
+    dnnl_dims_t wdims, bdims, strides, pads;
+} shape;
+
+static int check_shape(const yd_exec *e, const yd_op *op, shape *s, yd_err *err)
+{
+    int rc = yd_need(e, op, s->x, "input", 0, 0, 0, err);
+    if (!rc) rc = yd_need(e, op, s->y, "output", 0, 0, 0, err);
+    if (rc) return rc;
+    const yd_tensor *x = yd_exec_tensor(e, s->x), *y = yd_exec_tensor(e, s->y);
+    if (op->k < 1 || op->stride < 1 || op->pad < 0 || op->k > 64 || op->stride > 64 || op->pad > 64)
+        return yd_exec_refuse(e, op, YD_E_INVALID, "kernel and stride must be 1..64, padding 0..64", err);
+    if (x->h + 2 * op->pad < op->k || x->w + 2 * op->pad < op->k)
+        return yd_exec_refuse(e, op, YD_E_INVALID, "the kernel is larger than the padded input", err);
+    if ((x->h + 2 * op->pad - op->k) / op->stride + 1 != y->h || (x->w + 2 * op->pad - op->k) / op->stride + 1 != y->w)
+        return yd_exec_refuse(e, op, YD_E_INVALID, "input and output sizes do not fit kernel, stride and padding", err);
+    rc = yd_need_param(e, op, s->w, "weights", (int[4]){y->c, x->c, op->k, op->k}, err);
+    dnnl_dim_t wd[] = {y->c, x->c, op->k, op->k};
+    for (int i = 0; i < 4; i++) s->wdims[i] = wd[i];
+    s->bdims[0] = y->c;
+    for (int i = 0; i < 2; i++) {
+        s->strides[i] = op->stride;
+        s->pads[i] = op->pad;
+    }
+    return rc;
+}
+
+static dnnl_memory_desc_t md_weights(const shape *s, dnnl_data_type_t dt, dnnl_format_tag_t tag)
+{
+    dnnl_memory_desc_t md;
+    memset(&md, 0, sizeof md);
+    dnnl_memory_desc_init_by_tag(&md, 4, s->wdims, dt, tag);
+    return md;
+}
+
+static dnnl_memory_desc_t md_bias(const shape *s)
+{
+    dnnl_memory_desc_t md;
+    memset(&md, 0, sizeof md);
+    dnnl_memory_desc_init_by_tag(&md, 1, s->bdims, dnnl_f32, dnnl_a);
+    return md;
+}
+
+static size_t elements(const yd_exec *e, yd_tid t)
+{
+    return yd_tensor_numel(yd_exec_tensor(e, t)) * yd_sz(e->n);
+}
+
+// Buffer of map t stored as dt: t itself, or a temporary (then *made = 1) that the caller fills or empties. -1 when out of memory.
+static int buffer_as(yd_exec *e, yd_tid t, yd_dtype dt, int *made)
+{
+    *made = yd_exec_tensor(e, t)->dtype != dt;
+    return *made ? yd_exec_temp(e, elements(e, t) * yd_dtype_bytes(dt)) : t;
+}
+
+// Attributes with an optional `sum` post-op.
+static int make_attr(const yd_exec *e, const yd_op *op, int sum, dnnl_primitive_attr_t *attr, yd_err *err)
+{
+    int rc = yd_dnnl_check(e, op, "primitive_attr_create", dnnl_primitive_attr_create(attr), err);
+    if (rc || !sum) return rc;
+    dnnl_post_ops_t post = NULL;
+    dnnl_status_t s = dnnl_post_ops_create(&post);
+    if (s == dnnl_success) s = dnnl_post_ops_append_sum(post, 1.0f);
+    if (s == dnnl_success) s = dnnl_primitive_attr_set_post_ops(*attr, post);
+    if (post) dnnl_post_ops_destroy(post);
+    rc = yd_dnnl_check(e, op, "post_ops", s, err);
+    if (rc) dnnl_primitive_attr_destroy(*attr);
+    return rc;
+}
+
+// Put the residual where the sum post-op expects it: into `dst`.
+static int place_residual(yd_exec *e, const yd_op *op, yd_tid res, int dst, int dst_bf16, yd_err *err)
+{
+    yd_tid y = op->out[0];
+    const yd_tensor *t = yd_exec_tensor(e, y);
+    int rc = yd_need(e, op, res, "residual", t->h, t->w, t->c, err);
+    if (rc) return rc;
+    int reads_same = e->bufs[res].root == e->bufs[op->in[0]].root; // y = conv(x) + x: x must survive
+    if (dst == y && !reads_same && yd_exec_alias(e, y, res)) return 0;
+    return yd_make_convert(e, op, res, yd_is_bf16(e, res), dst, dst_bf16, elements(e, y), err);
+}
+
+static int bind_weights(yd_exec *e, yd_prim *p, int arg, yd_tid t, const dnnl_memory_desc_t *md, yd_err *err)
+{
+    yd_copy *c = yd_exec_copy(e, t, md, err);
+    if (!c) return err ? err->code : YD_E_NOMEM;
+    yd_prim_bind_copy(p, arg, c);
+    return 0;
+}
+
+static int forward_primitive(yd_exec *e, const yd_op *op, const shape *s, yd_dtype xdt, yd_dtype ydt, int dst, yd_err *err)
+{
+    yd_tid b = op->in[2], res = op->in[3];
+    dnnl_memory_desc_t x = yd_md_map(e, s->x, xdt), y = yd_md_map(e, s->y, ydt), bias = md_bias(s);
+    dnnl_memory_desc_t w = md_weights(s, yd_dnnl_dtype(xdt), dnnl_format_tag_any);
+    yd_prim *p = yd_prim_kernel(e, op, err);
+    if (!p) return YD_E_NOMEM;
+    dnnl_convolution_desc_t desc;
+    int rc = yd_dnnl_check(e, op, "convolution_forward_desc_init",
+                           dnnl_convolution_forward_desc_init(&desc, dnnl_forward_inference, dnnl_convolution_direct, &x, &w,
+                                                              b == YD_NONE ? NULL : &bias, &y, s->strides, s->pads, s->pads),
+                           err);
+    dnnl_primitive_attr_t attr;
+    if (rc || (rc = make_attr(e, op, res != YD_NONE, &attr, err))) return rc;
+    rc = yd_prim_choose(e, op, p, &desc, attr, NULL, err);
+    dnnl_primitive_attr_destroy(attr);
+    if (!rc) rc = yd_prim_create(e, op, p, err);
+    if (!rc) rc = yd_prim_bind(e, op, p, DNNL_ARG_SRC, &x, s->x, err);
+    if (!rc) rc = yd_prim_bind(e, op, p, DNNL_ARG_DST, &y, dst, err);
+    if (!rc) rc = bind_weights(e, p, DNNL_ARG_WEIGHTS, s->w, dnnl_primitive_desc_query_md(p->desc, dnnl_query_weights_md, 0), err);
+    if (!rc && b != YD_NONE) rc = bind_weights(e, p, DNNL_ARG_BIAS, b, &bias, err);
+    return rc;
+}
+
+int yd_make_conv(yd_exec *e, const yd_op *op, yd_err *err)
+{
+    shape s = {.x = op->in[0], .w = op->in[1], .y = op->out[0]};
+    int rc = check_shape(e, op, &s, err);
+    if (!rc && op->in[2] != YD_NONE) rc = yd_need_param(e, op, op->in[2], "bias", (int[4]){(int)s.bdims[0], 1, 1, 1}, err);
+    if (rc) return rc;
+    yd_dtype xdt = yd_exec_tensor(e, s.x)->dtype, ydt = xdt == YD_F32 ? YD_F32 : yd_exec_tensor(e, s.y)->dtype;
+    int made, dst = buffer_as(e, s.y, ydt, &made);
+    if (dst < 0) return yd_exec_refuse(e, op, YD_E_NOMEM, "no memory for a temporary", err);
+    if (op->in[3] != YD_NONE) rc = place_residual(e, op, op->in[3], dst, ydt == YD_BF16, err);
+    if (!rc) rc = forward_primitive(e, op, &s, xdt, ydt, dst, err);
+    if (!rc && made) rc = yd_make_convert(e, op, dst, 0, s.y, 1, elements(e, s.y), err);
+    return rc;
+}
+
+// The gradient of y stored as dt, converted first where needed. Negative YD_E_* or 0 with *buf set.
+static int gradient_as(yd_exec *e, const yd_op *op, yd_tid dy, yd_dtype dt, int *buf, yd_err *err)
+{
+    int made;
+    *buf = buffer_as(e, dy, dt, &made);
+    if (*buf < 0) return yd_exec_refuse(e, op, YD_E_NOMEM, "no memory for a temporary", err);
+    return made ? yd_make_convert(e, op, dy, yd_is_bf16(e, dy), *buf, dt == YD_BF16, elements(e, dy), err) : 0;
+}
+
+// oneDNN wants the forward convolution as a hint for choosing a gradient's kernel.
+static int forward_hint(const yd_exec *e, const yd_op *op, const shape *s, yd_dtype dt, dnnl_primitive_desc_t *hint, yd_err *err)
+{
+    dnnl_memory_desc_t x = yd_md_map(e, s->x, dt), y = yd_md_map(e, s->y, dt), w = md_weights(s, yd_dnnl_dtype(dt), dnnl_format_tag_any);
+    dnnl_convolution_desc_t desc;
+    dnnl_status_t st = dnnl_convolution_forward_desc_init(&desc, dnnl_forward_training, dnnl_convolution_direct, &x, &w, NULL, &y, s->strides,
+                                                          s->pads, s->pads);
+    if (st == dnnl_success) st = dnnl_primitive_desc_create(hint, &desc, NULL, e->cpu->engine, NULL);
+    return yd_dnnl_check(e, op, "forward hint", st, err);
+}
+
+// Choose and create a gradient's primitive.
+static int gradient_primitive(yd_exec *e, const yd_op *op, const shape *s, yd_dtype dt, yd_prim *p, const_dnnl_op_desc_t desc, yd_err *err)
+{
+    dnnl_primitive_desc_t hint;
+    dnnl_primitive_attr_t attr;
+    int rc = forward_hint(e, op, s, dt, &hint, err);
+    if (rc) return rc;
+    rc = make_attr(e, op, 0, &attr, err);
+    if (!rc) {
+        rc = yd_prim_choose(e, op, p, desc, attr, hint, err);
+        dnnl_primitive_attr_destroy(attr);
+    }
+    dnnl_primitive_desc_destroy(hint);
+    return rc ? rc : yd_prim_create(e, op, p, err);
+}
+
+int yd_make_conv_dx(yd_exec *e, const yd_op *op, yd_err *err)
+{
+    shape s = {.x = op->out[0], .w = op->in[1], .y = op->in[0]};
+    int rc = check_shape(e, op, &s, err), dy;
+    if (rc) return rc;
+    yd_dtype dt = yd_exec_tensor(e, s.x)->dtype;
+    rc = gradient_as(e, op, s.y, dt, &dy, err);
+    if (rc) return rc;
+    yd_prim *p = yd_prim_kernel(e, op, err);
+    if (!p) return YD_E_NOMEM;
+    dnnl_memory_desc_t x = yd_md_map(e, s.x, dt), y = yd_md_map(e, s.y, dt), w = md_weights(&s, yd_dnnl_dtype(dt), dnnl_format_tag_any);
+    dnnl_convolution_desc_t desc;
+    dnnl_status_t st = dnnl_convolution_backward_data_desc_init(&desc, dnnl_convolution_direct, &x, &w, &y, s.strides, s.pads, s.pads);
+    rc = yd_dnnl_check(e, op, "convolution_backward_data_desc_init", st, err);
+    if (!rc) rc = gradient_primitive(e, op, &s, dt, p, &desc, err);
+    if (!rc) rc = yd_prim_bind(e, op, p, DNNL_ARG_DIFF_SRC, &x, s.x, err);
+    if (!rc) rc = yd_prim_bind(e, op, p, DNNL_ARG_DIFF_DST, &y, dy, err);
+    if (!rc) rc = bind_weights(e, p, DNNL_ARG_WEIGHTS, s.w, dnnl_primitive_desc_query_md(p->desc, dnnl_query_weights_md, 0), err);
+    return rc;
+}
+
+// Bind dW: directly where the kernel writes checkpoint layout, through a temporary and a reorder otherwise.
+static int bind_weight_gradient(yd_exec *e, const yd_op *op, const shape *s, yd_prim *p, yd_err *err)
+{
+    dnnl_memory_desc_t plain = md_weights(s, dnnl_f32, dnnl_oihw);
+    const dnnl_memory_desc_t *own = dnnl_primitive_desc_query_md(p->desc, dnnl_query_diff_weights_md, 0);
+    if (dnnl_memory_desc_equal(&plain, own)) return yd_prim_bind(e, op, p, DNNL_ARG_DIFF_WEIGHTS, own, s->w, err);
+    int tmp = yd_exec_temp(e, dnnl_memory_desc_get_size(own));
+    if (tmp < 0) return yd_exec_refuse(e, op, YD_E_NOMEM, "no memory for a temporary", err);
+    int rc = yd_prim_bind(e, op, p, DNNL_ARG_DIFF_WEIGHTS, own, tmp, err);
+    if (rc) return rc;
+    yd_prim *back = yd_prim_kernel(e, op, err);
+    if (!back) return YD_E_NOMEM;
+    rc = yd_prim_reorder(e, op, back, own, &plain, err);
+    if (!rc) rc = yd_prim_bind(e, op, back, DNNL_ARG_FROM, own, tmp, err);
+    if (!rc) rc = yd_prim_bind(e, op, back, DNNL_ARG_TO, &plain, s->w, err);
+    return rc;
+}
+
+int yd_make_conv_dw(yd_exec *e, const yd_op *op, yd_err *err)
+{
+    shape s = {.x = op->in[0], .w = op->out[0], .y = op->in[1]};
+    yd_tid db = op->out[1];
+    int rc = check_shape(e, op, &s, err), dy;
+    if (!rc && db != YD_NONE) rc = yd_need_param(e, op, db, "bias gradient", (int[4]){(int)s.bdims[0], 1, 1, 1}, err);
+    if (rc) return rc;
+    yd_dtype dt = yd_exec_tensor(e, s.x)->dtype;
+    rc = gradient_as(e, op, s.y, dt, &dy, err);
+    if (rc) return rc;
+    yd_prim *p = yd_prim_kernel(e, op, err);
+    if (!p) return YD_E_NOMEM;
+    dnnl_memory_desc_t x = yd_md_map(e, s.x, dt), y = yd_md_map(e, s.y, dt), bias = md_bias(&s), w = md_weights(&s, dnnl_f32, dnnl_format_tag_any);
+    dnnl_convolution_desc_t desc;
+    dnnl_status_t st = dnnl_convolution_backward_weights_desc_init(&desc, dnnl_convolution_direct, &x, &w, db == YD_NONE ? NULL : &bias, &y,
+                                                                   s.strides, s.pads, s.pads);
+    rc = yd_dnnl_check(e, op, "convolution_backward_weights_desc_init", st, err);
+    if (!rc) rc = gradient_primitive(e, op, &s, dt, p, &desc, err);
+    if (!rc) rc = yd_prim_bind(e, op, p, DNNL_ARG_SRC, &x, s.x, err);
+    if (!rc) rc = yd_prim_bind(e, op, p, DNNL_ARG_DIFF_DST, &y, dy, err);
+    if (!rc && db != YD_NONE) rc = yd_prim_bind(e, op, p, DNNL_ARG_DIFF_BIAS, &bias, db, err);
+    return rc ? rc : bind_weight_gradient(e, op, &s, p, err);
+}
