@@ -1,0 +1,322 @@
+"""Rules of the source tree, each a function from a root folder to a list of "path: what is wrong".
+
+A rule looks at files only, so that it runs on a planted tree as well as on the real one: PLANTED gives every rule a violation that it
+must find (tests/lint/run does both). Words that a rule forbids are put together from halves here, so that this file obeys too.
+"""
+import json
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+
+IGNORED_FOLDERS = {".git", "build", "state", "__pycache__"}
+CODE = (".c", ".h", ".cu")
+LAYERS = ("core", "gpu", "daemon", "api", "tools")
+MAIN_FILES = {"daemon/main.c", "tools/main.c"}
+MAX_FILE_BYTES = 4 << 20
+MAX_TOP_LINES = 25
+
+
+def files(root, endings=None, folders=None):
+    """Paths below root, relative, in order; only in the named top folders, only with the given endings."""
+    found = []
+    for folder, subfolders, names in os.walk(root):
+        subfolders[:] = sorted(n for n in subfolders if n not in IGNORED_FOLDERS)
+        for name in names:
+            path = os.path.relpath(os.path.join(folder, name), root)
+            if folders and path.split("/")[0] not in folders:
+                continue
+            if endings and not path.endswith(endings):
+                continue
+            found.append(path)
+    return sorted(found)
+
+
+def read(root, path):
+    with open(os.path.join(root, path), "rb") as f:
+        return f.read().decode("utf-8", "replace")
+
+
+def without_comments(text):
+    """C code with comments and the insides of literals blanked; line numbers stay."""
+    token = re.compile(r'//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])*\'', re.S)
+
+    def blank(m):
+        return "\n" * m.group().count("\n") if m.group().startswith("/") else '""'
+
+    return token.sub(blank, text)
+
+
+def matches(root, paths, pattern, why, clean=lambda text: text):
+    out = []
+    for path in paths:
+        for number, line in enumerate(clean(read(root, path)).splitlines(), 1):
+            m = pattern.search(line)
+            if m:
+                out.append(f"{path}:{number}: {why}: {m.group().strip()}")
+    return out
+
+
+# Which top folders a layer may include from, and which libraries it must not know.
+MAY_INCLUDE = {
+    "core": {"core"},
+    "gpu": {"core", "gpu"},
+    "daemon": {"core", "daemon"},
+    "api": {"core", "daemon", "api"},
+    "tools": {"core", "tools"},
+}
+FORBIDDEN_LIBRARIES = {
+    "core": r"jansson|microhttpd|uv|vips|cuda|cudnn",
+    "gpu": r"jansson|microhttpd|uv|vips",
+    "daemon": r"microhttpd|vips|cuda|cudnn",
+    "api": r"vips|cuda|cudnn",
+    "tools": r"jansson|microhttpd|uv|vips|cuda|cudnn",
+}
+INCLUDE = re.compile(r'^\s*#\s*include\s*(<([^>]+)>|"([^"]+)")')
+
+
+def include_error(path, system, own):
+    layer = path.split("/")[0]
+    if own:
+        target = own.split("/")[0]
+        if target not in LAYERS:
+            return f'"{own}" does not begin with a layer'
+        if target not in MAY_INCLUDE[layer]:
+            return f'{layer}/ must not include "{own}"'
+        return None
+    if path == "core/image.c" and system.startswith("vips/"):
+        return None
+    if re.match(rf"({FORBIDDEN_LIBRARIES[layer]})[./_]", system):
+        return f"{layer}/ must not include <{system}>"
+    return None
+
+
+def layers(root):
+    """api -> daemon -> core <- gpu; tools -> core. Only the composition root sees all."""
+    out = []
+    for path in files(root, CODE, LAYERS):
+        if path == "daemon/main.c":
+            continue
+        for number, line in enumerate(read(root, path).splitlines(), 1):
+            m = INCLUDE.match(line)
+            error = m and include_error(path, m.group(2), m.group(3))
+            if error:
+                out.append(f"{path}:{number}: {error}")
+    return out
+
+
+UNSAFE = re.compile(r"(?<![\w.>])(strcpy|strcat|sprintf|vsprintf|strtok|atoi|atol|atoll|atof|gets|alloca)\s*\(")
+ENDING = re.compile(r"(?<![\w.>])(exit|_exit|quick_exit|abort)\s*\(")
+
+
+def unsafe_functions(root):
+    return matches(root, files(root, CODE), UNSAFE, "unsafe function", without_comments)
+
+
+def ending_functions(root):
+    """A library does not end its process; only the two programs' main files do."""
+    paths = [p for p in files(root, CODE, LAYERS) if p not in MAIN_FILES]
+    return matches(root, paths, ENDING, "ends the process", without_comments)
+
+
+def top_comment(root):
+    """Every source begins by saying what it is, in at most 25 lines."""
+    out = []
+    for path in files(root, CODE + (".py", ".js", ".css")):
+        lines = read(root, path).splitlines() or [""]
+        if path.endswith(".py"):
+            if not lines[0].startswith(('"""', "#")):
+                out.append(f"{path}: does not begin with a docstring or comment")
+            continue
+        if not lines[0].startswith(("//", "/*")):
+            out.append(f"{path}: does not begin with a comment")
+        top = next((i for i, line in enumerate(lines) if not line.startswith("//")), len(lines))
+        if top > MAX_TOP_LINES:
+            out.append(f"{path}: the top comment has {top} lines, more than {MAX_TOP_LINES}")
+    return out
+
+
+def script_comment(root):
+    """Scripts say what they are below their first line, and bash can parse them."""
+    out = []
+    for path in files(root):
+        if "." in os.path.basename(path):
+            continue
+        lines = read(root, path).splitlines()
+        if not lines or not lines[0].startswith("#!"):
+            continue
+        if len(lines) < 2 or not lines[1].startswith(("#", '"""')):
+            out.append(f"{path}: no comment or docstring below the first line")
+        if lines[0].endswith("bash"):
+            r = subprocess.run(["bash", "-n", os.path.join(root, path)], capture_output=True, text=True)
+            if r.returncode:
+                out.append(f"{path}: {r.stderr.strip()}")
+    return out
+
+
+def include_guards(root):
+    """#ifndef NAME / #define NAME is the first code of a header, and no two headers share a NAME."""
+    out, seen = [], {}
+    for path in files(root, (".h",)):
+        code = without_comments(read(root, path)).split()
+        if code[:1] == ["#ifndef"] and code[2:3] == ["#define"] and code[1] == code[3]:
+            if code[1] in seen:
+                out.append(f"{path}: shares its guard {code[1]} with {seen[code[1]]}")
+            seen[code[1]] = path
+        else:
+            out.append(f"{path}: does not begin with an include guard")
+    return out
+
+
+UNFINISHED = re.compile(r"\b(" + "|".join(["TO" + "DO", "FIX" + "ME", "X" + "XX", "HA" + "CK"]) + r")\b")
+MACHINE_PATH = re.compile(r"(?<![\w.$}])/(" + "|".join(["wo" + "rk", "ro" + "ot", "ho" + "me"]) + r")/")
+SCRATCH_PATH = re.compile(r"(?<![\w.$}])/" + "tm" + r"p/\w")
+
+
+def text_files(root):
+    binary = (".safetensors", ".png", ".jpg", ".jpeg", ".ico", ".woff2", ".pth")
+    return [p for p in files(root) if not p.endswith(binary)]
+
+
+def unfinished(root):
+    return matches(root, text_files(root), UNFINISHED, "unfinished")
+
+
+def machine_paths(root):
+    """The tree does not know where it was made. Tests may name scratch files."""
+    paths = text_files(root)
+    out = matches(root, paths, MACHINE_PATH, "path of some machine")
+    return out + matches(root, [p for p in paths if not p.startswith("tests/")], SCRATCH_PATH, "path of some machine")
+
+
+def file_sizes(root):
+    out = []
+    for path in files(root):
+        size = os.path.getsize(os.path.join(root, path))
+        if size > MAX_FILE_BYTES and not path.startswith("models/"):
+            out.append(f"{path}: {size} bytes, more than {MAX_FILE_BYTES}")
+    return out
+
+
+def json_files(root):
+    out = []
+    for path in files(root, (".json",)):
+        try:
+            json.loads(read(root, path))
+        except ValueError as e:
+            out.append(f"{path}: {e}")
+    return out
+
+
+def dockerfile(root):
+    """Multi-stage, tagged bases, packages from deploy/install-deps only, no root, signals reach the server."""
+    if not os.path.exists(os.path.join(root, "Dockerfile")):
+        return ["Dockerfile: is not there"]
+    text = re.sub(r"\\\n", " ", read(root, "Dockerfile"))
+    lines = [line for line in text.splitlines() if line and not line.startswith("#")]
+    final = lines[max((i for i, line in enumerate(lines) if line.startswith("FROM ")), default=0):]
+    out = []
+
+    def need(ok, what):
+        if not ok:
+            out.append(f"Dockerfile: {what}")
+
+    bases = [line.split()[1] for line in lines if line.startswith("FROM ")]
+    need(len(bases) >= 2, "is not multi-stage")
+    need(all(":" in b and not b.endswith(":latest") for b in bases), "a base has no tag, or the tag latest")
+    need(any(re.match(r"USER [1-9]\d*(:\d+)?$", line) for line in final), "the final USER is not a number above 0")
+    need(re.search(r"^RUN .*install-deps build", text, re.M), "does not call install-deps build")
+    need(any(re.match(r"RUN .*install-deps run", line) for line in final), "the final stage does not call install-deps run")
+    need("apt-get install" not in text, "installs packages by itself")
+    need(any(re.match(r'ENTRYPOINT \["', line) for line in final), "the ENTRYPOINT is not in exec form")
+    need("STOPSIGNAL SIGTERM" in final, "the STOPSIGNAL is not SIGTERM")
+    return out
+
+
+def systemd_available():
+    return shutil.which("systemd-analyze") is not None
+
+
+def systemd_analyze(root, path, *arguments):
+    """Run systemd-analyze on a copy of the unit whose program exists, so that it need not be installed here."""
+    with tempfile.TemporaryDirectory() as scratch:
+        unit = os.path.join(scratch, os.path.basename(path))
+        with open(unit, "w") as f:
+            f.write(re.sub(r"(?m)^ExecStart=\S+", "ExecStart=/bin/true", read(root, path)))
+        return subprocess.run(["systemd-analyze", *arguments, unit], capture_output=True, text=True)
+
+
+def systemd_syntax(root):
+    """systemd understands every line."""
+    out = []
+    for path in files(root, (".service",), ["systemd"]):
+        said = systemd_analyze(root, path, "verify").stderr.splitlines()
+        out += [f"{path}: {line}" for line in said if os.path.basename(path) in line]
+    return out
+
+
+def systemd_exposure(root):
+    """systemd rates the exposure at most 1.5 of 10."""
+    out = []
+    for path in files(root, (".service",), ["systemd"]):
+        rated = systemd_analyze(root, path, "security", "--offline=true", "--threshold=15")
+        if rated.returncode:
+            out.append(f"{path}: " + (rated.stdout.strip().splitlines() or ["cannot be rated"])[-1])
+    return out
+
+
+GOOD_UNIT = "[Unit]\nDescription=x\n[Service]\nExecStart=/bin/true\n"
+
+# For each rule, trees of one or two files that it must object to.
+PLANTED = {
+    layers: [
+        {"core/a.c": '// A.\n#include "daemon/job.h"\n'},
+        {"core/a.c": "// A.\n#include <jansson.h>\n"},
+        {"core/b.c": "// B.\n#include <vips/vips.h>\n"},
+        {"daemon/a.c": "// A.\n#include <microhttpd.h>\n"},
+        {"daemon/a.c": '// A.\n#include "api/api.h"\n'},
+        {"gpu/a.cu": '// A.\n#include "daemon/job.h"\n'},
+        {"tools/a.c": '// A.\n#include "daemon/job.h"\n'},
+        {"api/a.c": '// A.\n#include "helper.h"\n'},
+    ],
+    unsafe_functions: [
+        {"core/a.c": "// A.\nvoid f(char *a, char *b) { strcpy(a, b); }\n"},
+        {"tests/unit/t.c": "// T.\nint f(char *a) { return atoi(a); }\n"},
+    ],
+    ending_functions: [{"core/a.c": "// A.\nvoid f(void) { exit(1); }\n"}, {"tools/cmd.c": "// A.\nvoid f(void) { abort (); }\n"}],
+    top_comment: [{"core/a.c": '#include "core/err.h"\n'}, {"core/a.c": "// long\n" * 26}, {"tests/a.py": "import os\n"}],
+    script_comment: [{"tests/x": "#!/bin/bash\necho\n"}, {"tests/x": "#!/bin/bash\n# Broken.\nif true\n"}],
+    include_guards: [
+        {"core/a.h": "// A.\nint f(void);\n"},
+        {"core/a.h": "// A.\n#ifndef A\n#define A\n#endif\n", "core/b.h": "// B.\n#ifndef A\n#define A\n#endif\n"},
+    ],
+    unfinished: [{"README.md": "TO" + "DO: write this\n"}],
+    machine_paths: [{"docs/a.md": "see /ho" + "me/me/yodad\n"}, {"tools/a.c": '// A.\nchar *p = "/tm' + 'p/x";\n'}],
+    file_sizes: [{"docs/picture.png": "x" * (MAX_FILE_BYTES + 1)}],
+    json_files: [{"models/a.json": '{"a": 1,}\n'}],
+    dockerfile: [
+        {"Dockerfile": "FROM debian:12-slim\nRUN apt-get install gcc\n"},
+        {"Dockerfile": 'FROM a:1 AS b\nRUN deploy/install-deps build\nFROM a:1\nRUN deploy/install-deps run\nUSER root\n'
+                       'STOPSIGNAL SIGTERM\nENTRYPOINT ["x"]\n'},
+    ],
+    systemd_syntax: [{"systemd/x.service": GOOD_UNIT + "NoSuchSetting=yes\n"}],
+    systemd_exposure: [{"systemd/x.service": GOOD_UNIT}],
+}
+# What the rules about code must not object to.
+CLEAN = {
+    "core/good.c": '// Says strcpy( and exit( in a comment.\n#include "core/err.h"\nconst char *s = "sprintf(exit(";\n',
+    "core/err.h": "// A header.\n#ifndef ERR_H\n#define ERR_H\n#endif\n",
+    "core/image.c": "// May use vips.\n#include <vips/vips.h>\n",
+    "daemon/main.c": '// Sees all.\n#include "api/api.h"\n#include "core/err.h"\nint main(void) { exit(0); }\n',
+    "api/web/a.js": "// A script.\n",
+    "tests/x": "#!/bin/bash\n# A script.\necho hello\n",
+    "models/a.json": "{}\n",
+}
+CODE_RULES = [layers, unsafe_functions, ending_functions, top_comment, script_comment, include_guards, unfinished, machine_paths,
+              file_sizes, json_files]
+
+
+def rules():
+    """Every rule that can run here. systemd's need systemd."""
+    return CODE_RULES + [dockerfile] + ([systemd_syntax, systemd_exposure] if systemd_available() else [])
