@@ -76,7 +76,8 @@ static int read_all(int fd, const char *path, size_t max_bytes, char **out, size
         if (got <= 0) break;
         n += (size_t)got;
         if (n > max_bytes)
-            rc = yd_fail_field(err, YD_E_INVALID, path, "", "%s is too large: at most %zu bytes are read", path, max_bytes);
+            rc = yd_fail_field(err, YD_E_INVALID, path, "", "%s is too large: at most %zu bytes are read", path,
+                               max_bytes);
     }
     if (rc) {
         yd_free(buf);
@@ -135,7 +136,8 @@ int yd_file_writer_open(yd_file_writer *w, const char *path, yd_err *err)
 {
     *w = (yd_file_writer){.fd = -1};
     size_t folder = folder_length(path);
-    if (path[folder] == '\0') return yd_fail_field(err, YD_E_IO, path, "", "cannot write '%s': this names no file", path);
+    if (path[folder] == '\0')
+        return yd_fail_field(err, YD_E_IO, path, "", "cannot write '%s': this names no file", path);
     w->path = yd_strdup(path);
     w->temp = yd_malloc(folder + TEMP_NAME_MAX);
     if (!w->path || !w->temp) {

@@ -28,7 +28,8 @@ int yd_json_count(const yd_json *j, yd_jid n);
 const char *yd_json_key(const yd_json *j, yd_jid member); // key of an object's member, NULL in arrays
 const char *yd_json_string(const yd_json *j, yd_jid n);   // NULL unless a string
 double yd_json_number(const yd_json *j, yd_jid n, double fallback);
-// An integer in [lo, hi]; 0 and *out, or -1 when absent, no number, no integer or out of range (exact up to 2^53; larger via string form).
+// An integer in [lo, hi]; 0 and *out, or -1 when absent, no number, no integer or out of range. Plain digits are exact over the whole
+// range of long long; 2.0 and 1e3 are integers too, below 2^53.
 int yd_json_integer(const yd_json *j, yd_jid n, long long lo, long long hi, long long *out);
 
 // Escape s as a JSON string with quotes into dst (cap bytes, NUL-terminated). Length that was needed (as snprintf).
