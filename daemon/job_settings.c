@@ -84,12 +84,18 @@ int yd_job_settings_set(yd_job_settings *js, const yd_model_config *model, const
 
 json_t *yd_job_settings_json(const yd_job_settings *js, const yd_model_config *model)
 {
-    size_t n = yd_settings_print(&js->sample, NULL, 0);
-    char *text = yd_malloc(n + 1);
+    // jansson's integers are signed: the upper half of the seeds is written as a string.
+    yd_sample_settings printed = js->sample;
+    int big = printed.seed > INT64_MAX;
+    if (big) printed.seed = 0;
+    size_t n = yd_settings_print(&printed, NULL, 0);
+    char *text = yd_malloc(n + 1), seed[24];
     if (!text) return NULL;
-    yd_settings_print(&js->sample, text, n + 1);
+    yd_settings_print(&printed, text, n + 1);
     json_t *o = json_loads(text, 0, NULL);
     yd_free(text);
+    snprintf(seed, sizeof seed, "%llu", (unsigned long long)js->sample.seed);
+    if (o && big) json_object_set_new(o, "seed", json_string(seed));
     json_t *more = json_pack("{s:s, s:i, s:s, s:i, s:i}", "model", model->name, "scale", js->scale, "format",
                              js->format == YD_JPEG ? "jpeg" : "png", "preview_every", js->preview_every, "preview_max_side",
                              js->preview_max_side);

@@ -99,7 +99,7 @@ void yd_scheduler_back(yd_scheduler *s, yd_turn *t, int ran)
 {
     (void)s;
     t->out--;
-    if (!ran) t->left = add(t->left, 1);
+    if (!ran && t->state == YD_TURN_READY) t->left = add(t->left, 1);
 }
 
 void yd_scheduler_stop(yd_scheduler *s, yd_turn *t)
@@ -152,4 +152,3 @@ long yd_scheduler_units_all(const yd_scheduler *s)
     for (const yd_turn *w = s->waiting.head; w; w = w->next) sum = add(sum, remaining(w));
     return sum;
 }
-

@@ -21,6 +21,19 @@
 
 #define YD_OWNER_MAX 64
 
+typedef struct yd_job_progress {
+    int step, steps;         // steps finished, of all
+    long windows_done;       // units of work (window x step) computed
+    long windows_total;      // to be computed in all; 0 until the map is known
+    long windows_skipped;    // that need no computing, because no pixel of theirs is active
+    double diffused_share;   // diffused pixel-steps / all; 0 until the map is known
+} yd_job_progress;
+
+typedef struct yd_job_timings {
+    double wait_ms, prepare_ms, compute_ms, encode_ms, total_ms; // 0: not there yet
+    double device_ms;                                            // the device's own time for this job's units
+} yd_job_timings;
+
 typedef struct yd_job_record {
     char id[YD_ID_MAX];
     char owner[YD_OWNER_MAX];
@@ -31,6 +44,8 @@ typedef struct yd_job_record {
     yd_job_settings settings;
     int in_w, in_h, out_w, out_h;
     char in_format[16];
+    yd_job_progress progress;
+    yd_job_timings timings;
     yd_err problem;      // code 0: none
     yd_blob *input;      // until the job is finished
     yd_blob *result;     // succeeded

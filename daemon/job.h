@@ -1,0 +1,74 @@
+// A job in this process: its record, its turn, its events, and what it holds while it is under way.
+//
+//   stage      who has it                          left by
+//   QUEUED     the scheduler's queue               yd_pipeline_kick -> prepare in the pool
+//   PREPARING  a pool thread (decode, map, canvas) prepared -> COMPUTING, or failed
+//   COMPUTING  scheduler and device, unit by unit  last unit back -> ENCODING, or failed
+//   ENCODING   a pool thread                       encoded -> ARCHIVING, state succeeded
+//   ARCHIVING  a pool thread packs maps and masks  archived -> DONE
+//   DONE       nobody: record, events and pictures wait to expire
+// Cancelling makes the state final at once, from any stage; the stage's holder then lets go, within one unit of work.
+//
+// `pins` counts who works with the job right now (pool tasks, units on the device). What only running jobs need is freed when the state
+// is final and nobody pins it; the job itself when, besides, it was removed from the table (`gone`).
+// Threads: the loop thread, except `stop` (read by the worker) and what a stage's holder was given.
+#ifndef YD_DAEMON_JOB_H
+#define YD_DAEMON_JOB_H
+
+#include "core/upscale.h"
+#include "daemon/scheduler.h"
+#include "daemon/service.h"
+#include "daemon/store.h"
+#include <stdatomic.h>
+
+#define YD_JOB_PATH "/v1/jobs/" // what the links of a job begin with
+
+typedef enum {
+    YD_STAGE_QUEUED,
+    YD_STAGE_PREPARING,
+    YD_STAGE_COMPUTING,
+    YD_STAGE_ENCODING,
+    YD_STAGE_ARCHIVING,
+    YD_STAGE_DONE
+} yd_job_stage;
+
+struct yd_job {
+    yd_service *service;
+    yd_job_record rec;
+    yd_turn turn;
+    yd_event_log *events;
+    yd_job_stage stage;
+    atomic_int stop; // 1: units of this job are not computed any more
+    int pins, gone;
+    char request_id[64];
+
+    yd_prepared prep; // from COMPUTING to the end of ARCHIVING
+    int has_prep;
+    int64_t created_us, started_us, computing_us, encoding_us; // monotonic
+    double step_s; // device time of the step under way
+
+    yd_blob *preview; // the latest encoded one
+    int preview_step;
+    int64_t preview_us;   // when the last one was asked for
+    int preview_encoding; // one is in the pool
+    int preview_ordered;  // a unit on the device will bring one
+    yd_picture_call *wait_preview; // calls that wait for a fresh copy
+};
+
+// Make a queued job from a record (copied). NULL: out of memory.
+yd_job *yd_job_new(yd_service *s, const yd_job_record *rec);
+void yd_job_free(yd_job *j);
+
+// A random UUID (version 4). YD_E_INTERNAL without entropy.
+int yd_job_id_new(char id[YD_ID_MAX], yd_err *err);
+
+// Append an event; data is stolen (NULL: out of memory, logged like any other failure to append).
+void yd_job_event(yd_job *j, yd_event_type type, json_t *data, yd_blob *blob);
+
+// What a record and its events take, for the bound on finished jobs.
+size_t yd_job_bytes(const yd_job *j);
+
+// The problem as JSON: {"type","title","detail",...}. New reference.
+json_t *yd_problem_json(const yd_err *e);
+
+#endif

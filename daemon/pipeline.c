@@ -1,0 +1,509 @@
+// How jobs move: from the queue through the pool and the device to their end.
+//
+// Stages and who performs each change: see job.h. Everything here runs on the loop thread except the functions named *_work, which run
+// on pool threads and touch only their own task, the blobs of the job and its prepared state; the job is pinned meanwhile, and its stage
+// keeps anybody else away from what they change.
+// Failure: whoever meets an error ends the job with it (yd_pipeline_finish); no error of one job touches another. Read next: worker.h.
+#include "daemon/service_internal.h"
+
+#include "core/mem.h"
+#include "daemon/clock.h"
+#include "daemon/log.h"
+#include <omp.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+
+#define UNIT_WEIGHT 0.2     // of a new measurement in the moving average
+#define DEVICE_PATIENCE 3   // failed runs in a row after which the device counts as broken
+
+// ---- pool tasks ----------------------------------------------------------------------------------------------------
+
+static _Thread_local int pool_thread_named;
+
+static void task_work(uv_work_t *req)
+{
+    yd_task *t = (yd_task *)req;
+    if (!pool_thread_named) {
+        pool_thread_named = 1;
+        pthread_setname_np(pthread_self(), "yodad-pool");
+        omp_set_num_threads(1); // the cores belong to the compute thread's team
+    }
+    t->work(t);
+}
+
+static void task_after(uv_work_t *req, int status)
+{
+    yd_task *t = (yd_task *)req;
+    yd_job *j = t->job;
+    yd_service *s = j->service;
+    (void)status; // tasks are never cancelled
+    t->after(t);
+    yd_free(t);
+    yd_job_unpin(j);
+    yd_service_release(s);
+}
+
+void yd_task_start(yd_task *t, yd_job *j, void (*work)(yd_task *t), void (*after)(yd_task *t))
+{
+    t->job = j;
+    t->work = work;
+    t->after = after;
+    yd_job_pin(j);
+    j->service->holds++;
+    uv_queue_work(j->service->loop, &t->req, task_work, task_after); // fails only without a callback
+}
+
+// ---- what a job holds ----------------------------------------------------------------------------------------------
+
+void yd_job_pin(yd_job *j)
+{
+    j->pins++;
+}
+
+// Nobody works with it and it has ended: what only running jobs need may go.
+static void let_go(yd_job *j)
+{
+    yd_service *s = j->service;
+    if (j->has_prep) yd_prepared_clear(&j->prep);
+    j->has_prep = 0;
+    if (j->stage != YD_STAGE_DONE) {
+        j->stage = YD_STAGE_DONE;
+        yd_scheduler_leave(&s->sched, &j->turn);
+        s->under_way--;
+        yd_pipeline_kick(s);
+        yd_service_check_drained(s);
+    }
+    if (j->gone) yd_job_free(j);
+}
+
+void yd_job_unpin(yd_job *j)
+{
+    if (--j->pins == 0 && yd_job_state_final(j->rec.state)) let_go(j);
+}
+
+void yd_job_forget(yd_job *j)
+{
+    yd_idmap_remove(j->service->jobs, j->rec.id);
+    yd_events_close(j->events);
+    j->gone = 1;
+    if (j->pins == 0) let_go(j);
+}
+
+double yd_job_eta_s(const yd_job *j)
+{
+    const yd_service *s = j->service;
+    return (double)yd_scheduler_units_ahead(&s->sched, &j->turn) * s->unit_s;
+}
+
+static void save(yd_job *j)
+{
+    yd_err err = {0};
+    j->rec.bytes = yd_job_bytes(j);
+    if (j->gone) return;
+    if (j->service->store->update(j->service->store, &j->rec, &err))
+        yd_log(YD_LOG_ERROR, j->request_id, "job not stored", "job", j->rec.id, "why", err.detail, NULL);
+}
+
+// ---- the end -------------------------------------------------------------------------------------------------------
+
+static json_t *end_data(const yd_job *j)
+{
+    const yd_job_record *r = &j->rec;
+    json_t *o = json_pack("{s:i, s:i, s:f}", "step", r->progress.step, "steps", r->progress.steps, "elapsed_ms",
+                          r->timings.total_ms);
+    if (o && r->state == YD_JOB_FAILED) json_object_set_new(o, "problem", yd_problem_json(&r->problem));
+    if (o && r->result) {
+        char path[128];
+        snprintf(path, sizeof path, YD_JOB_PATH "%s/result", r->id);
+        json_object_set_new(o, "width", json_integer(r->out_w));
+        json_object_set_new(o, "height", json_integer(r->out_h));
+        json_object_set_new(o, "bytes", json_integer((json_int_t)r->result->len));
+        json_object_set_new(o, "sha256", json_string(r->result->sha256));
+        json_object_set_new(o, "link", json_string(path));
+    }
+    return o;
+}
+
+void yd_pipeline_finish(yd_job *j, yd_job_state state, const yd_err *err)
+{
+    yd_service *s = j->service;
+    if (yd_job_state_final(j->rec.state)) return;
+    atomic_store(&j->stop, 1);
+    yd_scheduler_stop(&s->sched, &j->turn);
+    j->rec.state = state;
+    if (state == YD_JOB_FAILED && err) j->rec.problem = *err;
+    j->rec.finished_ms = yd_wall_ms();
+    j->rec.timings.total_ms = (double)(yd_mono_us() - j->created_us) / 1000;
+    s->input_bytes -= j->rec.input->len;
+    yd_blob_unref(j->rec.input);
+    j->rec.input = NULL;
+
+    static const yd_outcome outcome[] = {[YD_JOB_SUCCEEDED] = YD_OUTCOME_SUCCEEDED,
+                                         [YD_JOB_FAILED] = YD_OUTCOME_FAILED,
+                                         [YD_JOB_CANCELLED] = YD_OUTCOME_CANCELLED};
+    static const yd_event_type event[] = {[YD_JOB_SUCCEEDED] = YD_EVENT_SUCCEEDED,
+                                          [YD_JOB_FAILED] = YD_EVENT_FAILED,
+                                          [YD_JOB_CANCELLED] = YD_EVENT_CANCELLED};
+    yd_metrics_job(s->metrics, j->rec.model, outcome[state]);
+    yd_metrics_duration(s->metrics, YD_STAGE_TOTAL, j->rec.timings.total_ms / 1000);
+    yd_log(state == YD_JOB_FAILED ? YD_LOG_WARN : YD_LOG_INFO, j->request_id, "job ended", "job", j->rec.id, "state",
+           yd_job_state_name(state), "why", state == YD_JOB_FAILED ? j->rec.problem.detail : "", NULL);
+    save(j);
+    // Subscribers may look at the job, cancel or delete it from their callback: pinned, it stays.
+    yd_job_pin(j);
+    yd_pictures_serve(j, NULL);
+    yd_job_event(j, event[state], end_data(j), NULL);
+    yd_job_unpin(j);
+}
+
+// ---- decode and prepare --------------------------------------------------------------------------------------------
+
+typedef struct prepare_task {
+    yd_task task;
+    yd_image_limits limits;
+    yd_model_config model;
+    yd_sample_settings sample;
+    int preview_side;
+    yd_blob *input;
+    yd_prepared prep;
+    yd_blob *map; // small picture of the attention map, for the event
+    int rc;
+    yd_err err;
+} prepare_task;
+
+static void prepare_work(yd_task *task)
+{
+    prepare_task *t = (prepare_task *)task;
+    yd_image im = {0};
+    t->rc = yd_image_decode(t->input->bytes, t->input->len, &t->limits, &im, &t->err);
+    if (!t->rc && !atomic_load(&task->job->stop)) t->rc = yd_prepare(&t->model, &t->sample, &im, &t->prep, &t->err);
+    yd_image_clear(&im);
+    if (t->rc || !t->prep.sampler) return;
+    yd_err ignored; // a missing picture of the map is no reason to fail
+    yd_attention_encode(t->prep.map, t->prep.w, t->prep.h, t->preview_side, &t->map, &ignored);
+}
+
+static json_t *attention_data(const yd_job *j, const yd_blob *map)
+{
+    char path[128];
+    snprintf(path, sizeof path, YD_JOB_PATH "%s/attention", j->rec.id);
+    json_t *o = json_pack("{s:s, s:f, s:I, s:I, s:f, s:s}", "method", j->rec.settings.sample.attention, "diffused_share",
+                          j->rec.progress.diffused_share, "windows_total", (json_int_t)j->rec.progress.windows_total,
+                          "windows_skipped", (json_int_t)j->rec.progress.windows_skipped, "eta_s", yd_job_eta_s(j), "link", path);
+    if (o && map) {
+        json_object_set_new(o, "width", json_integer(map->width));
+        json_object_set_new(o, "height", json_integer(map->height));
+    }
+    return o;
+}
+
+static void start_encode(yd_job *j);
+
+static void begin_compute(yd_job *j, yd_blob *map)
+{
+    yd_service *s = j->service;
+    yd_work work;
+    yd_sampler_work(j->prep.sampler, &work);
+    j->stage = YD_STAGE_COMPUTING;
+    j->computing_us = yd_mono_us();
+    j->rec.timings.prepare_ms = (double)(j->computing_us - j->started_us) / 1000;
+    j->rec.progress.windows_total = work.units;
+    j->rec.progress.windows_skipped = work.units_all - work.units;
+    j->rec.progress.diffused_share = work.pixel_share;
+    j->rec.progress.step = yd_sampler_idle_steps(j->prep.sampler);
+    yd_scheduler_ready(&s->sched, &j->turn, work.units, work.windows);
+    yd_metrics_duration(s->metrics, YD_STAGE_PREPARE, j->rec.timings.prepare_ms / 1000);
+    yd_metrics_share(s->metrics, work.pixel_share);
+    yd_job_event(j, YD_EVENT_ATTENTION, attention_data(j, map), yd_blob_ref(map));
+    // The event's readers may have cancelled it.
+    if (!yd_job_state_final(j->rec.state) && work.units == 0) start_encode(j);
+}
+
+static void prepare_after(yd_task *task)
+{
+    prepare_task *t = (prepare_task *)task;
+    yd_job *j = task->job;
+    yd_blob_unref(t->input);
+    if (yd_job_state_final(j->rec.state) || t->rc) {
+        yd_prepared_clear(&t->prep);
+        if (t->rc) yd_pipeline_finish(j, YD_JOB_FAILED, &t->err);
+    } else {
+        j->prep = t->prep;
+        j->has_prep = 1;
+        begin_compute(j, t->map);
+    }
+    yd_blob_unref(t->map);
+    yd_pipeline_kick(j->service);
+}
+
+static void start_prepare(yd_job *j)
+{
+    yd_service *s = j->service;
+    yd_err err = {0};
+    prepare_task *t = yd_calloc(1, sizeof *t);
+    int64_t now_ms = yd_wall_ms();
+    int rc = t ? s->store->claim(s->store, j->rec.id, now_ms, &err) : yd_fail(&err, YD_E_NOMEM, "no memory to start the job");
+    j->stage = YD_STAGE_PREPARING;
+    if (rc) {
+        yd_free(t);
+        yd_pipeline_finish(j, YD_JOB_FAILED, &err);
+        return;
+    }
+    j->rec.state = YD_JOB_RUNNING;
+    j->rec.started_ms = now_ms;
+    j->started_us = yd_mono_us();
+    j->rec.timings.wait_ms = (double)(j->started_us - j->created_us) / 1000;
+    yd_metrics_wait(s->metrics, j->rec.timings.wait_ms / 1000);
+    t->limits = yd_service_image_limits(s);
+    t->model = s->model;
+    t->sample = j->rec.settings.sample;
+    t->preview_side = j->rec.settings.preview_max_side;
+    t->input = yd_blob_ref(j->rec.input);
+    yd_task_start(&t->task, j, prepare_work, prepare_after);
+    yd_job_event(j, YD_EVENT_STARTED, json_pack("{s:f, s:f}", "wait_ms", j->rec.timings.wait_ms, "eta_s", yd_job_eta_s(j)), NULL);
+}
+
+// ---- encode and archive --------------------------------------------------------------------------------------------
+
+typedef struct encode_task {
+    yd_task task;
+    yd_image_format format;
+    int quality;
+    yd_blob *result, *attention, *activation;
+    int rc;
+    yd_err err;
+} encode_task;
+
+// The pictures that are asked for after the end are packed when the result is already out: nobody waits for them.
+static void archive_work(yd_task *task)
+{
+    encode_task *t = (encode_task *)task;
+    const yd_prepared *p = &task->job->prep;
+    if (yd_attention_encode(p->map, p->w, p->h, 0, &t->attention, &t->err)) return;
+    yd_activation_pack(yd_sampler_activation(p->sampler), p->w, p->h, &t->activation, &t->err);
+}
+
+static void archive_after(yd_task *task)
+{
+    encode_task *t = (encode_task *)task;
+    yd_job *j = task->job;
+    yd_err err = {0};
+    j->rec.attention = t->attention;
+    j->rec.activation = t->activation;
+    j->rec.bytes = yd_job_bytes(j);
+    if (!j->gone) j->service->store->attach(j->service->store, &j->rec, &err);
+}
+
+static void encode_work(yd_task *task)
+{
+    encode_task *t = (encode_task *)task;
+    yd_image im = {0};
+    void *bytes = NULL;
+    size_t len = 0;
+    t->rc = yd_finish(&task->job->prep, &im, &t->err);
+    if (!t->rc) t->rc = yd_image_encode(&im, t->format, t->quality, 1, &bytes, &len, &t->err);
+    if (!t->rc) {
+        t->result = yd_blob_new(bytes, len, yd_image_format_mime(t->format), 1);
+        if (!t->result) t->rc = yd_fail(&t->err, YD_E_NOMEM, "no memory for the result");
+        else {
+            t->result->width = im.w;
+            t->result->height = im.h;
+        }
+    }
+    yd_image_clear(&im);
+}
+
+static void encode_after(yd_task *task)
+{
+    encode_task *t = (encode_task *)task;
+    yd_job *j = task->job;
+    if (yd_job_state_final(j->rec.state)) {
+        yd_blob_unref(t->result);
+        return;
+    }
+    if (t->rc) {
+        yd_pipeline_finish(j, YD_JOB_FAILED, &t->err);
+        return;
+    }
+    j->rec.result = t->result;
+    j->rec.timings.encode_ms = (double)(yd_mono_us() - j->encoding_us) / 1000;
+    yd_metrics_duration(j->service->metrics, YD_STAGE_ENCODE, j->rec.timings.encode_ms / 1000);
+    encode_task *archive = yd_calloc(1, sizeof *archive);
+    if (archive) {
+        j->stage = YD_STAGE_ARCHIVING;
+        yd_task_start(&archive->task, j, archive_work, archive_after);
+    }
+    yd_pipeline_finish(j, YD_JOB_SUCCEEDED, NULL);
+}
+
+static void start_encode(yd_job *j)
+{
+    encode_task *t = yd_calloc(1, sizeof *t);
+    yd_err err = {0};
+    j->stage = YD_STAGE_ENCODING;
+    j->encoding_us = yd_mono_us();
+    j->rec.timings.compute_ms = (double)(j->encoding_us - j->computing_us) / 1000;
+    yd_metrics_duration(j->service->metrics, YD_STAGE_COMPUTE, j->rec.timings.compute_ms / 1000);
+    if (!t) {
+        yd_fail(&err, YD_E_NOMEM, "no memory to encode the result");
+        yd_pipeline_finish(j, YD_JOB_FAILED, &err);
+        return;
+    }
+    t->format = j->rec.settings.format;
+    t->quality = j->rec.settings.quality;
+    yd_task_start(&t->task, j, encode_work, encode_after);
+}
+
+// ---- the device ----------------------------------------------------------------------------------------------------
+
+static yd_job *job_of(yd_turn *t)
+{
+    return (yd_job *)(void *)((char *)t - offsetof(yd_job, turn));
+}
+
+static int preview_due(const yd_job *j, int64_t now_us)
+{
+    return j->rec.settings.preview_every > 0 && !j->preview_encoding && yd_events_subscribers(j->events) > 0 &&
+           now_us - j->preview_us >= j->service->cfg->preview_interval_ms * 1000;
+}
+
+static void fill_item(yd_batch_item *it, yd_job *j, int64_t now_us)
+{
+    memset(it, 0, sizeof *it);
+    it->job = j;
+    it->sampler = j->prep.sampler;
+    it->stop = &j->stop;
+    it->preview_every = preview_due(j, now_us) ? j->rec.settings.preview_every : 0;
+    it->preview_now = j->wait_preview && !j->preview_ordered;
+    it->rgb_bytes = (size_t)j->prep.w * (size_t)j->prep.h * 3;
+    if (it->preview_now) j->preview_ordered = 1;
+    yd_job_pin(j);
+}
+
+static void feed(yd_service *s)
+{
+    yd_turn *turn[YD_BATCH_MAX];
+    int64_t now_us = yd_mono_us();
+    while (yd_worker_room(s->worker) > 0) {
+        yd_batch *b = yd_malloc(sizeof *b);
+        if (!b) return; // whatever comes back next tries again
+        int n = yd_scheduler_pick(&s->sched, turn, s->engine.max_batch);
+        b->next = NULL;
+        b->n = n;
+        b->rc = b->ran = 0;
+        b->run_s = 0;
+        yd_err_clear(&b->err);
+        for (int i = 0; i < n; i++) fill_item(&b->item[i], job_of(turn[i]), now_us);
+        if (n == 0) {
+            yd_free(b);
+            return;
+        }
+        yd_worker_push(s->worker, b);
+    }
+}
+
+// Starting a job can end another (no memory, a reader that cancels), which asks for a kick again: that is noted, not nested.
+void yd_pipeline_kick(yd_service *s)
+{
+    s->kick_again = 1;
+    if (s->kicking) return;
+    s->kicking = 1;
+    while (s->kick_again && s->device == YD_DEVICE_READY && !s->closing) {
+        s->kick_again = 0;
+        for (yd_turn *t; (t = yd_scheduler_admit(&s->sched));) start_prepare(job_of(t));
+        feed(s);
+    }
+    s->kicking = 0;
+}
+
+static yd_job *first_not_ended(const yd_turn_list *l)
+{
+    for (yd_turn *t = l->head; t; t = t->next)
+        if (!yd_job_state_final(job_of(t)->rec.state)) return job_of(t);
+    return NULL;
+}
+
+void yd_pipeline_end_all(yd_service *s, yd_job_state state, const yd_err *err)
+{
+    // From the start each time: readers of events may do anything to the lists.
+    for (yd_job *j; (j = first_not_ended(&s->sched.waiting)) || (j = first_not_ended(&s->sched.running));)
+        yd_pipeline_finish(j, state, err);
+}
+
+static json_t *step_data(const yd_job *j, const yd_step_info *in)
+{
+    char path[128];
+    int step = in->steps - in->step + 1;
+    snprintf(path, sizeof path, YD_JOB_PATH "%s/mask?step=%d", j->rec.id, step);
+    return json_pack("{s:i, s:i, s:i, s:f, s:i, s:i, s:f, s:f, s:s}", "t", in->tau, "step", step, "steps", in->steps, "active_share",
+                     in->pixels > 0 ? (double)in->active / (double)in->pixels : 0.0, "windows_run", in->windows_run,
+                     "windows_skipped", in->windows_skipped, "elapsed_ms", (double)(yd_mono_us() - j->started_us) / 1000, "eta_s",
+                     yd_job_eta_s(j), "mask", path);
+}
+
+static void unit_done(yd_job *j, yd_batch_item *it)
+{
+    j->rec.progress.windows_done++;
+    if (it->done < 0) {
+        yd_pipeline_finish(j, YD_JOB_FAILED, &it->err);
+        return;
+    }
+    if (it->done == 1) {
+        j->rec.progress.step = it->info.steps - it->info.step + 1;
+        yd_metrics_step(j->service->metrics, j->step_s, it->info.windows_run, it->info.windows_skipped);
+        j->step_s = 0;
+        yd_job_event(j, YD_EVENT_STEP, step_data(j, &it->info), NULL);
+    }
+    if (it->rgb && !yd_job_state_final(j->rec.state)) {
+        if (it->preview_now) yd_pictures_serve(j, it->rgb);
+        if (it->preview_every > 0 && !j->preview_encoding && it->done == 1) {
+            yd_preview_encode(j, it->rgb, j->rec.progress.step);
+            it->rgb = NULL;
+        }
+    }
+    if (it->finished && j->stage == YD_STAGE_COMPUTING && !yd_job_state_final(j->rec.state)) start_encode(j);
+}
+
+static void item_back(yd_service *s, yd_batch_item *it, const yd_batch *b)
+{
+    yd_job *j = it->job;
+    yd_scheduler_back(&s->sched, &j->turn, it->ran);
+    if (it->preview_now) j->preview_ordered = 0;
+    if (it->ran) {
+        double share_s = b->ran > 0 ? b->run_s / b->ran : 0;
+        j->step_s += share_s;
+        j->rec.timings.device_ms += share_s * 1000;
+    }
+    if (b->rc) yd_pipeline_finish(j, YD_JOB_FAILED, &b->err);
+    else if (it->ran && !yd_job_state_final(j->rec.state)) unit_done(j, it);
+    yd_free(it->rgb);
+    yd_job_unpin(j);
+}
+
+static void judge_device(yd_service *s, const yd_batch *b)
+{
+    if (b->rc) {
+        yd_log(YD_LOG_ERROR, NULL, "the device failed", "why", b->err.detail, NULL);
+        if (++s->device_failures >= DEVICE_PATIENCE) {
+            s->device = YD_DEVICE_BROKEN;
+            s->device_err = b->err;
+        }
+        return;
+    }
+    if (b->ran == 0) return;
+    double unit_s = b->run_s / b->ran;
+    s->device_failures = 0;
+    s->unit_s = s->unit_s > 0 ? (1 - UNIT_WEIGHT) * s->unit_s + UNIT_WEIGHT * unit_s : unit_s;
+    yd_metrics_batch(s->metrics, b->ran, s->engine.max_batch);
+}
+
+void yd_pipeline_batch_done(void *service, yd_batch *b)
+{
+    yd_service *s = service;
+    judge_device(s, b);
+    for (int i = 0; i < b->n; i++) item_back(s, &b->item[i], b);
+    yd_free(b);
+    if (s->device == YD_DEVICE_BROKEN) yd_pipeline_end_all(s, YD_JOB_FAILED, &s->device_err);
+    yd_pipeline_kick(s);
+}

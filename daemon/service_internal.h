@@ -1,0 +1,89 @@
+// What the files of the service share: its state, and the calls between submit.c, pipeline.c, pictures.c, report.c and service.c.
+#ifndef YD_DAEMON_SERVICE_INTERNAL_H
+#define YD_DAEMON_SERVICE_INTERNAL_H
+
+#include "daemon/job.h"
+#include "daemon/worker.h"
+
+typedef enum { YD_DEVICE_LOADING, YD_DEVICE_READY, YD_DEVICE_BROKEN } yd_device_state;
+
+struct yd_service {
+    uv_loop_t *loop;
+    const yd_config *cfg;
+    yd_metrics *metrics;
+    yd_store *store;
+    yd_idmap *jobs;     // every job that is known, by id
+    yd_scheduler sched;
+    size_t input_bytes; // encoded pictures of jobs that are not finished
+    int under_way;      // jobs that are not final, and final ones that still hold a stage
+
+    yd_worker *worker;
+    yd_device_state device;
+    yd_err device_err;
+    int device_failures; // runs in a row
+    yd_model_config model;
+    char model_checksum[72];
+    size_t model_params;
+    yd_engine_info engine;
+    double unit_s; // device time of one unit, moving average
+
+    uv_timer_t sweep_timer, drain_timer;
+    int draining, closing;
+    int kicking, kick_again; // see yd_pipeline_kick
+    int holds; // handles, threads and pool tasks that still need this struct
+    void (*drain_watch)(void *arg);
+    void *drain_watch_arg;
+    void (*drained)(void *arg);
+    void *drained_arg;
+    void (*broken)(void *arg);
+    void *broken_arg;
+    void (*closed)(void *arg);
+    void *closed_arg;
+};
+
+// ---- pool tasks (pipeline.c): work runs on a pool thread, after on the loop thread; the job is pinned in between ----
+typedef struct yd_task {
+    uv_work_t req;
+    yd_job *job;
+    void (*work)(struct yd_task *t);
+    void (*after)(struct yd_task *t);
+} yd_task;
+
+// Queue a task that is embedded first in a larger struct allocated with yd_malloc; it is freed after `after`.
+void yd_task_start(yd_task *t, yd_job *j, void (*work)(yd_task *t), void (*after)(yd_task *t));
+void yd_job_pin(yd_job *j);
+void yd_job_unpin(yd_job *j);
+
+// ---- pipeline.c ----
+// Start what may start, feed the device. Call after everything that changes what is possible.
+void yd_pipeline_kick(yd_service *s);
+void yd_pipeline_batch_done(void *service, yd_batch *b);
+// Bring a job to its end now; err is its problem when it failed. Its resources follow when nobody pins it.
+void yd_pipeline_finish(yd_job *j, yd_job_state state, const yd_err *err);
+// End every job that has not ended.
+void yd_pipeline_end_all(yd_service *s, yd_job_state state, const yd_err *err);
+double yd_job_eta_s(const yd_job *j);
+// Take a job out of the table; it is freed when nobody pins it.
+void yd_job_forget(yd_job *j);
+
+// ---- submit.c ----
+yd_image_limits yd_service_image_limits(const yd_service *s);
+
+// ---- pictures.c ----
+// Encode a preview in the pool and append its event. rgb: the output picture's bytes, stolen.
+void yd_preview_encode(yd_job *j, uint8_t *rgb, int step);
+// A copy asked for by waiting calls has come (rgb, not stolen), or will never come (NULL).
+void yd_pictures_serve(yd_job *j, const uint8_t *rgb);
+// Shrink to at most max_side (0: as it is) and encode. On a pool thread.
+int yd_picture_encode(const uint8_t *rgb, int w, int h, int max_side, int jpeg, yd_blob **out, yd_err *err);
+// Activation steps as a picture that keeps masks of every step (low bytes above high bytes). On a pool thread.
+int yd_activation_pack(const uint16_t *a, int w, int h, yd_blob **out, yd_err *err);
+int yd_attention_encode(const float *map, int w, int h, int max_side, yd_blob **out, yd_err *err);
+
+// ---- service.c ----
+// Let go of one hold; the last one frees a closing service.
+void yd_service_release(yd_service *s);
+// After a job has ended: is the drain over?
+void yd_service_check_drained(yd_service *s);
+
+#endif

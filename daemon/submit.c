@@ -1,0 +1,207 @@
+// Taking a job, or not: everything that can be known before a pixel is decoded is decided here.
+//
+// From the header and the settings follow the output's size, an upper bound of the work and the memory; a job that could never run is
+// refused with what would be accepted, one that could run later with YD_E_QUEUE_FULL. Threads: the loop thread.
+#include "daemon/service_internal.h"
+
+#include "core/mem.h"
+#include "daemon/clock.h"
+#include "daemon/log.h"
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+
+#define MIN_SIDE 16
+
+// What a job will take: known from its header.
+typedef struct estimate {
+    int out_w, out_h;
+    long units; // at most
+    size_t memory;
+} estimate;
+
+yd_image_limits yd_service_image_limits(const yd_service *s)
+{
+    const yd_config *c = s->cfg;
+    return (yd_image_limits){(long)c->max_pixels, MIN_SIDE, (int)c->max_side, (size_t)c->max_body_bytes};
+}
+
+static int check_device(const yd_service *s, yd_err *err)
+{
+    if (s->device == YD_DEVICE_READY) return 0;
+    if (s->device == YD_DEVICE_LOADING) return yd_fail(err, YD_E_DEVICE, "the model is still being loaded");
+    return yd_fail(err, YD_E_DEVICE, "the compute device does not work: %.250s", s->device_err.detail);
+}
+
+int yd_service_admit(const yd_service *s, size_t len, yd_err *err)
+{
+    const yd_config *c = s->cfg;
+    if (s->draining) return yd_fail(err, YD_E_DRAINING, "the server is shutting down and takes no new jobs");
+    int rc = check_device(s, err);
+    if (rc) return rc;
+    if (len > (size_t)c->max_body_bytes) {
+        char accepted[64];
+        snprintf(accepted, sizeof accepted, "at most %lld bytes", (long long)c->max_body_bytes);
+        return yd_fail_field(err, YD_E_BODY_TOO_LARGE, "body", accepted, "the body has %zu bytes; %s are accepted", len, accepted);
+    }
+    if (s->sched.waiting.count >= c->queue_max)
+        return yd_fail(err, YD_E_QUEUE_FULL, "%d jobs wait already, no more than %lld may", s->sched.waiting.count,
+                       (long long)c->queue_max);
+    if (len > (size_t)c->max_queue_bytes || s->input_bytes > (size_t)c->max_queue_bytes - len)
+        return yd_fail(err, YD_E_QUEUE_FULL, "pictures of %zu bytes wait already, no more than %lld may", s->input_bytes,
+                       (long long)c->max_queue_bytes);
+    return 0;
+}
+
+long yd_service_retry_after_ms(const yd_service *s)
+{
+    // A place in the queue is free when the job that is next to end has ended: on average the share of one job of all the work.
+    int jobs = s->sched.waiting.count + s->sched.running.count;
+    double ms = jobs > 0 ? (double)yd_scheduler_units_all(&s->sched) / jobs * s->unit_s * 1000 : 0;
+    return ms < 1000 ? 1000 : ms > 600000 ? 600000 : (long)ms;
+}
+
+static long windows_along(long size, const yd_model_config *m)
+{
+    long stride = m->window - m->overlap;
+    return size <= m->window ? 1 : (size - m->window + stride - 1) / stride + 1;
+}
+
+static int check_output(const yd_service *s, const yd_image_header *h, estimate *e, yd_err *err)
+{
+    const yd_config *c = s->cfg;
+    int64_t w = (int64_t)h->w * s->model.scale, ht = (int64_t)h->h * s->model.scale;
+    if (w > 65535 || ht > 65535)
+        return yd_fail_field(err, YD_E_IMAGE_TOO_LARGE, "image", "no side of the result beyond 65535 pixels",
+                             "the result would have %lldx%lld pixels", (long long)w, (long long)ht);
+    if (w * ht > c->max_output_pixels) {
+        char accepted[64];
+        snprintf(accepted, sizeof accepted, "at most %lld pixels", (long long)(c->max_output_pixels / s->model.scale / s->model.scale));
+        return yd_fail_field(err, YD_E_IMAGE_TOO_LARGE, "image", accepted,
+                             "%dx%d pixels upscaled by %d are %lldx%lld, more than the %lld that are allowed", h->w, h->h,
+                             s->model.scale, (long long)w, (long long)ht, (long long)c->max_output_pixels);
+    }
+    e->out_w = (int)w;
+    e->out_h = (int)ht;
+    return 0;
+}
+
+static int check_work(const yd_service *s, const yd_job_settings *js, estimate *e, yd_err *err)
+{
+    const yd_model_config *m = &s->model;
+    char accepted[64];
+    if (m->schedule.kind == YD_SCHEDULE_LINEAR && js->sample.steps > m->schedule.train_steps) {
+        snprintf(accepted, sizeof accepted, "an integer from 1 to %d", m->schedule.train_steps);
+        return yd_fail_field(err, YD_E_SETTING, "steps", accepted, "the model %s knows no more than %d steps", m->name,
+                             m->schedule.train_steps);
+    }
+    long windows = windows_along(e->out_w, m) * windows_along(e->out_h, m); // < 2^32
+    if (__builtin_mul_overflow(windows, (long)js->sample.steps, &e->units) || e->units > s->cfg->max_job_units) {
+        snprintf(accepted, sizeof accepted, "at most %ld steps for this picture", (long)s->cfg->max_job_units / windows);
+        return yd_fail_field(err, YD_E_SETTING, "steps", accepted,
+                             "%ld windows in %d steps are more than the %lld units of work that one job may need", windows,
+                             js->sample.steps, (long long)s->cfg->max_job_units);
+    }
+    return 0;
+}
+
+// Canvas, upsampled picture, map, alpha, a preview and the result before it is encoded, the decoded and the encoded input.
+static int check_memory(const yd_service *s, const yd_image_header *h, size_t len, estimate *e, yd_err *err)
+{
+    size_t out_px = (size_t)e->out_w * (size_t)e->out_h, in_px = (size_t)h->w * (size_t)h->h;
+    size_t planes = 3 + sizeof(float) + 1 + 3 + 4, sum = yd_sampler_bytes(&s->model, e->out_w, e->out_h), part;
+    if (yd_mul_size(out_px, planes, &part) || yd_add_size(sum, part, &sum) || yd_mul_size(in_px, 4, &part) ||
+        yd_add_size(sum, part, &sum) || yd_add_size(sum, len, &sum))
+        sum = SIZE_MAX;
+    if (sum > (size_t)s->cfg->max_memory_bytes)
+        return yd_fail_field(err, YD_E_IMAGE_TOO_LARGE, "image", "",
+                             "upscaling %dx%d pixels takes %zu MiB of memory, more than the %lld MiB that jobs may take", h->w, h->h,
+                             sum >> 20, (long long)(s->cfg->max_memory_bytes >> 20));
+    e->memory = sum;
+    return 0;
+}
+
+static int read_settings(const yd_service *s, const yd_submission *sub, yd_job_settings *js, yd_err *err)
+{
+    for (size_t i = 0; i < sub->n_settings; i++) {
+        int rc = yd_job_settings_set(js, &s->model, sub->settings[i].name, sub->settings[i].value, err);
+        if (rc) return rc;
+    }
+    return yd_sample_settings_check(&js->sample, err);
+}
+
+// Everything about the submission that can be wrong.
+static int examine(const yd_service *s, const yd_submission *sub, yd_job_record *r, estimate *e, yd_err *err)
+{
+    yd_image_limits lim = yd_service_image_limits(s);
+    yd_image_header h;
+    int rc = yd_service_admit(s, sub->len, err);
+    if (!rc) rc = yd_image_probe(sub->bytes, sub->len, &lim, &h, err);
+    if (rc) return rc;
+    yd_job_settings_init(&r->settings, &s->model, s->cfg, h.format);
+    rc = read_settings(s, sub, &r->settings, err);
+    if (!rc) rc = check_output(s, &h, e, err);
+    if (!rc) rc = check_work(s, &r->settings, e, err);
+    if (!rc) rc = check_memory(s, &h, sub->len, e, err);
+    if (rc) return rc;
+    r->in_w = h.w;
+    r->in_h = h.h;
+    r->out_w = e->out_w;
+    r->out_h = e->out_h;
+    snprintf(r->in_format, sizeof r->in_format, "%s", h.format);
+    snprintf(r->model, sizeof r->model, "%s", s->model.name);
+    snprintf(r->owner, sizeof r->owner, "%s", sub->owner ? sub->owner : "");
+    r->progress.steps = r->settings.sample.steps;
+    r->created_ms = yd_wall_ms();
+    return yd_job_id_new(r->id, err);
+}
+
+// Put the job into the table and the store, or nowhere.
+static int enter(yd_service *s, yd_job *j, yd_err *err)
+{
+    if (yd_idmap_put(s->jobs, j->rec.id, j)) return yd_fail(err, YD_E_NOMEM, "no memory for another job");
+    int rc = s->store->put(s->store, &j->rec, err);
+    if (rc) yd_idmap_remove(s->jobs, j->rec.id);
+    return rc;
+}
+
+static void announce(yd_service *s, yd_job *j)
+{
+    char size[32];
+    snprintf(size, sizeof size, "%dx%d", j->rec.in_w, j->rec.in_h);
+    yd_log(YD_LOG_INFO, j->request_id, "job taken", "job", j->rec.id, "input", size, NULL);
+    yd_job_event(j, YD_EVENT_QUEUED,
+                 json_pack("{s:s, s:i, s:f}", "id", j->rec.id, "position", yd_scheduler_position(&s->sched, &j->turn), "eta_s",
+                           yd_job_eta_s(j)),
+                 NULL);
+}
+
+int yd_service_submit(yd_service *s, const yd_submission *sub, yd_job **out, yd_err *err)
+{
+    yd_job_record rec = {0};
+    estimate e = {0};
+    int rc = examine(s, sub, &rec, &e, err);
+    if (rc) {
+        yd_free(sub->bytes);
+        return rc;
+    }
+    rec.input = yd_blob_new(sub->bytes, sub->len, "application/octet-stream", 0);
+    yd_job *j = rec.input ? yd_job_new(s, &rec) : NULL;
+    rc = j ? enter(s, j, err) : yd_fail(err, YD_E_NOMEM, "no memory for another job");
+    yd_job_record_clear(&rec);
+    if (rc) {
+        yd_job_free(j);
+        return rc;
+    }
+    if (sub->request_id) snprintf(j->request_id, sizeof j->request_id, "%s", sub->request_id);
+    s->input_bytes += sub->len;
+    s->under_way++;
+    yd_scheduler_enqueue(&s->sched, &j->turn, e.units, e.memory);
+    announce(s, j);
+    // Pinned: even a job that fails while starting is there for the caller.
+    yd_job_pin(j);
+    yd_pipeline_kick(s);
+    yd_job_unpin(j);
+    *out = j;
+    return 0;
+}
