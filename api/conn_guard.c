@@ -93,6 +93,8 @@ static void on_tick(uv_timer_t *t)
         c->expired = 1;
         c->deadline = 0;
         yd_link_remove(l);
+        if (c->phase == YD_CONN_BODY && g->limits.late)
+            (void)!send(c->fd, g->limits.late, strlen(g->limits.late), MSG_DONTWAIT | MSG_NOSIGNAL);
         shutdown(c->fd, SHUT_RDWR);
     }
     if (yd_list_empty(&g->timed)) uv_timer_stop(g->tick);

@@ -30,6 +30,7 @@ typedef struct yd_guard_limits {
     uint64_t header_ms, body_ms, idle_ms, send_ms;
     size_t body_rate; // average a body must keep after two seconds, 0 = any
     size_t send_rate; // a response has send_ms + size / send_rate
+    const char *late; // complete response to a client whose body was late; NULL = none
 } yd_guard_limits;
 
 // YD_E_NOMEM.
