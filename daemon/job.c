@@ -104,7 +104,8 @@ void yd_job_event(yd_job *j, yd_event_type type, json_t *data, yd_blob *blob)
 
 size_t yd_job_bytes(const yd_job *j)
 {
-    const yd_blob *b[] = {j->rec.input, j->rec.result, j->rec.attention, j->rec.activation, j->preview};
+    // The latest preview is one of those in the events.
+    const yd_blob *b[] = {j->rec.input, j->rec.result, j->rec.attention, j->rec.activation};
     size_t sum = sizeof *j + sizeof(yd_job_record) + yd_events_bytes(j->events);
     for (size_t i = 0; i < sizeof b / sizeof b[0]; i++) sum += b[i] ? b[i]->len : 0;
     return sum;

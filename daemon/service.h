@@ -51,6 +51,8 @@ int yd_service_open(uv_loop_t *loop, const yd_config *cfg, yd_service **out, yd_
 // fast = 1 shortens a drain that is going on.
 void yd_service_drain(yd_service *s, int fast, void (*on_drained)(void *arg), void *arg);
 int yd_service_draining(const yd_service *s);
+// Be told when the device could not be started: the service will never take a job. One watcher; called once, with the reason.
+void yd_service_on_broken(yd_service *s, void (*fn)(void *arg, const yd_err *err), void *arg);
 // Be told when a drain begins (streams end then). One watcher; called once.
 void yd_service_on_drain(yd_service *s, void (*fn)(void *arg), void *arg);
 

@@ -35,7 +35,7 @@ struct yd_service {
     void *drain_watch_arg;
     void (*drained)(void *arg);
     void *drained_arg;
-    void (*broken)(void *arg);
+    void (*broken)(void *arg, const yd_err *err);
     void *broken_arg;
     void (*closed)(void *arg);
     void *closed_arg;

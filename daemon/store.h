@@ -78,13 +78,15 @@ struct yd_store {
     // Take a queued record for this process: it becomes running, started now. YD_E_CONFLICT: it is not queued any more (somebody else
     // has it). YD_E_NOT_FOUND, YD_E_IO.
     int (*claim)(yd_store *s, const char *id, int64_t now_ms, yd_err *err);
-    // Up to `limit` ids of this owner with order < before (UINT64_MAX: from the newest), newest first; state -1: any. Returns how many.
+    // Up to `limit` ids of this owner (NULL: of everybody) with order < before (UINT64_MAX: from the newest), newest first; state -1: any. Returns how many.
     int (*list)(yd_store *s, const char *owner, int state, uint64_t before, int limit, char (*ids)[YD_ID_MAX],
                 uint64_t *orders);
     // Remove a record, leaving a tombstone. Unknown ids are fine.
     void (*remove)(yd_store *s, const char *id, int64_t now_ms);
     // Turn finished records that are too old or too many into tombstones, and forget old tombstones. fn is told each expired id.
     void (*expire)(yd_store *s, int64_t now_ms, const yd_store_limits *lim, void (*fn)(void *arg, const char *id), void *arg);
+    // What finished records take (the sum of `bytes`).
+    size_t (*finished_bytes)(const yd_store *s);
 };
 
 // Jobs in memory: gone with the process. Tombstones are bounded to 65536, the oldest go first. YD_E_NOMEM.

@@ -186,7 +186,7 @@ static int list_ids(yd_store *s, const char *owner, int state, uint64_t before, 
     int n = 0;
     for (row *r = m->all.tail; r && n < limit; r = r->all.prev) {
         if (r->rec.order >= before || (state >= 0 && r->rec.state != (yd_job_state)state)) continue;
-        if (strcmp(r->rec.owner, owner) != 0) continue;
+        if (owner && strcmp(r->rec.owner, owner) != 0) continue;
         snprintf(ids[n], YD_ID_MAX, "%s", r->rec.id);
         orders[n++] = r->rec.order;
     }
@@ -252,6 +252,11 @@ static void expire(yd_store *s, int64_t now_ms, const yd_store_limits *lim, void
     while (m->oldest_grave && now_ms - m->oldest_grave->since_ms >= lim->tombstone_ttl_ms) forget_oldest_grave(m);
 }
 
+static size_t finished_bytes(const yd_store *s)
+{
+    return ((const memory_store *)s)->finished_bytes;
+}
+
 static void close_store(yd_store *s)
 {
     memory_store *m = (memory_store *)s;
@@ -277,7 +282,7 @@ int yd_store_memory_open(yd_store **out, yd_err *err)
         yd_free(m);
         return yd_fail(err, YD_E_NOMEM, "no memory for the job store");
     }
-    m->base = (yd_store){close_store, put, update, attach, get, claim, list_ids, remove_id, expire};
+    m->base = (yd_store){close_store, put, update, attach, get, claim, list_ids, remove_id, expire, finished_bytes};
     *out = &m->base;
     return 0;
 }

@@ -1,0 +1,160 @@
+// yodad: where everything is put together, and taken apart again in the reverse order.
+//
+//   configuration -> loop -> service (jobs, device) -> api (HTTP) -> run -> SIGTERM or SIGINT:
+//     drain     not ready, no new jobs; running ones finish (drain_timeout_ms), event streams end; connections are still taken
+//     quiesce   at least drain_delay_ms later: no new connections, those open are served to their end (at most QUIESCE_MS)
+//     stop      api, then service, then the loop is empty and main returns
+//   A second signal shortens each wait to nothing. Exit 0 after a drain, 1 when something could not be started.
+// Threads: this one runs the loop and with it everything but computing, decoding and encoding. Read next: api/jobs.c.
+#include "api/api.h"
+#include "core/backend.h"
+#include "core/mem.h"
+#include "daemon/clock.h"
+#include "daemon/log.h"
+#include "daemon/service.h"
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define POLL_MS 20
+#define QUIESCE_MS 2000
+
+extern char **environ;
+
+typedef struct program {
+    yd_config cfg;
+    uv_loop_t loop;
+    uv_signal_t term, interrupt;
+    uv_timer_t poll; // runs while shutting down
+    yd_service *service;
+    yd_api *api;
+    int signals, drained, quiesced, stopping, exit_code;
+    int64_t drain_us, quiesce_us; // when each phase began
+} program;
+
+static void on_service_closed(void *arg)
+{
+    (void)arg; // its handles are gone; the loop has nothing left to do
+}
+
+static void on_api_stopped(void *arg)
+{
+    program *p = arg;
+    yd_service_close(p->service, on_service_closed, p);
+}
+
+static void stop(program *p)
+{
+    p->stopping = 1;
+    uv_close((uv_handle_t *)&p->poll, NULL);
+    uv_close((uv_handle_t *)&p->term, NULL);
+    uv_close((uv_handle_t *)&p->interrupt, NULL);
+    if (p->api) yd_api_stop(p->api, on_api_stopped, p);
+    else on_api_stopped(p);
+}
+
+static void on_poll(uv_timer_t *t)
+{
+    program *p = t->data;
+    int64_t now = yd_mono_us();
+    int hurry = p->signals > 1 || p->exit_code != 0;
+    if (!p->drained || (!hurry && now - p->drain_us < p->cfg.drain_delay_ms * 1000)) return;
+    if (!p->quiesced) {
+        p->quiesced = 1;
+        p->quiesce_us = now;
+        if (p->api) yd_api_quiesce(p->api);
+        return;
+    }
+    if (!p->api || yd_api_connections(p->api) == 0 || hurry || now - p->quiesce_us >= QUIESCE_MS * 1000) stop(p);
+}
+
+static void on_drained(void *arg)
+{
+    ((program *)arg)->drained = 1;
+}
+
+static void begin_shutdown(program *p, int fast)
+{
+    if (!uv_is_active((uv_handle_t *)&p->poll)) {
+        p->drain_us = yd_mono_us();
+        uv_timer_start(&p->poll, on_poll, POLL_MS, POLL_MS);
+    }
+    if (!p->drained) yd_service_drain(p->service, fast, on_drained, p);
+}
+
+static void on_signal(uv_signal_t *h, int number)
+{
+    program *p = h->data;
+    p->signals++;
+    yd_log(YD_LOG_INFO, NULL, "signal", "name", number == SIGTERM ? "SIGTERM" : "SIGINT", NULL);
+    if (!p->stopping) begin_shutdown(p, p->signals > 1);
+}
+
+static void on_broken(void *arg, const yd_err *err)
+{
+    program *p = arg;
+    fprintf(stderr, "yodad: %s\n", err->detail);
+    p->exit_code = 1;
+    begin_shutdown(p, 1);
+}
+
+static int serve(program *p, yd_err *err)
+{
+    int rc = yd_service_open(&p->loop, &p->cfg, &p->service, err);
+    if (rc) return rc;
+    yd_service_on_broken(p->service, on_broken, p);
+    p->term.data = p->interrupt.data = p->poll.data = p;
+    uv_signal_init(&p->loop, &p->term);
+    uv_signal_init(&p->loop, &p->interrupt);
+    uv_timer_init(&p->loop, &p->poll);
+    uv_signal_start(&p->term, on_signal, SIGTERM);
+    uv_signal_start(&p->interrupt, on_signal, SIGINT);
+    rc = yd_api_start(&p->loop, p->service, &p->api, err);
+    if (rc) stop(p);
+    else yd_log(YD_LOG_INFO, NULL, "listening", "address", yd_api_address(p->api), "version", YD_VERSION, NULL);
+    uv_run(&p->loop, UV_RUN_DEFAULT);
+    return rc;
+}
+
+static int show(yd_config_action action, const yd_config *cfg)
+{
+    if (action == YD_SHOW_VERSION) {
+        puts("yodad " YD_VERSION);
+        return 0;
+    }
+    if (action == YD_SHOW_HELP) {
+        char *text = yd_config_help();
+        if (text) fputs(text, stdout);
+        yd_free(text);
+        return text ? 0 : 1;
+    }
+    json_t *o = yd_config_json(cfg);
+    int rc = o ? json_dumpf(o, stdout, JSON_INDENT(2)) : -1;
+    puts("");
+    json_decref(o);
+    return rc ? 1 : 0;
+}
+
+static int fail(const yd_err *err)
+{
+    fprintf(stderr, "yodad: %s%s%s\n", err->field, *err->field ? ": " : "", err->detail);
+    return 1;
+}
+
+int main(int argc, char **argv)
+{
+    static program p;
+    yd_config_action action;
+    yd_err err = {0};
+    yd_cpu_prepare_process(argv);
+    if (yd_config_load(argc, argv, environ, &p.cfg, &action, &err)) return fail(&err);
+    if (action != YD_RUN) return show(action, &p.cfg);
+    yd_log_set_level(p.cfg.log_level);
+    signal(SIGPIPE, SIG_IGN);
+    if (uv_loop_init(&p.loop)) return fail(&(yd_err){.detail = "no event loop"});
+    if (serve(&p, &err)) p.exit_code = fail(&err);
+    if (uv_loop_close(&p.loop)) yd_log(YD_LOG_WARN, NULL, "handles were left open", NULL);
+    yd_log(YD_LOG_INFO, NULL, "stopped", NULL);
+    return p.exit_code;
+}

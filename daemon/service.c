@@ -1,0 +1,297 @@
+// The service itself: opened, drained, closed; and its jobs looked up, listed, cancelled, deleted.
+//
+// Closing: everything is cancelled, then whoever still holds the struct (timers, the worker, pool tasks) lets go; `holds` counts them and
+// the last one frees it. Threads: the loop thread only. Read next: submit.c, then pipeline.c.
+#include "daemon/service_internal.h"
+
+#include "core/image.h"
+#include "core/mem.h"
+#include "daemon/clock.h"
+#include "daemon/log.h"
+#include "daemon/models.h"
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define SWEEP_MS 1000
+#define LIST_MAX 200
+
+// ---- open ----------------------------------------------------------------------------------------------------------
+
+static void expired(void *arg, const char *id)
+{
+    yd_service *s = arg;
+    yd_job *j = yd_idmap_get(s->jobs, id);
+    if (!j) return;
+    yd_log(YD_LOG_DEBUG, NULL, "job expired", "job", id, NULL);
+    yd_job_forget(j);
+}
+
+static void on_sweep(uv_timer_t *t)
+{
+    yd_service *s = t->data;
+    yd_store_limits lim = {s->cfg->job_ttl_s * 1000, s->cfg->tombstone_ttl_s * 1000, (size_t)s->cfg->max_finished_jobs,
+                           (size_t)s->cfg->max_finished_bytes};
+    s->store->expire(s->store, yd_wall_ms(), &lim, expired, s);
+}
+
+static void on_opened(void *arg, int rc, const yd_err *err)
+{
+    yd_service *s = arg;
+    if (rc) {
+        s->device = YD_DEVICE_BROKEN;
+        s->device_err = *err;
+        yd_log(YD_LOG_ERROR, NULL, "the device cannot be used", "why", err->detail, NULL);
+        if (s->broken) s->broken(s->broken_arg, err);
+        return;
+    }
+    const yd_device *d = yd_worker_device(s->worker);
+    const yd_model *m = d->model(d);
+    s->model = m->cfg;
+    s->model_params = m->param_count;
+    snprintf(s->model_checksum, sizeof s->model_checksum, "%s", m->checksum);
+    d->info(d, &s->engine);
+    if (s->engine.max_batch < 1 || s->engine.max_batch > YD_BATCH_MAX) s->engine.max_batch = 1;
+    s->unit_s = s->engine.warm_ms / 1000;
+    s->device = YD_DEVICE_READY;
+    char unit[32];
+    snprintf(unit, sizeof unit, "%.2f", s->engine.warm_ms);
+    yd_log(YD_LOG_INFO, NULL, "ready", "model", s->model.name, "device", s->engine.backend.device, "isa", s->engine.backend.isa,
+           "dtype", s->engine.dtype == YD_BF16 ? "bf16" : "f32", "unit_ms", unit, NULL);
+    yd_pipeline_kick(s);
+}
+
+static int make_device(const yd_config *cfg, yd_device **out, yd_err *err)
+{
+    char path[512];
+    if (strcmp(cfg->device, "fake") == 0) return yd_device_fake_new(cfg, out, err);
+    int rc = yd_models_find(cfg->model_dir, cfg->model, path, sizeof path, err);
+    return rc ? rc : yd_device_engine_new(cfg, path, out, err);
+}
+
+static void free_service(yd_service *s)
+{
+    if (s->store) s->store->close(s->store);
+    yd_idmap_free(s->jobs);
+    yd_metrics_free(s->metrics);
+    yd_free(s);
+}
+
+int yd_service_open(uv_loop_t *loop, const yd_config *cfg, yd_service **out, yd_err *err)
+{
+    yd_device *device = NULL;
+    yd_service *s = yd_calloc(1, sizeof *s);
+    int rc = yd_image_init(err);
+    if (!s && !rc) rc = yd_fail(err, YD_E_NOMEM, "no memory for the service");
+    if (rc) goto fail;
+    s->loop = loop;
+    s->cfg = cfg;
+    s->metrics = yd_metrics_new();
+    s->jobs = yd_idmap_new();
+    yd_scheduler_init(&s->sched, (int)cfg->max_running, (size_t)cfg->max_memory_bytes);
+    rc = s->metrics && s->jobs ? yd_store_memory_open(&s->store, err) : yd_fail(err, YD_E_NOMEM, "no memory for the service");
+    if (!rc) rc = make_device(cfg, &device, err);
+    yd_worker_events ev = {on_opened, yd_pipeline_batch_done, s};
+    if (!rc) rc = yd_worker_start(loop, device, &ev, &s->worker, err);
+    if (rc) goto fail;
+    s->sweep_timer.data = s->drain_timer.data = s;
+    uv_timer_init(loop, &s->sweep_timer);
+    uv_timer_init(loop, &s->drain_timer);
+    uv_timer_start(&s->sweep_timer, on_sweep, SWEEP_MS, SWEEP_MS);
+    s->holds = 4; // the caller, the worker, two timers
+    *out = s;
+    return 0;
+
+fail:
+    if (s) free_service(s);
+    return rc;
+}
+
+void yd_service_on_broken(yd_service *s, void (*fn)(void *arg, const yd_err *err), void *arg)
+{
+    s->broken = fn;
+    s->broken_arg = arg;
+}
+
+// ---- drain and close -----------------------------------------------------------------------------------------------
+
+static void on_drain_time(uv_timer_t *t)
+{
+    yd_service *s = t->data;
+    if (s->under_way > 0) yd_log(YD_LOG_WARN, NULL, "drain time is over, cancelling what is left", NULL);
+    yd_pipeline_end_all(s, YD_JOB_CANCELLED, NULL);
+    if (s->under_way > 0 || !s->drained) return; // the last one to let go comes back here
+    void (*drained)(void *arg) = s->drained;
+    s->drained = NULL;
+    drained(s->drained_arg);
+}
+
+// The end of a drain is told from the timer, never from the middle of a job's end: the watcher may close the service.
+void yd_service_check_drained(yd_service *s)
+{
+    if (s->draining && !s->closing && s->under_way == 0) uv_timer_start(&s->drain_timer, on_drain_time, 0, 0);
+}
+
+void yd_service_drain(yd_service *s, int fast, void (*on_drained)(void *arg), void *arg)
+{
+    if (on_drained) {
+        s->drained = on_drained;
+        s->drained_arg = arg;
+    }
+    int first = !s->draining;
+    s->draining = 1;
+    int64_t wait_ms = fast || s->under_way == 0 ? 0 : s->cfg->drain_timeout_ms;
+    if (first || fast) uv_timer_start(&s->drain_timer, on_drain_time, (uint64_t)wait_ms, 0);
+    if (!first) return;
+    yd_log(YD_LOG_INFO, NULL, "draining", "fast", fast ? "true" : "false", NULL);
+    if (s->drain_watch) s->drain_watch(s->drain_watch_arg);
+}
+
+int yd_service_draining(const yd_service *s)
+{
+    return s->draining;
+}
+
+void yd_service_on_drain(yd_service *s, void (*fn)(void *arg), void *arg)
+{
+    s->drain_watch = fn;
+    s->drain_watch_arg = arg;
+}
+
+void yd_service_release(yd_service *s)
+{
+    if (--s->holds > 0) return;
+    void (*closed)(void *arg) = s->closed;
+    void *arg = s->closed_arg;
+    free_service(s);
+    if (closed) closed(arg);
+}
+
+static void on_handle_closed(uv_handle_t *h)
+{
+    yd_service_release(h->data);
+}
+
+static void on_worker_closed(void *arg)
+{
+    yd_service_release(arg);
+}
+
+static void forget_all(yd_service *s)
+{
+    char ids[16][YD_ID_MAX];
+    uint64_t orders[16];
+    for (int n; (n = s->store->list(s->store, NULL, -1, UINT64_MAX, 16, ids, orders)) > 0;)
+        for (int i = 0; i < n; i++) {
+            yd_job *j = yd_idmap_get(s->jobs, ids[i]);
+            s->store->remove(s->store, ids[i], 0);
+            if (j) yd_job_forget(j);
+        }
+}
+
+void yd_service_close(yd_service *s, void (*done)(void *arg), void *arg)
+{
+    s->closed = done;
+    s->closed_arg = arg;
+    s->draining = s->closing = 1;
+    s->drained = NULL;
+    yd_pipeline_end_all(s, YD_JOB_CANCELLED, NULL);
+    yd_worker_stop(s->worker, on_worker_closed, s);
+    forget_all(s);
+    uv_close((uv_handle_t *)&s->sweep_timer, on_handle_closed);
+    uv_close((uv_handle_t *)&s->drain_timer, on_handle_closed);
+    yd_service_release(s);
+}
+
+// ---- jobs ----------------------------------------------------------------------------------------------------------
+
+int yd_service_find(yd_service *s, const char *owner, const char *id, yd_job **out, yd_err *err)
+{
+    yd_job *j = yd_idmap_get(s->jobs, id);
+    if (j) {
+        if (strcmp(j->rec.owner, owner) != 0) return yd_fail(err, YD_E_NOT_FOUND, "there is no job %.40s", id);
+        *out = j;
+        return 0;
+    }
+    yd_job_record rec;
+    int rc = s->store->get(s->store, id, &rec, err);
+    if (rc) return rc;
+    // A record whose job is not in this process: no store of this version holds such.
+    yd_job_record_clear(&rec);
+    return yd_fail(err, YD_E_NOT_FOUND, "there is no job %.40s", id);
+}
+
+static int parse_cursor(const char *text, uint64_t *out, yd_err *err)
+{
+    char *end;
+    errno = 0;
+    *out = UINT64_MAX;
+    if (!text || !*text) return 0;
+    *out = strtoull(text, &end, 10);
+    if (*text < '0' || *text > '9' || *end || errno)
+        return yd_fail_field(err, YD_E_INVALID, "cursor", "what an earlier answer gave as \"next\"", "'%.32s' is no cursor", text);
+    return 0;
+}
+
+int yd_service_list(yd_service *s, const char *owner, int state, const char *cursor, int limit, json_t **out, yd_err *err)
+{
+    static char ids[LIST_MAX][YD_ID_MAX]; // the loop thread's
+    static uint64_t orders[LIST_MAX];
+    uint64_t before;
+    if (limit < 1 || limit > LIST_MAX)
+        return yd_fail_field(err, YD_E_SETTING, "limit", "an integer from 1 to 200", "limit is %d", limit);
+    int rc = parse_cursor(cursor, &before, err);
+    if (rc) return rc;
+    int n = s->store->list(s->store, owner, state, before, limit, ids, orders);
+    json_t *jobs = json_array();
+    for (int i = 0; i < n; i++) {
+        const yd_job *j = yd_idmap_get(s->jobs, ids[i]);
+        if (j) json_array_append_new(jobs, yd_service_job_json(s, j));
+    }
+    char next[24];
+    snprintf(next, sizeof next, "%llu", (unsigned long long)(n ? orders[n - 1] : 0));
+    *out = json_pack("{s:o, s:o}", "jobs", jobs, "next", n == limit ? json_string(next) : json_null());
+    return *out ? 0 : yd_fail(err, YD_E_NOMEM, "no memory for the list of jobs");
+}
+
+int yd_service_cancel(yd_service *s, yd_job *j, yd_err *err)
+{
+    (void)s;
+    if (j->rec.state == YD_JOB_CANCELLED) return 0;
+    if (yd_job_state_final(j->rec.state))
+        return yd_fail(err, YD_E_CONFLICT, "the job has already %s", yd_job_state_name(j->rec.state));
+    yd_pipeline_finish(j, YD_JOB_CANCELLED, NULL);
+    return 0;
+}
+
+void yd_service_delete(yd_service *s, yd_job *j)
+{
+    yd_job_pin(j);
+    if (!yd_job_state_final(j->rec.state)) yd_pipeline_finish(j, YD_JOB_CANCELLED, NULL);
+    // A reader of the final event may have deleted it already.
+    if (!j->gone) {
+        s->store->remove(s->store, j->rec.id, yd_wall_ms());
+        yd_job_forget(j);
+    }
+    yd_job_unpin(j);
+}
+
+int yd_service_subscribe(yd_service *s, yd_job *j, yd_notify_fn fn, void *arg, yd_subscription **out, yd_err *err)
+{
+    (void)s;
+    return yd_events_subscribe(j->events, fn, arg, out, err);
+}
+
+int yd_service_result(const yd_service *s, const yd_job *j, yd_blob **out, yd_err *err)
+{
+    (void)s;
+    if (j->rec.state == YD_JOB_FAILED) {
+        if (err) *err = j->rec.problem;
+        return j->rec.problem.code;
+    }
+    if (j->rec.state == YD_JOB_CANCELLED) return yd_fail(err, YD_E_CANCELLED, "the job was cancelled; there is no result");
+    if (!j->rec.result) return yd_fail(err, YD_E_NOT_READY, "the job is %s", yd_job_state_name(j->rec.state));
+    *out = yd_blob_ref(j->rec.result);
+    return 0;
+}
