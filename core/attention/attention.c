@@ -1,0 +1,41 @@
+// The table of attention methods. Owns the list and nothing else. Read next: core/attention/edge.c.
+#include "core/attention.h"
+
+#include "core/attention/methods.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static const yd_attention_method METHODS[] = {
+    {"edge", "edges of the picture and what is near them", yd_attention_edge},
+    {"gaussian", "the middle of the picture", yd_attention_gaussian},
+    {"constant", "everything alike: plain diffusion without masks", yd_attention_constant},
+};
+
+#define COUNT (sizeof METHODS / sizeof *METHODS)
+
+const yd_attention_method *yd_attention_methods(size_t *n)
+{
+    *n = COUNT;
+    return METHODS;
+}
+
+static void list_names(char *out, size_t size)
+{
+    size_t used = 0;
+    out[0] = '\0';
+    for (size_t i = 0; i < COUNT && used < size; i++)
+        used += (size_t)snprintf(out + used, size - used, "%s%s", i ? ", " : "", METHODS[i].name);
+}
+
+int yd_attention_find(const char *name, const yd_attention_method **out, yd_err *err)
+{
+    for (size_t i = 0; i < COUNT; i++)
+        if (strcmp(METHODS[i].name, name) == 0) {
+            *out = &METHODS[i];
+            return YD_OK;
+        }
+    char accepted[200];
+    list_names(accepted, sizeof accepted);
+    return yd_fail_field(err, YD_E_SETTING, "attention", accepted, "there is no attention method '%.64s'", name);
+}
