@@ -83,7 +83,7 @@ $(O)/unit/%: $(O)/tests/unit/%.o $(ORACLE_OBJ) $(DAEMON_OBJ) $(O)/libcore.a
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS) -o $@ $^ $(LIBS_DAEMON) $(LIBS_CORE)
 
-$(O)/bench/%: $(O)/tests/bench/%.o $(ORACLE_OBJ) $(DAEMON_OBJ) $(O)/libcore.a
+$(O)/bench/%: $(O)/tests/bench/%.o $(O)/tests/bench/common.o $(ORACLE_OBJ) $(DAEMON_OBJ) $(O)/libcore.a
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS) -o $@ $^ $(LIBS_DAEMON) $(LIBS_CORE)
 
