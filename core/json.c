@@ -5,7 +5,7 @@
 // All members of all objects share one hash table keyed by (object, key): it refuses duplicates while parsing and answers
 // yd_json_get afterwards. Its hash is SipHash-1-3 under a key that differs in every process, so a hostile file cannot make
 // it slow. U+0000 is refused, because strings are handed out NUL-terminated.
-// Immutable after parsing: any number of threads may read. Read next: safetensors.c
+// Immutable after parsing: any number of threads may read. Read next: json_quote.c, safetensors.c
 #include "core/json.h"
 
 #include "core/mem.h"
@@ -577,37 +577,4 @@ int yd_json_integer(const yd_json *j, yd_jid n, long long lo, long long hi, long
     if (v < lo || v > hi) return -1;
     *out = v;
     return 0;
-}
-
-// ---- writing
-
-typedef struct sink {
-    char *dst;
-    size_t cap, n; // n counts what was wanted, also beyond cap
-} sink;
-
-static void put(sink *k, const char *s, size_t len)
-{
-    for (size_t i = 0; i < len; i++, k->n++)
-        if (k->n + 1 < k->cap) k->dst[k->n] = s[i];
-}
-
-size_t yd_json_quote(char *dst, size_t cap, const char *s)
-{
-    static const char special[] = "\"\\\b\f\n\r\t", letter[] = "\"\\bfnrt";
-    sink k = {dst, cap, 0};
-    char escape[8];
-    put(&k, "\"", 1);
-    for (; *s; s++) {
-        const char *hit = strchr(special, *s);
-        if (hit)
-            put(&k, (char[]){'\\', letter[hit - special]}, 2);
-        else if ((unsigned char)*s < 0x20)
-            put(&k, escape, (size_t)snprintf(escape, sizeof escape, "\\u%04x", (unsigned)*s));
-        else
-            put(&k, s, 1);
-    }
-    put(&k, "\"", 1);
-    if (cap) dst[k.n < cap ? k.n : cap - 1] = '\0';
-    return k.n;
 }

@@ -39,10 +39,13 @@ const yd_st_tensor *yd_st_at(const yd_safetensors *st, size_t i); // in name ord
 const yd_st_tensor *yd_st_find(const yd_safetensors *st, const char *name);
 const char *yd_st_metadata(const yd_safetensors *st, const char *key); // NULL if absent
 
-// Convert a tensor's values to f32 (F32, F16, BF16, F64; integers exactly where they fit). dst has numel floats. YD_E_CHECKPOINT for other dtypes.
+// Convert a tensor's values to f32; dst has numel floats. YD_E_CHECKPOINT for YD_ST_OTHER, for an integer that f32 cannot hold exactly
+// and for a finite F64 beyond f32's range.
 int yd_st_to_f32(const yd_st_tensor *t, float *dst, yd_err *err);
 
-// Write a file from parts; tmp + fsync + rename. dtype of every tensor given; data in that dtype.
+// Write a file from parts; tmp + fsync + rename. dtype of every tensor given; data in that dtype. Equal parts give equal bytes, in
+// whatever order they are added; a metadata key set again is replaced. NULL when memory is out. YD_E_INVALID for an impossible shape, a
+// name used twice (found by save) or no UTF-8, YD_E_IO, YD_E_NOMEM; a failed save leaves the old file and no temporary one.
 typedef struct yd_st_writer yd_st_writer;
 yd_st_writer *yd_st_writer_new(void);
 int yd_st_writer_metadata(yd_st_writer *w, const char *key, const char *value, yd_err *err);
