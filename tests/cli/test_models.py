@@ -1,0 +1,97 @@
+"""yoda init, yoda inspect."""
+import json
+import math
+import os
+
+from harness import (TINY, busy_picture, case, check, read_bytes, read_safetensors, tiny_model, write_safetensors, yoda,
+                     yoda_fails)
+
+
+@case
+def init_is_a_function_of_config_and_seed():
+    a, b, c = (read_bytes(tiny_model(f"{name}.safetensors", seed)) for name, seed in [("a", 5), ("b", 5), ("c", 6)])
+    check(a == b, "the same seed made other bytes")
+    check(a != c, "another seed made the same bytes")
+
+
+@case
+def init_begins_with_zeros_unless_random():
+    tiny_model("random.safetensors")
+    yoda("init", "tiny.json", "-o", "plain.safetensors")
+    last = "final_conv.block.3.weight"
+    plain, random = read_safetensors("plain.safetensors")[0], read_safetensors("random.safetensors")[0]
+    check(last in plain and last in random, f"names: {sorted(plain)}")
+    check(not any(plain[last][2]), "the last layer does not begin at zero")
+    check(any(random[last][2]), "the last layer is zero although random was asked for")
+
+
+@case
+def init_takes_a_training_config():
+    with open("train.json", "w") as f:
+        json.dump({"model": TINY, "data": {"folder": "x"}, "out": "y.safetensors", "seed": 9}, f)
+    yoda("init", "train.json", "-o", "a.safetensors", "--random")
+    check(read_bytes("a.safetensors") == read_bytes(tiny_model("b.safetensors", 9)), "not the config's model and seed")
+
+
+@case
+def bf16_halves_the_file():
+    tiny_model("a.safetensors")
+    yoda("init", "tiny.json", "-o", "b.safetensors", "--dtype", "bf16")
+    ratio = os.path.getsize("b.safetensors") / os.path.getsize("a.safetensors")
+    check(0.5 < ratio < 0.7, f"the bf16 file is {ratio:.2f} of the f32 one")
+    check("tiny" in yoda("inspect", "b.safetensors", "--no-run").stdout, "cannot be read back")
+
+
+@case
+def inspect_counts_what_is_in_the_file():
+    tensors, _ = read_safetensors(tiny_model())
+    values = sum(math.prod(shape) for _, shape, _ in tensors.values())
+    text = yoda("inspect", "tiny.safetensors").stdout
+    check(f"parameters   {values} in {len(tensors)} tensors" in text, text)
+    for word in ["model        tiny", "sha256:", "windows of 32 pixels", "4x", "GFLOP", "MiB of weights"]:
+        check(word in text, f"{word} is not in {text}")
+
+
+@case
+def inspect_names_missing_and_unexpected_tensors():
+    tensors, metadata = read_safetensors(tiny_model())
+    name = sorted(tensors)[3]
+    write_safetensors("less.safetensors", {k: v for k, v in tensors.items() if k != name}, metadata)
+    yoda_fails("inspect", "less.safetensors", says=["less.safetensors", name])
+    write_safetensors("more.safetensors", {**tensors, "one.too.many": ("F32", [1], bytes(4))}, metadata)
+    yoda_fails("inspect", "more.safetensors", says=["one.too.many"])
+    write_safetensors("same.safetensors", tensors, metadata)
+    yoda("inspect", "same.safetensors", "--no-run")
+
+
+@case
+def broken_models_are_refused_by_name():
+    data = read_bytes(tiny_model())
+    for name, content in [("cut", data[:-7]), ("longer", data + b"x"), ("head", b"\xff" * 16 + data[16:]), ("empty", b"")]:
+        with open(f"{name}.safetensors", "wb") as f:
+            f.write(content)
+        yoda_fails("inspect", f"{name}.safetensors", says=[f"{name}.safetensors"])
+    yoda_fails("inspect", "absent.safetensors", says=["absent.safetensors"])
+
+
+@case
+def bad_configs_are_refused_by_field():
+    for change, word in [({"window": 33}, "window"), ({"prediction": "x1"}, "prediction"), ({"windwo": 32}, "windwo")]:
+        with open("bad.json", "w") as f:
+            json.dump({**TINY, **change}, f)
+        yoda_fails("init", "bad.json", "-o", "x.safetensors", says=["bad.json", word])
+    with open("bad.json", "w") as f:
+        f.write("{")
+    yoda_fails("init", "bad.json", "-o", "x.safetensors", says=["bad.json"])
+    check(not os.path.exists("x.safetensors"), "a file was written all the same")
+
+
+@case
+def the_default_model_is_found_or_asked_for():
+    busy_picture("in.png", 16, 16)
+    os.mkdir("models")
+    tiny_model("models/one.safetensors")
+    named = tiny_model("elsewhere.safetensors", 2)
+    yoda("upscale", "in.png", "named.png", "--dtype", "f32", YODA_MODEL=named)
+    yoda("upscale", "in.png", "given.png", "--dtype", "f32", "--model", named)
+    check(read_bytes("named.png") == read_bytes("given.png"), "YODA_MODEL was not used")

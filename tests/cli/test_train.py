@@ -1,0 +1,86 @@
+"""yoda train: a run of seconds, its checkpoint, stopping and going on."""
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+
+from harness import (TINY, YODA, case, check, clean_environment, floats, read_bytes, read_safetensors, write_png, yoda,
+                     yoda_fails)
+
+
+def prepare(**settings):
+    os.mkdir("photos")
+    for i in range(3):
+        write_png(f"photos/{i}.png", 72, 64, lambda x, y: ((x * x * (i + 3) + y * 7) % 256, (x * 11 + y * y) % 256, (x * y) % 256))
+    config = {"model": TINY, "data": {"folder": "photos"}, "out": "out.safetensors", "out_dtype": "f32", "seed": 3,
+              "iterations": 6, "batch": 2, "crop": 32, "dtype": "f32", "warmup": 2, "lr": 1e-3, **settings}
+    with open("train.json", "w") as f:
+        json.dump(config, f)
+
+
+@case
+def a_training_writes_a_model_that_can_be_used():
+    prepare()
+    text = yoda("train", "--config", "train.json").stdout
+    check(re.search(r"out.safetensors: 6 of 6 iterations, loss \d+\.\d+, 3 pictures \(0 left out\)", text), text)
+    check("tiny" in yoda("inspect", "out.safetensors", "--no-run").stdout, "the model cannot be read")
+    yoda("init", "train.json", "-o", "begin.safetensors")
+    begin, end = read_safetensors("begin.safetensors")[0], read_safetensors("out.safetensors")[0]
+    check(sorted(begin) == sorted(end), "other tensors")
+    check(sum(begin[k][2] != end[k][2] for k in begin) > len(begin) // 2, "hardly a weight has moved")
+    check(all(v == v for k in end for v in floats(end[k])), "NaN among the weights")
+    yoda("upscale", "photos/0.png", "large.png", "--model", "out.safetensors")
+
+
+@case
+def options_override_the_config():
+    prepare(data={"folder": "nowhere"}, out="other.safetensors")
+    text = yoda("train", "--config", "train.json", "--data", "photos", "--out", "mine.safetensors", "--iterations", 2).stdout
+    check("mine.safetensors: 2 of 2 iterations" in text and os.path.exists("mine.safetensors"), text)
+    check(not os.path.exists("other.safetensors"), "the config's file was written")
+
+
+@case
+def a_stopped_training_resumes_to_the_same_bytes():
+    prepare()
+    yoda("train", "--config", "train.json", "--threads", 1, "--out", "straight.safetensors")
+    text = yoda("train", "--config", "train.json", "--threads", 1, "--stop-after", 2).stdout
+    check("2 of 6 iterations" in text and "--resume" in text, text)
+    yoda_fails("train", "--config", "train.json", says=["checkpoint"])
+    yoda("train", "--config", "train.json", "--threads", 1, "--resume")
+    check(read_bytes("straight.safetensors") == read_bytes("out.safetensors"), "the interruption changed the weights")
+
+
+@case
+def a_signal_ends_it_with_a_checkpoint():
+    prepare(iterations=1000000)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        mode = "--restart" if number == signal.SIGINT else "--quiet"
+        child = subprocess.Popen([YODA, "train", "--config", "train.json", mode], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                 text=True, env=clean_environment({}))
+        time.sleep(2)
+        check(child.poll() is None, "it ended by itself: " + (child.stderr.read() if child.poll() is not None else ""))
+        child.send_signal(number)
+        out, err = child.communicate(timeout=60)
+        check(child.returncode == 0, f"status {child.returncode}: {err}")
+        done = re.search(r"(\d+) of 1000000 iterations", out)
+        check(done and int(done[1]) > 0, out)
+        check(os.path.exists("out.checkpoint.safetensors"), "there is no checkpoint")
+    text = yoda("train", "--config", "train.json", "--resume", "--stop-after", 1).stdout
+    check(f"{int(done[1]) + 1} of 1000000" in text, f"resumed elsewhere: {text}")
+
+
+@case
+def bad_trainings_are_refused():
+    prepare()
+    os.mkdir("empty")
+    yoda_fails("train", "--config", "train.json", "--data", "empty", says=["empty"])
+    yoda_fails("train", "--config", "absent.json", says=["absent.json"])
+    yoda_fails("train", "--config", "train.json", "--resume", says=["checkpoint"])
+    yoda_fails("train", "--config", "train.json", "--resume", "--restart", says=["--resume and --restart"])
+    yoda_fails("train", "--config", "train.json", "--dtype", "f16", says=["f16", "bf16"])
+    with open("train.json", "w") as f:
+        json.dump({"model": TINY, "data": {"folder": "photos"}, "out": "x.safetensors", "learning_rate": 1}, f)
+    yoda_fails("train", "--config", "train.json", says=["learning_rate"])
