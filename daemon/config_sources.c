@@ -14,7 +14,7 @@ static int from(yd_err *err, int rc, const char *source)
 {
     if (rc == 0 || !err) return rc;
     char detail[sizeof err->detail];
-    snprintf(detail, sizeof detail, "%s: %s: %.250s", source, err->field, err->detail);
+    snprintf(detail, sizeof detail, "%.100s: %.250s", source, err->detail);
     memcpy(err->detail, detail, sizeof detail);
     return rc;
 }
@@ -106,16 +106,17 @@ static int parse_flag(int argc, char **argv, int i, flag *f, yd_err *err)
     f->used = 1;
     yd_config_action ignored;
     const yd_conf_row *r = yd_conf_find(f->name);
-    if (f->value || action_of(f->name, &ignored)) return 0;
+    if (action_of(f->name, &ignored)) return 0;
+    int is_file = strcmp(f->name, "config") == 0;
+    if (!r && !is_file) return from(err, yd_config_set(NULL, f->name, "", err), "command line"); // for its words
+    if (f->value) return 0;
     if (r && r->kind == YD_CONF_SWITCH) {
         f->value = "true";
         return 0;
     }
-    if (r || strcmp(f->name, "config") == 0) {
-        if (i + 1 >= argc) return yd_fail_field(err, YD_E_CONFIG, f->name, "", "--%.60s needs a value", s + 2);
-        f->value = argv[i + 1];
-        f->used = 2;
-    }
+    if (i + 1 >= argc) return yd_fail_field(err, YD_E_CONFIG, f->name, "", "--%.60s needs a value", s + 2);
+    f->value = argv[i + 1];
+    f->used = 2;
     return 0;
 }
 
@@ -139,7 +140,7 @@ static int load_flags(yd_config *cfg, int argc, char **argv, yd_err *err)
         int rc = parse_flag(argc, argv, i, &f, err);
         if (rc) return rc;
         if (action_of(f.name, &ignored) || strcmp(f.name, "config") == 0) continue;
-        rc = from(err, yd_config_set(cfg, f.name, f.value ? f.value : "", err), "command line");
+        rc = from(err, yd_config_set(cfg, f.name, f.value, err), "command line");
         if (rc) return rc;
     }
     return 0;

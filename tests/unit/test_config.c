@@ -1,0 +1,145 @@
+// The configuration: sources and their order, ranges, unknown names, the listen address, printing.
+#include "daemon/config.h"
+
+#include "core/mem.h"
+#include "tests/unit/t.h"
+#include <unistd.h>
+
+static yd_config cfg;
+static yd_config_action action;
+static yd_err err;
+
+static int load(const char *const *flags, const char *const *env)
+{
+    char *argv[16] = {(char *)"yodad"};
+    int argc = 1;
+    for (; flags && *flags; flags++) argv[argc++] = (char *)*flags;
+    yd_err_clear(&err);
+    return yd_config_load(argc, argv, (char **)env, &cfg, &action, &err);
+}
+#define ARGS(...) ((const char *const[]){__VA_ARGS__, NULL})
+
+static char *write_file(const char *text)
+{
+    static char path[64];
+    snprintf(path, sizeof path, "/tmp/yodad-config-XXXXXX");
+    int fd = mkstemp(path);
+    CHECK(fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text));
+    close(fd);
+    return path;
+}
+
+static void defaults(void)
+{
+    CHECK(load(NULL, NULL) == 0);
+    CHECK(action == YD_RUN);
+    CHECK(strcmp(cfg.host, "127.0.0.1") == 0 && cfg.port == 8080);
+    CHECK(cfg.max_body_bytes == 32 << 20);
+    CHECK(cfg.max_connections_per_ip == 64 && cfg.header_timeout_ms == 10000);
+    CHECK(strcmp(cfg.device, "auto") == 0 && !cfg.insecure_no_auth);
+}
+
+static void order_of_sources(void)
+{
+    const char *path = write_file("{\"queue_max\": 5, \"max_running\": 3, \"max_batch\": 2, \"device\": \"cpu\"}");
+    CHECK(load(ARGS("--config", path), NULL) == 0 && cfg.queue_max == 5 && cfg.max_running == 3 && cfg.max_batch == 2);
+    CHECK(load(ARGS("--max-batch=4", "--config", path), ARGS("YODAD_MAX_RUNNING=7", "YODAD_MAX_BATCH=6", "OTHER=1")) == 0);
+    CHECK(cfg.queue_max == 5);   // file
+    CHECK(cfg.max_running == 7); // environment over file
+    CHECK(cfg.max_batch == 4);   // flag over environment, wherever --config stands
+    CHECK(strcmp(cfg.device, "cpu") == 0);
+    CHECK(load(NULL, ((const char *[]){"YODAD_CONFIG=/tmp/none-such-file", NULL})) == YD_E_CONFIG);
+    unlink(path);
+}
+
+static void units_and_switches(void)
+{
+    CHECK(load(ARGS("--max-body-bytes", "1MiB", "--insecure-no-auth", "--listen", "0.0.0.0:0"), NULL) == 0);
+    CHECK(cfg.max_body_bytes == 1 << 20 && cfg.insecure_no_auth == 1);
+    CHECK(strcmp(cfg.host, "0.0.0.0") == 0 && cfg.port == 0);
+    CHECK(load(ARGS("--insecure-no-auth=false", "--listen=[::1]:9000"), NULL) == 0);
+    CHECK(cfg.insecure_no_auth == 0 && strcmp(cfg.host, "::1") == 0 && cfg.port == 9000);
+}
+
+static void refuses(const char *const *flags, const char *field, const char *words)
+{
+    CHECK_MSG(load(flags, NULL) == YD_E_CONFIG, "%s was taken", flags[0]);
+    CHECK_MSG(strcmp(err.field, field) == 0, "field is '%s', not '%s'", err.field, field);
+    CHECK_MSG(strstr(err.detail, words) != NULL, "'%s' lacks '%s'", err.detail, words);
+}
+
+static void refusals(void)
+{
+    refuses(ARGS("--queue-max", "0"), "queue_max", "1 to 100000");
+    refuses(ARGS("--queue-max", "12x"), "queue_max", "12x");
+    refuses(ARGS("--queue-max", ""), "queue_max", "integer");
+    refuses(ARGS("--max-memory-bytes", "9223372036854775807GiB"), "max_memory_bytes", "integer");
+    refuses(ARGS("--queue-maks", "3"), "queue_maks", "queue_max");
+    refuses(ARGS("--device", "cuda"), "device", "no CUDA backend");
+    refuses(ARGS("--device", "auto|cpu"), "device", "one of");
+    refuses(ARGS("--log-level", ""), "log_level", "one of");
+    refuses(ARGS("--insecure-no-auth=perhaps"), "insecure_no_auth", "true or false");
+    refuses(ARGS("--threads"), "threads", "needs a value");
+    refuses(ARGS("serve"), "command line", "no flag");
+    refuses(ARGS("--listen", "8080"), "listen", "ADDRESS:PORT");
+    refuses(ARGS("--listen", "127.0.0.1:70000"), "listen", "ADDRESS:PORT");
+    refuses(ARGS("--listen", "::1:80"), "listen", "brackets");
+    refuses(ARGS("--listen", ":80"), "listen", "no address");
+    refuses(ARGS("--listen", "0.0.0.0:80"), "listen", "--insecure-no-auth");
+}
+
+static void bad_files(void)
+{
+    const struct {
+        const char *text, *words;
+    } bad[] = {{"{\"queue_max\": 5, \"queue_max\": 6}", "duplicate"},
+               {"{\"no_such\": 5}", "no_such"},
+               {"{\"queue_max\": 1.5}", "wrong type"},
+               {"{\"queue_max\": [1]}", "wrong type"},
+               {"[1]", "no JSON object"},
+               {"{\"queue_max\": ", ""}};
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        const char *path = write_file(bad[i].text);
+        CHECK_MSG(load(ARGS("--config", path), NULL) == YD_E_CONFIG, "%s was taken", bad[i].text);
+        CHECK_MSG(strstr(err.detail, path) && strstr(err.detail, bad[i].words), "'%s' lacks '%s'", err.detail, bad[i].words);
+        unlink(path);
+    }
+}
+
+static void actions(void)
+{
+    CHECK(load(ARGS("--help"), NULL) == 0 && action == YD_SHOW_HELP);
+    CHECK(load(ARGS("--version"), NULL) == 0 && action == YD_SHOW_VERSION);
+    CHECK(load(ARGS("--check-config", "--queue-max", "9"), NULL) == 0 && action == YD_CHECK_CONFIG);
+    char *help = yd_config_help();
+    CHECK(help && strstr(help, "--max-connections-per-ip") && strstr(help, "default 64"));
+    yd_free(help);
+}
+
+static void printed_is_read_back(void)
+{
+    CHECK(load(ARGS("--queue-max=9", "--dtype=f32", "--insecure-no-auth"), NULL) == 0);
+    json_t *o = yd_config_json(&cfg);
+    char *text = json_dumps(o, 0);
+    yd_config before = cfg;
+    const char *path = write_file(text);
+    CHECK(load(ARGS("--config", path), NULL) == 0);
+    CHECK(memcmp(&before, &cfg, sizeof cfg) == 0);
+    unlink(path);
+    free(text);
+    json_decref(o);
+}
+
+int main(int argc, char **argv)
+{
+    static const t_case cases[] = {
+        {"config: defaults", defaults},
+        {"config: file < environment < flags", order_of_sources},
+        {"config: units, switches, addresses", units_and_switches},
+        {"config: what is refused, and how it is said", refusals},
+        {"config: broken files", bad_files},
+        {"config: help, version, check", actions},
+        {"config: what is printed can be read back", printed_is_read_back},
+    };
+    return t_main(argc, argv, cases, sizeof cases / sizeof cases[0]);
+}
