@@ -15,8 +15,8 @@
 
 enum { TAPS = 11, PLANES = 5, CHANNELS = 3 };
 #define SIGMA 1.5
-#define C1 (0.01 * 255 * 0.01 * 255)
-#define C2 (0.03 * 255 * 0.03 * 255)
+#define C1    (0.01 * 255 * 0.01 * 255)
+#define C2    (0.03 * 255 * 0.03 * 255)
 
 double yd_psnr_rgb(const uint8_t *a, const uint8_t *b, int w, int h, int crop)
 {
@@ -37,8 +37,8 @@ double yd_psnr_rgb(const uint8_t *a, const uint8_t *b, int w, int h, int crop)
 
 // The scratch of one SSIM: `line` holds one channel of one source row as the five products, `ring` their filtered rows.
 typedef struct ssim_work {
-    size_t w;    // source columns
-    size_t vw;   // valid columns, w - (TAPS - 1)
+    size_t w;  // source columns
+    size_t vw; // valid columns, w - (TAPS - 1)
     double taps[TAPS];
     double *line; // [PLANES][w]
     double *ring; // [TAPS][PLANES][vw]
@@ -99,7 +99,8 @@ static double sum_channel(ssim_work *s, const uint8_t *a, const uint8_t *b, size
         filter_row(s, a + y * stride, b + y * stride, s->ring + y % TAPS * row);
         if (y + 1 < TAPS) continue;
         memset(s->mix, 0, row * sizeof *s->mix);
-        for (size_t t = 0; t < TAPS; t++) add_scaled(s->mix, s->ring + (y + 1 + t) % TAPS * row, s->taps[t], row); // oldest row first
+        for (size_t t = 0; t < TAPS; t++)
+            add_scaled(s->mix, s->ring + (y + 1 + t) % TAPS * row, s->taps[t], row); // oldest row first
         sum += sum_row(s);
     }
     return sum;
@@ -109,8 +110,9 @@ int yd_ssim_rgb(const uint8_t *a, const uint8_t *b, int w, int h, int crop, doub
 {
     long cw = (long)w - 2L * crop, ch = (long)h - 2L * crop;
     if (crop < 0 || cw < TAPS || ch < TAPS)
-        return yd_fail(err, YD_E_IMAGE_TOO_SMALL, "SSIM of %d x %d pixels with %d cropped on every side: at least %d x %d must remain",
-                       w, h, crop, TAPS, TAPS);
+        return yd_fail(err, YD_E_IMAGE_TOO_SMALL,
+                       "SSIM of %d x %d pixels with %d cropped on every side: at least %d x %d must remain", w, h, crop,
+                       TAPS, TAPS);
 
     ssim_work s = {.w = (size_t)cw, .vw = (size_t)cw - (TAPS - 1)};
     make_taps(s.taps);

@@ -14,9 +14,9 @@
 #include <math.h>
 #include <string.h>
 
-#define WEIGHT_BITS 22
-#define HALF (1 << (WEIGHT_BITS - 1))
-#define CUBIC_A (-0.5)
+#define WEIGHT_BITS   22
+#define HALF          (1 << (WEIGHT_BITS - 1))
+#define CUBIC_A       (-0.5)
 #define CUBIC_SUPPORT 2.0
 
 typedef struct span {
@@ -81,7 +81,8 @@ static int axis_make(axis *ax, int in, int out)
     if (yd_mul_size((size_t)out * (size_t)ax->taps, sizeof *ax->weights, &bytes) == 0) ax->weights = yd_malloc(bytes);
     int ok = scratch && ax->spans && ax->weights;
     for (int i = 0; ok && i < out; i++)
-        ax->spans[i] = axis_weights((i + 0.5) * scale, stretch, in, scratch, ax->weights + (size_t)i * (size_t)ax->taps);
+        ax->spans[i] =
+            axis_weights((i + 0.5) * scale, stretch, in, scratch, ax->weights + (size_t)i * (size_t)ax->taps);
     yd_free(scratch);
     return ok ? 0 : -1;
 }
@@ -94,7 +95,8 @@ static inline uint8_t to_byte(int32_t sum)
 }
 
 // One row, `c` a constant in each caller so that the channel loop unrolls.
-static inline __attribute__((always_inline)) void row_pass(const uint8_t *src, const axis *ax, uint8_t *dst, int dw, int c)
+static inline __attribute__((always_inline)) void row_pass(const uint8_t *src, const axis *ax, uint8_t *dst, int dw,
+                                                           int c)
 {
     for (int x = 0; x < dw; x++) {
         const int32_t *k = ax->weights + (size_t)x * (size_t)ax->taps;
@@ -109,10 +111,18 @@ static inline __attribute__((always_inline)) void row_pass(const uint8_t *src, c
 static void resize_row(const uint8_t *src, const axis *ax, uint8_t *dst, int dw, int c)
 {
     switch (c) {
-    case 1: row_pass(src, ax, dst, dw, 1); break;
-    case 2: row_pass(src, ax, dst, dw, 2); break;
-    case 3: row_pass(src, ax, dst, dw, 3); break;
-    default: row_pass(src, ax, dst, dw, 4); break;
+    case 1:
+        row_pass(src, ax, dst, dw, 1);
+        break;
+    case 2:
+        row_pass(src, ax, dst, dw, 2);
+        break;
+    case 3:
+        row_pass(src, ax, dst, dw, 3);
+        break;
+    default:
+        row_pass(src, ax, dst, dw, 4);
+        break;
     }
 }
 
@@ -136,7 +146,8 @@ YD_SIMD static void store_row(uint8_t *restrict dst, const int32_t *restrict acc
 }
 
 // Rows first..first+count-1 of the ring into one output row.
-static void mix_rows(uint8_t *dst, const uint8_t *ring, int ring_rows, size_t row_bytes, span s, const int32_t *k, int32_t *acc)
+static void mix_rows(uint8_t *dst, const uint8_t *ring, int ring_rows, size_t row_bytes, span s, const int32_t *k,
+                     int32_t *acc)
 {
     if (s.count <= 4) {
         const uint8_t *row[4];
@@ -150,7 +161,8 @@ static void mix_rows(uint8_t *dst, const uint8_t *ring, int ring_rows, size_t ro
         return;
     }
     for (size_t i = 0; i < row_bytes; i++) acc[i] = HALF;
-    for (int i = 0; i < s.count; i++) add_row(acc, ring + (size_t)((s.first + i) % ring_rows) * row_bytes, k[i], row_bytes);
+    for (int i = 0; i < s.count; i++)
+        add_row(acc, ring + (size_t)((s.first + i) % ring_rows) * row_bytes, k[i], row_bytes);
     store_row(dst, acc, row_bytes);
 }
 
@@ -174,7 +186,8 @@ int yd_resize_bicubic_u8(const uint8_t *src, int sw, int sh, int c, uint8_t *dst
         if (ready < s.first) ready = s.first;
         for (; ready < s.first + s.count; ready++)
             resize_row(src + (size_t)ready * src_bytes, &ax, ring + (size_t)(ready % ring_rows) * row_bytes, dw, c);
-        mix_rows(dst + (size_t)y * row_bytes, ring, ring_rows, row_bytes, s, ay.weights + (size_t)y * (size_t)ay.taps, acc);
+        mix_rows(dst + (size_t)y * row_bytes, ring, ring_rows, row_bytes, s, ay.weights + (size_t)y * (size_t)ay.taps,
+                 acc);
     }
     goto done;
 

@@ -8,7 +8,7 @@
 #include <math.h>
 #include <stdio.h>
 
-#define COSINE_OFFSET 0.008
+#define COSINE_OFFSET    0.008
 #define COSINE_GAMMA_MIN 1e-5
 // Below this the float coefficients (1/sqrt(gamma)) lose their meaning; a usable schedule ends near 1e-5.
 #define GAMMA_FLOOR 1e-20
@@ -72,7 +72,8 @@ static void fill_linear(yd_schedule *s, const yd_schedule_config *cfg)
     int t = 0;
     double gamma = 1.0;
     for (int i = 1; i <= s->steps; i++) {
-        s->tau[i] = (int)((2L * i * cfg->train_steps + s->steps) / (2L * s->steps)); // round(i*T/S); S <= T keeps them distinct
+        s->tau[i] =
+            (int)((2L * i * cfg->train_steps + s->steps) / (2L * s->steps)); // round(i*T/S); S <= T keeps them distinct
         while (t < s->tau[i]) gamma *= 1.0 - linear_beta(cfg, ++t);
         s->gamma[i] = gamma;
     }
@@ -112,13 +113,15 @@ int yd_schedule_make(const yd_schedule_config *cfg, int steps, yd_schedule **out
     }
     s->gamma[0] = 1.0;
     s->sqrt_gamma[0] = s->recip_sqrt_gamma[0] = 1.0f;
-    if (cfg->kind == YD_SCHEDULE_LINEAR) fill_linear(s, cfg);
-    else fill_cosine(s);
+    if (cfg->kind == YD_SCHEDULE_LINEAR)
+        fill_linear(s, cfg);
+    else
+        fill_cosine(s);
     if (s->gamma[steps] < GAMMA_FLOOR) {
         yd_schedule_free(s);
         return yd_fail_field(err, YD_E_SETTING, "schedule.end", "a smaller end, or fewer training steps",
-                             "a linear schedule from %g to %g in %d steps leaves no signal to compute with", cfg->start, cfg->end,
-                             cfg->train_steps);
+                             "a linear schedule from %g to %g in %d steps leaves no signal to compute with", cfg->start,
+                             cfg->end, cfg->train_steps);
     }
     for (int i = 1; i <= steps; i++) fill_coefficients(s, i);
     *out = s;

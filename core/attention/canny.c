@@ -19,8 +19,8 @@ enum { ALONG_X, ALONG_DIAGONAL, ALONG_Y, ALONG_ANTIDIAGONAL }; // the direction 
 enum { NONE, WEAK, STRONG, EDGE };
 
 // Gradient at one pixel from its three rows and columns l, x, r.
-static inline __attribute__((always_inline)) float gradient(const float *up, const float *mid, const float *down, size_t l, size_t x,
-                                                            size_t r, uint8_t *direction)
+static inline __attribute__((always_inline)) float gradient(const float *up, const float *mid, const float *down,
+                                                            size_t l, size_t x, size_t r, uint8_t *direction)
 {
     float gx = (up[r] - up[l]) + 2.0f * (mid[r] - mid[l]) + (down[r] - down[l]);
     float gy = (down[l] - up[l]) + 2.0f * (down[x] - up[x]) + (down[r] - up[r]);
@@ -31,8 +31,8 @@ static inline __attribute__((always_inline)) float gradient(const float *up, con
     return sqrtf(gx * gx + gy * gy);
 }
 
-YD_SIMD static void gradient_inside(const float *up, const float *mid, const float *down, size_t w, float *restrict magnitude,
-                                    uint8_t *restrict direction)
+YD_SIMD static void gradient_inside(const float *up, const float *mid, const float *down, size_t w,
+                                    float *restrict magnitude, uint8_t *restrict direction)
 {
     for (size_t x = 1; x + 1 < w; x++) magnitude[x] = gradient(up, mid, down, x - 1, x, x + 1, &direction[x]);
 }
@@ -75,8 +75,11 @@ static void thin(const float *magnitude, long w, long h, float low, float high, 
             uint8_t *p = &pixels[y * w + x];
             float m = magnitude[y * w + x];
             int d = *p;
-            if (m < low || m <= at(magnitude, w, h, x - dx[d], y - dy[d]) || m < at(magnitude, w, h, x + dx[d], y + dy[d])) *p = NONE;
-            else *p = m < high ? WEAK : STRONG;
+            if (m < low || m <= at(magnitude, w, h, x - dx[d], y - dy[d]) ||
+                m < at(magnitude, w, h, x + dx[d], y + dy[d]))
+                *p = NONE;
+            else
+                *p = m < high ? WEAK : STRONG;
         }
 }
 
@@ -114,7 +117,8 @@ static size_t follow(uint8_t *pixels, long w, long h, uint32_t *stack)
 int yd_canny(const float *smooth, int w, int h, uint8_t *edges, int *any, yd_err *err)
 {
     size_t n = (size_t)w * (size_t)h;
-    if (n > UINT32_MAX) return yd_fail(err, YD_E_IMAGE_TOO_LARGE, "edges of %d x %d pixels: at most 2^32 can be searched", w, h);
+    if (n > UINT32_MAX)
+        return yd_fail(err, YD_E_IMAGE_TOO_LARGE, "edges of %d x %d pixels: at most 2^32 can be searched", w, h);
     _Static_assert(sizeof(float) == sizeof(uint32_t), "one plane holds either");
     void *plane = yd_malloc(n * sizeof(float));
     if (!plane) return yd_fail(err, YD_E_NOMEM, "no memory to find the edges of a picture of %d x %d", w, h);

@@ -14,7 +14,7 @@
 #include <math.h>
 #include <string.h>
 
-#define NOISE_SIGMA 1.4
+#define NOISE_SIGMA  1.4
 #define LARGEST_SIDE 256
 
 static void to_grey(const uint8_t *rgb, size_t n, float *grey)
@@ -55,8 +55,10 @@ int yd_attention_edge(const uint8_t *rgb, int w, int h, float *map, yd_err *err)
     to_grey(rgb, n, map);
     int rc = yd_blur_gaussian(map, w, h, NOISE_SIGMA, err);
     if (rc == YD_OK) rc = yd_canny(map, w, h, edges, &any, err);
-    if (rc == YD_OK && any) rc = fill_map(edges, w, h, map, err);
-    else if (rc == YD_OK) memset(map, 0, n * sizeof *map);
+    if (rc == YD_OK && any)
+        rc = fill_map(edges, w, h, map, err);
+    else if (rc == YD_OK)
+        memset(map, 0, n * sizeof *map);
     yd_free(edges);
     return rc;
 }

@@ -76,8 +76,10 @@ static void test_close(void)
                             any |= src[j * w + i];
                             if (pass == 1) all &= wide[j * w + i];
                         }
-                    if (pass == 0) wide[y * w + x] = (uint8_t)any;
-                    else CHECK_MSG(got[y * w + x] == all, "%dx%d radius %d at %d,%d", w, h, r, x, y);
+                    if (pass == 0)
+                        wide[y * w + x] = (uint8_t)any;
+                    else
+                        CHECK_MSG(got[y * w + x] == all, "%dx%d radius %d at %d,%d", w, h, r, x, y);
                 }
         for (int p = 0; p < w * h; p++) CHECK(got[p] >= src[p]);
         free(got);
@@ -145,8 +147,9 @@ static void classify(oracle_pixel *p, int w, int h, int x, int y, double most)
     const int *d = step[(int)sector];
     double a = magnitude_at(p, w, h, x - d[0], y - d[1]), b = magnitude_at(p, w, h, x + d[0], y + d[1]);
     o->class = o->m > a && o->m >= b && o->m >= 0.1 * most ? (o->m >= 0.2 * most ? 2 : 1) : 0;
-    o->doubtful = o->m > 0.1 * most - eps && (fabs(sector - round(sector)) < 1e-5 || fabs(o->m - a) < eps || fabs(o->m - b) < eps ||
-                                              fabs(o->m - 0.1 * most) < eps || fabs(o->m - 0.2 * most) < eps);
+    o->doubtful = o->m > 0.1 * most - eps &&
+                  (fabs(sector - round(sector)) < 1e-5 || fabs(o->m - a) < eps || fabs(o->m - b) < eps ||
+                   fabs(o->m - 0.1 * most) < eps || fabs(o->m - 0.2 * most) < eps);
 }
 
 static void grow(oracle_pixel *p, int w, int h)
@@ -157,7 +160,8 @@ static void grow(oracle_pixel *p, int w, int h)
             for (int x = 0; x < w; x++)
                 for (int j = y - 1; j <= y + 1 && p[y * w + x].class == 1; j++)
                     for (int i = x - 1; i <= x + 1; i++)
-                        if (i >= 0 && j >= 0 && i < w && j < h && p[j * w + i].class == 2) p[y * w + x].class = 2, changed = 1;
+                        if (i >= 0 && j >= 0 && i < w && j < h && p[j * w + i].class == 2)
+                            p[y * w + x].class = 2, changed = 1;
     }
 }
 
@@ -189,7 +193,8 @@ static void test_canny_oracle(void)
         if (doubtful) continue;
         compared++;
         for (int i = 0; i < N; i++)
-            CHECK_MSG(edges[i] == (p[i].class == 2), "picture %d at %d,%d: %d, class %d", round, i % W, i / W, edges[i], p[i].class);
+            CHECK_MSG(edges[i] == (p[i].class == 2), "picture %d at %d,%d: %d, class %d", round, i % W, i / W, edges[i],
+                      p[i].class);
     }
     CHECK_MSG(compared >= PICTURES / 4, "only %d pictures compared", compared);
     CHECK(weak_kept > 0); // the hysteresis had something to do
@@ -237,7 +242,8 @@ static float *compute(const char *name, const uint8_t *rgb, int w, int h)
 
 static void test_every_method(void)
 {
-    static const int sizes[][2] = {{1, 1}, {1, 2}, {2, 1}, {2, 2}, {3, 3}, {1, 50}, {50, 1}, {5, 4}, {16, 16}, {63, 64}, {128, 96}, {300, 260}};
+    static const int sizes[][2] = {{1, 1},  {1, 2}, {2, 1},   {2, 2},   {3, 3},    {1, 50},
+                                   {50, 1}, {5, 4}, {16, 16}, {63, 64}, {128, 96}, {300, 260}};
     size_t count = 0;
     const yd_attention_method *all = yd_attention_methods(&count);
     CHECK(count >= 3);
@@ -288,7 +294,8 @@ static void test_gaussian(void)
     for (int y = 0; y < H; y++)
         for (int x = 0; x < W; x++) {
             double cx = x - 20, cy = y - 14.5, sx = W / 4.0, sy = H / 4.0;
-            double low = exp(-(20 * 20 / (2 * sx * sx) + 14.5 * 14.5 / (2 * sy * sy))), top = exp(-0.25 / (2 * sy * sy));
+            double low = exp(-(20 * 20 / (2 * sx * sx) + 14.5 * 14.5 / (2 * sy * sy))),
+                   top = exp(-0.25 / (2 * sy * sy));
             double want = (exp(-(cx * cx / (2 * sx * sx) + cy * cy / (2 * sy * sy))) - low) / (top - low);
             CHECK(fabs((double)map[y * W + x] - want) < 1e-6);
             CHECK(map[y * W + x] == map[y * W + W - 1 - x] && map[y * W + x] == map[(H - 1 - y) * W + x]);
@@ -382,7 +389,8 @@ static void test_edge_speed(void)
 {
     enum { SIDE = 1024 };
     uint8_t *rgb = malloc(SIDE * SIDE * 3);
-    for (int i = 0; i < SIDE * SIDE * 3; i++) rgb[i] = (uint8_t)((((i / 37) ^ (i / 3072 / 9)) * 17) + (int)(next() % 30));
+    for (int i = 0; i < SIDE * SIDE * 3; i++)
+        rgb[i] = (uint8_t)((((i / 37) ^ (i / 3072 / 9)) * 17) + (int)(next() % 30));
     struct timespec a, b;
     clock_gettime(CLOCK_MONOTONIC, &a);
     free(compute("edge", rgb, SIDE, SIDE));

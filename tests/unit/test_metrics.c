@@ -63,7 +63,8 @@ static double ssim_oracle(const uint8_t *a, const uint8_t *b, int w, int h, int 
                         vb += k[i][j] / ksum * (b[at] - mb) * (b[at] - mb);
                         cov += k[i][j] / ksum * (a[at] - ma) * (b[at] - mb);
                     }
-                total += (2 * ma * mb + 6.5025) * (2 * cov + 58.5225) / ((ma * ma + mb * mb + 6.5025) * (va + vb + 58.5225));
+                total +=
+                    (2 * ma * mb + 6.5025) * (2 * cov + 58.5225) / ((ma * ma + mb * mb + 6.5025) * (va + vb + 58.5225));
             }
     return total / (double)count;
 }

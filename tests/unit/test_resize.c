@@ -83,8 +83,9 @@ static void oracle(const uint8_t *src, int sw, int sh, int c, uint8_t *dst, int 
 
 static void test_oracle(void)
 {
-    static const int sizes[][4] = {{1, 1, 7, 5},    {5, 3, 1, 1},     {2, 2, 9, 9},   {16, 16, 64, 64}, {40, 25, 13, 60},
-                                   {13, 60, 40, 7}, {100, 90, 17, 3}, {31, 1, 31, 8}, {1, 31, 8, 31},   {33, 32, 34, 31}};
+    static const int sizes[][4] = {{1, 1, 7, 5},     {5, 3, 1, 1},    {2, 2, 9, 9},     {16, 16, 64, 64},
+                                   {40, 25, 13, 60}, {13, 60, 40, 7}, {100, 90, 17, 3}, {31, 1, 31, 8},
+                                   {1, 31, 8, 31},   {33, 32, 34, 31}};
     for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++)
         for (int c = 1; c <= 4; c++) {
             int sw = sizes[k][0], sh = sizes[k][1], dw = sizes[k][2], dh = sizes[k][3];
@@ -100,7 +101,8 @@ static void test_oracle(void)
                 off += d != 0;
                 worst = d > worst ? d : worst;
             }
-            CHECK_MSG(worst <= 1 && off <= dn / 100 + 8, "%dx%dx%d to %dx%d: %zu off, worst %d", sw, sh, c, dw, dh, off, worst);
+            CHECK_MSG(worst <= 1 && off <= dn / 100 + 8, "%dx%dx%d to %dx%d: %zu off, worst %d", sw, sh, c, dw, dh, off,
+                      worst);
             free(src);
             free(got);
             free(want);

@@ -11,9 +11,11 @@ static void test_known_answers(void)
         uint32_t counter[4], key[2], want[4];
     } kat[] = {
         {{0, 0, 0, 0}, {0, 0}, {0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8}},
-        {{0xffffffff, 0xffffffff, 0xffffffff, 0xffffffff}, {0xffffffff, 0xffffffff},
+        {{0xffffffff, 0xffffffff, 0xffffffff, 0xffffffff},
+         {0xffffffff, 0xffffffff},
          {0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd}},
-        {{0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344}, {0xa4093822, 0x299f31d0},
+        {{0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344},
+         {0xa4093822, 0x299f31d0},
          {0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1}},
     };
     for (size_t i = 0; i < sizeof kat / sizeof *kat; i++) {
@@ -80,7 +82,8 @@ static void test_extremes(void)
 // These values are part of the service's promise (the same bytes for the same seed): they may never change.
 static void test_pinned_values(void)
 {
-    static const float pinned[6] = {-0x1.4d518cp+0f, -0x1.217bf6p-3f, -0x1.8b0c32p+0f, 0x1.110f56p-2f, 0x1.1df0c4p-3f, -0x1.052d32p+0f};
+    static const float pinned[6] = {-0x1.4d518cp+0f, -0x1.217bf6p-3f, -0x1.8b0c32p+0f,
+                                    0x1.110f56p-2f,  0x1.1df0c4p-3f,  -0x1.052d32p+0f};
     float got[6];
     yd_rng_row(0x123456789abcdef0u, 17, 1000, 2000, 2, 3, got);
     for (int i = 0; i < 6; i++) CHECK_MSG(got[i] == pinned[i], "%d: %a", i, (double)got[i]);
@@ -139,7 +142,8 @@ static void scalar_row(uint64_t seed, uint32_t step, uint32_t y, uint32_t x0, in
     for (int i = 0; i < n; i++) {
         uint32_t w[4];
         float v[4];
-        yd_philox((const uint32_t[4]){x0 + (uint32_t)i, y, step, 0}, (const uint32_t[2]){(uint32_t)seed, (uint32_t)(seed >> 32)}, w);
+        yd_philox((const uint32_t[4]){x0 + (uint32_t)i, y, step, 0},
+                  (const uint32_t[2]){(uint32_t)seed, (uint32_t)(seed >> 32)}, w);
         yd_normal4(w, v);
         memcpy(dst + i * c, v, (size_t)c * sizeof *v);
     }
@@ -232,7 +236,8 @@ static void test_uniform(void)
     for (int i = 0; i < 64; i++) chi2 += pow((double)bins[i] - N / 64.0, 2) / (N / 64.0);
     CHECK_MSG(chi2 < 110, "chi^2 %g with 63 degrees of freedom", chi2);
     float u = yd_rng_uniform(7, 1, 0, 0);
-    CHECK(u != yd_rng_uniform(8, 1, 0, 0) && u != yd_rng_uniform(7, 2, 0, 0) && u != yd_rng_uniform(7, 1, 1ull << 32, 0));
+    CHECK(u != yd_rng_uniform(8, 1, 0, 0) && u != yd_rng_uniform(7, 2, 0, 0) &&
+          u != yd_rng_uniform(7, 1, 1ull << 32, 0));
     CHECK(u != yd_rng_uniform(7, 1, 0, 1) && u != yd_rng_uniform(7, 1, 0, 4));
 }
 

@@ -22,7 +22,8 @@ static void compare(const char *path, const char *buffer, const float *got, int 
     float *want = fixture_read(path, buffer, &len);
     CHECK_MSG(want && len == (size_t)n * 4, "%s", buffer);
     for (int i = 0; want && len == (size_t)n * 4 && i < n; i++)
-        CHECK_MSG(ulps(got[i], want[i]) <= allowed_ulps, "%s[%d]: %.9g, not %.9g", buffer, i, (double)got[i], (double)want[i]);
+        CHECK_MSG(ulps(got[i], want[i]) <= allowed_ulps, "%s[%d]: %.9g, not %.9g", buffer, i, (double)got[i],
+                  (double)want[i]);
     free(want);
 }
 
