@@ -1,0 +1,235 @@
+// Model configs and files: what is accepted, what is refused and by which name, and that what was saved comes back.
+#include "core/file.h"
+#include "core/mem.h"
+#include "core/model.h"
+#include "core/safetensors.h"
+#include "tests/unit/t.h"
+
+#include <unistd.h>
+
+static const char small[] = "{\"format\": \"yoda-model-1\", \"name\": \"small\", \"network\": {\"type\": \"sr3\", \"inner_channel\": 8,"
+                            "\"channel_multiplier\": [1, 2], \"res_blocks\": 1, \"norm_groups\": 4, \"attn_res\": [], \"image_size\": 32,"
+                            "\"unshuffle\": 2, \"mid_attention\": false, \"noise_scale\": 1000},"
+                            "\"noise_input\": \"sqrt_one_minus_gamma\", \"prediction\": \"x0\", \"target\": \"residual\","
+                            "\"residual_scale\": 4, \"clip\": 3, \"schedule\": {\"kind\": \"cosine\"}, \"scale\": 4, \"window\": 32,"
+                            "\"overlap\": 8, \"conditioning\": \"pillow8\", \"defaults\": {\"steps\": 6, \"sampler\": \"ddim\", \"eta\": 0.5,"
+                            "\"attention\": \"edge\", \"mask_form\": \"max\", \"lower_bound\": 0.2}}";
+
+static char path[256];
+
+static const char *temp_path(const char *name)
+{
+    const char *dir = getenv("TMPDIR");
+    snprintf(path, sizeof path, "%s/yd-test-%d-%s", dir && *dir ? dir : "/tmp", (int)getpid(), name);
+    return path;
+}
+
+static void config_is_read(void)
+{
+    yd_model_config c;
+    yd_err err = {0};
+    int rc = yd_model_config_parse(small, strlen(small), &c, &err);
+    CHECK_MSG(rc == 0, "%s", err.detail);
+    CHECK(strcmp(c.name, "small") == 0 && c.net.inner_channel == 8 && c.net.n_levels == 2 && c.net.mult[1] == 2);
+    CHECK(c.net.n_attn == 0 && c.net.unshuffle == 2 && c.net.mid_attention == 0 && c.net.noise_scale == 1000.0f);
+    CHECK(c.prediction == YD_PREDICT_X0 && c.target == YD_TARGET_RESIDUAL && c.noise_input == YD_NOISE_SQRT_1M_GAMMA);
+    CHECK(c.schedule.kind == YD_SCHEDULE_COSINE && c.scale == 4 && c.window == 32 && c.overlap == 8 && c.clip == 3.0f);
+    CHECK(c.defaults.steps == 6 && c.defaults.sampler == YD_SAMPLER_DDIM && c.defaults.mask_form == YD_MASK_MAX);
+    CHECK(yd_net_multiple(&c.net) == 4);
+}
+
+static void config_survives_printing(void)
+{
+    yd_model_config a, b;
+    char text[4096], again[4096];
+    CHECK(yd_model_config_parse(small, strlen(small), &a, NULL) == 0);
+    size_t n = yd_model_config_print(&a, text, sizeof text);
+    CHECK(n < sizeof text && n == strlen(text));
+    CHECK(yd_model_config_parse(text, n, &b, NULL) == 0);
+    yd_model_config_print(&b, again, sizeof again);
+    CHECK(strcmp(text, again) == 0);
+    CHECK(yd_model_config_print(&a, again, 10) == n); // says what it needs, writes no more than it may
+    CHECK(strlen(again) == 9);
+}
+
+// Replace `from` by `to` in the small config; the parser must name `field`.
+static void refuses(const char *from, const char *to, const char *field)
+{
+    char text[4096];
+    yd_model_config c;
+    yd_err err = {0};
+    const char *at = strstr(small, from);
+    CHECK_MSG(at != NULL, "no %s in the config", from);
+    if (!at) return;
+    snprintf(text, sizeof text, "%.*s%s%s", (int)(at - small), small, to, at + strlen(from));
+    int rc = yd_model_config_parse(text, strlen(text), &c, &err);
+    CHECK_MSG(rc == YD_E_CHECKPOINT && strcmp(err.field, field) == 0, "%s: rc %d, field '%s', %s", to, rc, err.field, err.detail);
+}
+
+static void bad_fields_are_named(void)
+{
+    refuses("\"inner_channel\": 8", "\"inner_channel\": 0", "inner_channel");
+    refuses("\"inner_channel\": 8", "\"inner_channel\": 7", "inner_channel");
+    refuses("\"inner_channel\": 8", "\"inner_channel\": \"8\"", "inner_channel");
+    refuses("[1, 2]", "[1, 2, 3, 4, 5, 6, 7, 8, 9]", "channel_multiplier");
+    refuses("[1, 2]", "[]", "channel_multiplier");
+    refuses("[1, 2]", "[1, -2]", "channel_multiplier");
+    refuses("\"mid_attention\": false", "\"mid_attention\": 0", "mid_attention");
+    refuses("\"type\": \"sr3\"", "\"type\": \"sr9\"", "type");
+    refuses("\"prediction\": \"x0\"", "\"prediction\": \"y\"", "prediction");
+    refuses("\"window\": 32", "\"window\": 34", "window");
+    refuses("\"overlap\": 8", "\"overlap\": 20", "overlap");
+    refuses("\"clip\": 3", "\"clip\": -3", "clip");
+    refuses("\"scale\": 4", "\"scael\": 4", "scael");
+    refuses("\"steps\": 6", "\"steps\": 1e9", "steps");
+    refuses("yoda-model-1", "yoda-model-2", "format");
+}
+
+static void save_and_load(void)
+{
+    yd_model_config c;
+    yd_model *m = NULL, *back = NULL;
+    yd_err err = {0};
+    CHECK(yd_model_config_parse(small, strlen(small), &c, NULL) == 0);
+    CHECK(yd_model_init(&c, 5, 0, &m, &err) == 0);
+    const char *p = temp_path("model.safetensors");
+    CHECK(yd_model_save(&c, (const float *const *)m->params, m->n_params, YD_F32, p, &err) == 0);
+    int rc = yd_model_load(p, &back, &err);
+    CHECK_MSG(rc == 0, "%s", err.detail);
+    if (!back) goto out;
+    CHECK(back->n_params == m->n_params && back->param_count == m->param_count && strncmp(back->checksum, "sha256:", 7) == 0);
+    yd_graph *g = NULL;
+    CHECK(yd_net_sr3_build(&c.net, 32, 32, YD_F32, 0, &g, NULL) == 0);
+    for (int i = 0; i < m->n_params; i++) {
+        size_t n = yd_tensor_numel(&g->tensors[g->params[i]]);
+        CHECK_MSG(memcmp(m->params[i], back->params[i], n * sizeof(float)) == 0, "%s", g->tensors[g->params[i]].name);
+    }
+    yd_model_free(back);
+    // 16-bit: within rounding
+    CHECK(yd_model_save(&c, (const float *const *)m->params, m->n_params, YD_BF16, p, &err) == 0);
+    CHECK(yd_model_load(p, &back, &err) == 0);
+    for (int i = 0; back && i < m->n_params; i++) {
+        size_t n = yd_tensor_numel(&g->tensors[g->params[i]]);
+        for (size_t k = 0; k < n; k++) CHECK(fabsf(m->params[i][k] - back->params[i][k]) <= fabsf(m->params[i][k]) / 256.0f);
+    }
+    yd_graph_free(g);
+out:
+    yd_model_free(back);
+    yd_model_free(m);
+    unlink(path);
+}
+
+static void initial_weights_are_a_function_of_the_seed(void)
+{
+    yd_model_config c;
+    yd_model *a = NULL, *b = NULL, *other = NULL;
+    CHECK(yd_model_config_parse(small, strlen(small), &c, NULL) == 0);
+    CHECK(yd_model_init(&c, 1, 1, &a, NULL) == 0 && yd_model_init(&c, 1, 1, &b, NULL) == 0 && yd_model_init(&c, 2, 1, &other, NULL) == 0);
+    yd_graph *g = NULL;
+    CHECK(yd_net_sr3_build(&c.net, 32, 32, YD_F32, 0, &g, NULL) == 0);
+    int differs = 0, zeros = 0;
+    for (int i = 0; i < a->n_params; i++) {
+        const yd_tensor *t = &g->tensors[g->params[i]];
+        size_t bytes = yd_tensor_numel(t) * sizeof(float);
+        CHECK(memcmp(a->params[i], b->params[i], bytes) == 0);
+        differs += memcmp(a->params[i], other->params[i], bytes) != 0;
+        if (strstr(t->name, "block2.block.3.weight") || strcmp(t->name, "final_conv.block.3.weight") == 0) {
+            zeros++;
+            for (size_t k = 0; k < yd_tensor_numel(t); k++) CHECK(a->params[i][k] == 0.0f);
+        }
+        if (strstr(t->name, "block1.block.0.weight")) CHECK(a->params[i][0] == 1.0f);
+        if (strstr(t->name, "block1.block.0.bias")) CHECK(a->params[i][0] == 0.0f);
+    }
+    CHECK(differs > 10 && zeros == 9);
+    yd_graph_free(g);
+    yd_model_free(a);
+    yd_model_free(b);
+    yd_model_free(other);
+}
+
+// One tensor added, one left out, one misshapen, one NaN: each refused by its name.
+static void damaged_files_are_refused(void)
+{
+    yd_model_config c;
+    yd_model *m = NULL;
+    yd_graph *g = NULL;
+    CHECK(yd_model_config_parse(small, strlen(small), &c, NULL) == 0);
+    CHECK(yd_model_init(&c, 5, 0, &m, NULL) == 0 && yd_net_sr3_build(&c.net, 32, 32, YD_F32, 0, &g, NULL) == 0);
+    static const char *const expect[] = {"extra.weight", "downs.0.bias", "downs.0.weight", "mid.0.res_block.block1.block.3.bias"};
+    for (int kind = 0; kind < 4; kind++) {
+        yd_st_writer *w = yd_st_writer_new();
+        yd_st_writer_metadata(w, "yoda.config", small, NULL);
+        for (int i = 0; i < g->n_params; i++) {
+            const yd_tensor *t = &g->tensors[g->params[i]];
+            int64_t dims[4] = {t->dims[0], t->dims[1], t->dims[2], t->dims[3]};
+            int hit = strcmp(t->name, expect[kind]) == 0;
+            if (kind == 1 && hit) continue;
+            if (kind == 2 && hit) dims[0] = t->dims[1], dims[1] = t->dims[0];
+            if (kind == 3 && hit) m->params[i][3] = NAN;
+            yd_st_writer_add(w, t->name, YD_ST_F32, t->ndim, dims, m->params[i], NULL);
+        }
+        const float one = 1.0f;
+        if (kind == 0) yd_st_writer_add(w, "extra.weight", YD_ST_F32, 1, (const int64_t[]){1}, &one, NULL);
+        const char *p = temp_path("broken.safetensors");
+        CHECK(yd_st_writer_save(w, p, NULL) == 0);
+        yd_st_writer_free(w);
+        yd_model *bad = NULL;
+        yd_err err = {0};
+        int rc = yd_model_load(p, &bad, &err);
+        CHECK_MSG(rc == YD_E_CHECKPOINT && bad == NULL && strcmp(err.field, expect[kind]) == 0, "case %d: rc %d field %s", kind, rc, err.field);
+        unlink(p);
+    }
+    yd_graph_free(g);
+    yd_model_free(m);
+}
+
+static void public_checkpoint_is_read(void)
+{
+    const char *p = t_shared("fixtures/sr3_tiny/weights.safetensors");
+    if (!p) {
+        t_skip("fixtures/sr3_tiny is not there");
+        return;
+    }
+    yd_model *m = NULL;
+    yd_err err = {0};
+    int rc = yd_model_load(p, &m, &err);
+    CHECK_MSG(rc == 0, "%s", err.detail);
+    if (m) {
+        CHECK(m->cfg.net.inner_channel == 16 && m->cfg.net.norm_groups == 8 && m->cfg.net.mid_attention == 1 && m->cfg.window == 32);
+        CHECK(m->cfg.schedule.train_steps == 12 && m->cfg.prediction == YD_PREDICT_EPS);
+    }
+    yd_model_free(m);
+}
+
+static void out_of_memory_is_an_error(void)
+{
+    yd_model_config c;
+    CHECK(yd_model_config_parse(small, strlen(small), &c, NULL) == 0);
+    int failures = 0;
+    for (long k = 1; k < 2000; k++) {
+        yd_model *m = NULL;
+        yd_mem_fail_at(k);
+        int rc = yd_model_init(&c, 1, 1, &m, NULL);
+        yd_mem_fail_at(0);
+        yd_model_free(m);
+        if (rc == 0) break;
+        CHECK(rc == YD_E_NOMEM);
+        failures++;
+    }
+    CHECK(failures > 20 && failures < 1999);
+}
+
+int main(int argc, char **argv)
+{
+    static const t_case cases[] = {
+        {"a model config is read", config_is_read},
+        {"a config survives printing", config_survives_printing},
+        {"bad fields are named", bad_fields_are_named},
+        {"a model survives saving and loading", save_and_load},
+        {"initial weights are a function of the seed", initial_weights_are_a_function_of_the_seed},
+        {"damaged model files are refused by the tensor's name", damaged_files_are_refused},
+        {"a public SR3 checkpoint with its own config is read", public_checkpoint_is_read},
+        {"every failing allocation is an error", out_of_memory_is_an_error},
+    };
+    return t_main(argc, argv, cases, sizeof cases / sizeof cases[0]);
+}
