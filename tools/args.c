@@ -72,8 +72,12 @@ static int take_real(const yd_arg *a, const char *text)
 static int take_value(const yd_usage *u, const yd_arg *a, const char *text)
 {
     switch (a->kind) {
-    case YD_ARG_FLAG: *(int *)a->into = 1; return 0;
-    case YD_ARG_TEXT: *(const char **)a->into = text; return 0;
+    case YD_ARG_FLAG:
+        *(int *)a->into = 1;
+        return 0;
+    case YD_ARG_TEXT:
+        *(const char **)a->into = text;
+        return 0;
     case YD_ARG_LONG:
         if (take_long(a, text) == 0) return 0;
         fprintf(stderr, "yoda %s: --%s: '%s' is not taken (accepted: a whole number %.0f..%.0f)\n", u->command, a->name,

@@ -38,6 +38,7 @@ typedef struct yd_usage {
 
 // Parse argv[1..]. Fills the options' variables and operands[0..n_operands-1]. YD_ARGS_GO_ON, or the exit status to end with: 0 after
 // --help, 2 after a usage error that was printed.
-int yd_args_parse(const yd_usage *usage, const yd_arg *args, size_t n_args, int argc, char **argv, const char **operands);
+int yd_args_parse(const yd_usage *usage, const yd_arg *args, size_t n_args, int argc, char **argv,
+                  const char **operands);
 
 #endif

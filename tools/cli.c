@@ -80,7 +80,8 @@ int yd_cli_write_image(const char *path, const yd_image *im, int quality, yd_err
     yd_image_format format = YD_PNG;
     const char *dot = strrchr(path, '.');
     if (!dot || strchr(dot, '/') || yd_image_format_parse(dot + 1, &format, NULL) < 0)
-        return yd_fail_field(err, YD_E_SETTING, "format", ".png, .jpg, .jpeg", "the file name's extension names no format");
+        return yd_fail_field(err, YD_E_SETTING, "format", ".png, .jpg, .jpeg",
+                             "the file name's extension names no format");
     void *bytes = NULL;
     size_t len = 0;
     int rc = yd_image_init(err);
@@ -113,9 +114,13 @@ int yd_cli_dtype(const char *name, yd_backend *be, yd_dtype *out, yd_err *err)
 {
     yd_backend_info info;
     be->info(be, &info);
-    if (strcmp(name, "auto") == 0) *out = info.bf16 ? YD_BF16 : YD_F32;
-    else if (strcmp(name, "f32") == 0) *out = YD_F32;
-    else if (strcmp(name, "bf16") == 0) *out = YD_BF16;
-    else return yd_fail_field(err, YD_E_SETTING, "dtype", "auto, f32, bf16", "there is no number format '%s'", name);
+    if (strcmp(name, "auto") == 0)
+        *out = info.bf16 ? YD_BF16 : YD_F32;
+    else if (strcmp(name, "f32") == 0)
+        *out = YD_F32;
+    else if (strcmp(name, "bf16") == 0)
+        *out = YD_BF16;
+    else
+        return yd_fail_field(err, YD_E_SETTING, "dtype", "auto, f32, bf16", "there is no number format '%s'", name);
     return 0;
 }

@@ -10,12 +10,14 @@
 #define MAX_SIDE 65535
 
 // The map of a w x h picture as bytes into *plane, which the caller frees.
-static int compute_map(const yd_attention_method *m, const uint8_t *rgb, int w, int h, uint8_t **plane, double *mean, yd_err *err)
+static int compute_map(const yd_attention_method *m, const uint8_t *rgb, int w, int h, uint8_t **plane, double *mean,
+                       yd_err *err)
 {
     size_t n = (size_t)w * (size_t)h;
     float *map = yd_malloc(n * sizeof *map);
     *plane = yd_malloc(n);
-    int rc = map && *plane ? m->compute(rgb, w, h, map, err) : yd_fail(err, YD_E_NOMEM, "no memory for a map of %d x %d", w, h);
+    int rc = map && *plane ? m->compute(rgb, w, h, map, err)
+                           : yd_fail(err, YD_E_NOMEM, "no memory for a map of %d x %d", w, h);
     double sum = 0;
     for (size_t i = 0; i < n && rc == 0; i++) {
         sum += (double)map[i];
@@ -54,7 +56,11 @@ static int list_methods(void)
 
 int yd_cmd_attention(int argc, char **argv)
 {
-    static const yd_usage usage = {"attention", "IN OUT.png", 2, 1, "write a picture's attention map as a grey PNG",
+    static const yd_usage usage = {"attention",
+                                   "IN OUT.png",
+                                   2,
+                                   1,
+                                   "write a picture's attention map as a grey PNG",
                                    "  yoda attention photo.jpg map.png --method edge --scale 4\n"
                                    "  yoda attention --list\n"};
     const char *method = "edge", *operands[2] = {NULL, NULL};

@@ -16,7 +16,7 @@
 #include <string.h>
 
 #define MAX_BATCH 64
-#define MAX_SIDE 4096
+#define MAX_SIDE  4096
 
 typedef struct forward_args {
     const char *model, *in, *out, *dtype, *device;
@@ -47,7 +47,8 @@ static int network_open(network *net, yd_backend *be, const yd_model *m, yd_dtyp
     int multiple = yd_net_multiple(&m->cfg.net);
     *net = (network){.be = be, .n = n, .h = h, .w = w};
     if (h % multiple || w % multiple)
-        return yd_fail(err, YD_E_SETTING, "%d x %d pixels do not fit the network (accepted: multiples of %d)", w, h, multiple);
+        return yd_fail(err, YD_E_SETTING, "%d x %d pixels do not fit the network (accepted: multiples of %d)", w, h,
+                       multiple);
     int rc = yd_net_sr3_build(&m->cfg.net, h, w, dt, 0, &net->graph, err);
     if (rc == 0) rc = be->weights_new(be, net->graph, (const float *const *)m->params, 0, &net->weights, err);
     if (rc == 0) rc = be->compile(be, net->graph, net->weights, n, &net->exec, err);
@@ -88,7 +89,8 @@ static int read_pictures(const yd_safetensors *st, const char *name, int64_t dim
         if (ok) dims[i] = t->dims[i];
     }
     if (!ok)
-        return yd_fail_field(err, YD_E_INVALID, name, "[N,3,H,W], H and W as in cond", "tensor '%s' has another shape", name);
+        return yd_fail_field(err, YD_E_INVALID, name, "[N,3,H,W], H and W as in cond", "tensor '%s' has another shape",
+                             name);
     *out = yd_malloc(t->numel * sizeof **out);
     if (!*out) return yd_fail(err, YD_E_NOMEM, "no memory for tensor '%s'", name);
     return yd_st_to_f32(t, *out, err);
@@ -98,7 +100,8 @@ static int read_levels(const yd_safetensors *st, int n, float *dst, yd_err *err)
 {
     const yd_st_tensor *t = yd_st_find(st, "noise_level");
     if (!t || t->numel != (size_t)n)
-        return yd_fail_field(err, YD_E_INVALID, "noise_level", "a tensor [N,1] with cond's N", "there is no fitting tensor 'noise_level'");
+        return yd_fail_field(err, YD_E_INVALID, "noise_level", "a tensor [N,1] with cond's N",
+                             "there is no fitting tensor 'noise_level'");
     return yd_st_to_f32(t, dst, err);
 }
 
@@ -120,8 +123,10 @@ static int evaluate(yd_backend *be, const yd_model *m, yd_dtype dt, const yd_saf
     rc = be->run(net.exec, err);
     if (rc < 0) goto out;
     *eps = yd_malloc((size_t)n * pixels * 3 * sizeof **eps);
-    if (*eps) channels_to_planes(net.out, n, pixels, *eps);
-    else rc = yd_fail(err, YD_E_NOMEM, "no memory for eps");
+    if (*eps)
+        channels_to_planes(net.out, n, pixels, *eps);
+    else
+        rc = yd_fail(err, YD_E_NOMEM, "no memory for eps");
 out:
     network_close(&net);
     yd_free(x_t);
@@ -136,8 +141,8 @@ typedef struct given_noise {
 
 // The sampler of a trace: every pixel active, one window, condition, x_T and the steps' noise given. The noise
 // is the caller's to free, after the sampler.
-static int trace_sampler(const yd_model *m, const yd_safetensors *st, const float *cond_planes, int side, yd_sampler **out,
-                         given_noise *noise, yd_err *err)
+static int trace_sampler(const yd_model *m, const yd_safetensors *st, const float *cond_planes, int side,
+                         yd_sampler **out, given_noise *noise, yd_err *err)
 {
     float *x_T = NULL, *added = NULL, *map = NULL, *cond = NULL;
     uint8_t *grey = NULL;
@@ -210,8 +215,10 @@ static int trace(yd_backend *be, const yd_model *m, yd_dtype dt, const yd_safete
     if (rc == 0) {
         size_t pixels = (size_t)side * (size_t)side;
         *sample = yd_malloc(pixels * 3 * sizeof **sample);
-        if (*sample) channels_to_planes(yd_sampler_result(sampler), 1, pixels, *sample);
-        else rc = yd_fail(err, YD_E_NOMEM, "no memory for the sample");
+        if (*sample)
+            channels_to_planes(yd_sampler_result(sampler), 1, pixels, *sample);
+        else
+            rc = yd_fail(err, YD_E_NOMEM, "no memory for the sample");
     }
     yd_sampler_free(sampler);
     yd_free(noise.field);
@@ -220,7 +227,8 @@ static int trace(yd_backend *be, const yd_model *m, yd_dtype dt, const yd_safete
     return rc;
 }
 
-static int write_result(const char *path, const char *name, int64_t n, const int64_t dims[4], const float *data, yd_err *err)
+static int write_result(const char *path, const char *name, int64_t n, const int64_t dims[4], const float *data,
+                        yd_err *err)
 {
     yd_st_writer *w = yd_st_writer_new();
     int64_t shape[4] = {n, 3, dims[2], dims[3]};
@@ -250,7 +258,9 @@ static int run(const forward_args *a, const char **subject, yd_err *err)
     rc = yd_st_open(a->in, &st, err);
     if (rc == 0) rc = read_pictures(st, "cond", dims, &cond, err);
     if (rc == 0 && dims[0] > MAX_BATCH) rc = yd_fail(err, YD_E_INVALID, "cond holds more than %d pictures", MAX_BATCH);
-    if (rc == 0) rc = a->trace ? trace(be, m, dt, st, cond, dims, &result, err) : evaluate(be, m, dt, st, cond, dims, &result, err);
+    if (rc == 0)
+        rc = a->trace ? trace(be, m, dt, st, cond, dims, &result, err)
+                      : evaluate(be, m, dt, st, cond, dims, &result, err);
     if (rc < 0) goto out;
     *subject = a->out;
     rc = write_result(a->out, a->trace ? "sample" : "eps", a->trace ? 1 : dims[0], dims, result, err);
@@ -266,7 +276,11 @@ out:
 int yd_cmd_forward(int argc, char **argv)
 {
     static const yd_usage usage = {
-        "forward", "MODEL", 1, 0, "evaluate a network on given tensors, for comparison with other implementations",
+        "forward",
+        "MODEL",
+        1,
+        0,
+        "evaluate a network on given tensors, for comparison with other implementations",
         "  yoda forward weights.safetensors --in io.safetensors --out eps.safetensors\n"
         "  yoda forward weights.safetensors --in io.safetensors --out sample.safetensors --trace\n"
         "In: cond [N,3,H,W], x_t [N,3,H,W], noise_level [N,1]; out: eps. With --trace, in: cond, x_T [1,3,H,W] and\n"

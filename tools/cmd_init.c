@@ -10,7 +10,7 @@
 #include <string.h>
 
 #define CONFIG_MAX_BYTES (1 << 20)
-#define SEED_NOT_GIVEN UINT64_MAX
+#define SEED_NOT_GIVEN   UINT64_MAX
 
 // Is this a training's config? (Public SR3 configs have a "model" too, but no "network" in it.)
 static int is_training(const char *text, size_t len)
@@ -40,7 +40,11 @@ static int read_config(const char *path, yd_model_config *cfg, uint64_t *seed, y
 
 int yd_cmd_init(int argc, char **argv)
 {
-    static const yd_usage usage = {"init", "CONFIG", 1, 0, "make an untrained model from a config",
+    static const yd_usage usage = {"init",
+                                   "CONFIG",
+                                   1,
+                                   0,
+                                   "make an untrained model from a config",
                                    "  yoda init models/yoda-compact-4x.train.json -o untrained.safetensors\n"
                                    "  yoda init my-config.json -o random.safetensors --random --seed 7\n"};
     const char *config, *out = NULL, *dtype = "f32";
@@ -56,7 +60,8 @@ int yd_cmd_init(int argc, char **argv)
     if (status != YD_ARGS_GO_ON) return status;
     int bf16 = strcmp(dtype, "bf16") == 0;
     if (!out || (!bf16 && strcmp(dtype, "f32") != 0)) {
-        fprintf(stderr, out ? "yoda init: --dtype is f32 or bf16\n" : "yoda init: --out is missing (accepted: a file name)\n");
+        fprintf(stderr,
+                out ? "yoda init: --dtype is f32 or bf16\n" : "yoda init: --out is missing (accepted: a file name)\n");
         return 2;
     }
 

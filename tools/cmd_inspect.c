@@ -15,7 +15,8 @@ static const char *const prediction_names[] = {"eps", "x0", "v"};
 
 static void print_network(const yd_net_config *net)
 {
-    printf("network      sr3 UNet: %d -> %d channels, width %d, levels x", net->in_channel, net->out_channel, net->inner_channel);
+    printf("network      sr3 UNet: %d -> %d channels, width %d, levels x", net->in_channel, net->out_channel,
+           net->inner_channel);
     for (int i = 0; i < net->n_levels; i++) printf("%s%d", i ? "," : "", net->mult[i]);
     printf(", %d blocks per level, unshuffle %d", net->res_blocks, net->unshuffle);
     if (net->n_attn) printf(", attention at");
@@ -60,7 +61,11 @@ static void print_engine(const yd_engine_info *info)
 
 int yd_cmd_inspect(int argc, char **argv)
 {
-    static const yd_usage usage = {"inspect", "MODEL", 1, 0, "describe a model file and check it against its network",
+    static const yd_usage usage = {"inspect",
+                                   "MODEL",
+                                   1,
+                                   0,
+                                   "describe a model file and check it against its network",
                                    "  yoda inspect models/yoda-compact-4x.safetensors\n"
                                    "  yoda inspect model.safetensors --no-run\n"};
     yd_session_options opt = {.device = "cpu", .dtype = "auto"};

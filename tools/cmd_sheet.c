@@ -19,10 +19,10 @@
 
 enum { NEAREST, BICUBIC, YODA, ORIGINAL, PANELS };
 
-#define GAP 8
+#define GAP          8
 #define CAPTION_ZOOM 2
-#define CAPTION_H (YD_FONT_H * CAPTION_ZOOM + 2 * GAP)
-#define MAX_ROWS 8
+#define CAPTION_H    (YD_FONT_H * CAPTION_ZOOM + 2 * GAP)
+#define MAX_ROWS     8
 
 typedef struct sheet_args {
     const char *in, *out;
@@ -55,14 +55,16 @@ static void pictures_clear(pictures *p)
 
 static void cut(const yd_image *im, uint8_t *dst, int w, int h)
 {
-    for (int y = 0; y < h; y++) memcpy(dst + (size_t)y * (size_t)w * 3, im->rgb + (size_t)y * (size_t)im->w * 3, (size_t)w * 3);
+    for (int y = 0; y < h; y++)
+        memcpy(dst + (size_t)y * (size_t)w * 3, im->rgb + (size_t)y * (size_t)im->w * 3, (size_t)w * 3);
 }
 
 static void enlarge_nearest(const uint8_t *src, int sw, int scale, uint8_t *dst, int w, int h)
 {
     for (int y = 0; y < h; y++)
         for (int x = 0; x < w; x++)
-            memcpy(dst + ((size_t)y * (size_t)w + (size_t)x) * 3, src + ((size_t)(y / scale) * (size_t)sw + (size_t)(x / scale)) * 3, 3);
+            memcpy(dst + ((size_t)y * (size_t)w + (size_t)x) * 3,
+                   src + ((size_t)(y / scale) * (size_t)sw + (size_t)(x / scale)) * 3, 3);
 }
 
 // Original -> low resolution -> nearest and bicubic.
@@ -72,7 +74,8 @@ static int make_plain_panels(pictures *p, int scale, yd_err *err)
     p->h = p->original.h / scale * scale;
     int lw = p->w / scale, lh = p->h / scale;
     if (lw < 16 || lh < 16)
-        return yd_fail(err, YD_E_IMAGE_TOO_SMALL, "%d x %d pixels are too few (accepted: at least %d a side)", p->original.w, p->original.h, 16 * scale);
+        return yd_fail(err, YD_E_IMAGE_TOO_SMALL, "%d x %d pixels are too few (accepted: at least %d a side)",
+                       p->original.w, p->original.h, 16 * scale);
     size_t bytes = (size_t)p->w * (size_t)p->h * 3;
     p->low = yd_malloc((size_t)lw * (size_t)lh * 3);
     for (int i = 0; i < PANELS; i++) p->panel[i] = yd_malloc(bytes);
@@ -140,7 +143,8 @@ static long loss_at(const pictures *p, spot at, int side)
     long sum = 0;
     for (int y = at.y; y < at.y + side; y++) {
         size_t row = ((size_t)y * (size_t)p->w + (size_t)at.x) * 3;
-        for (size_t i = row; i < row + (size_t)side * 3; i++) sum += labs((long)p->panel[BICUBIC][i] - (long)p->panel[ORIGINAL][i]);
+        for (size_t i = row; i < row + (size_t)side * 3; i++)
+            sum += labs((long)p->panel[BICUBIC][i] - (long)p->panel[ORIGINAL][i]);
     }
     return sum;
 }
@@ -181,8 +185,10 @@ static void paint(const uint8_t *src, int sw, spot at, int side, int zoom, yd_im
 static void caption(const pictures *p, int panel, char *dst, size_t cap)
 {
     static const char *const names[PANELS] = {"nearest", "bicubic", "yoda", "original"};
-    if (panel == ORIGINAL) snprintf(dst, cap, "%s", names[panel]);
-    else snprintf(dst, cap, "%s %.2f dB %.3f", names[panel], p->psnr[panel], p->ssim[panel]);
+    if (panel == ORIGINAL)
+        snprintf(dst, cap, "%s", names[panel]);
+    else
+        snprintf(dst, cap, "%s %.2f dB %.3f", names[panel], p->psnr[panel], p->ssim[panel]);
 }
 
 static int draw_sheet(const pictures *p, const sheet_args *a, yd_image *sheet, yd_err *err)
@@ -204,7 +210,8 @@ static int draw_sheet(const pictures *p, const sheet_args *a, yd_image *sheet, y
         // Narrow panels get the small letters.
         int size = (int)strlen(text) * YD_FONT_W * CAPTION_ZOOM <= cell ? CAPTION_ZOOM : 1;
         yd_font_draw(sheet->rgb, sheet->w, sheet->h, left, GAP, size, ink, text);
-        for (int r = 0; r < rows; r++) paint(p->panel[i], p->w, spots[r], side, zoom, sheet, left, CAPTION_H + r * (cell + GAP));
+        for (int r = 0; r < rows; r++)
+            paint(p->panel[i], p->w, spots[r], side, zoom, sheet, left, CAPTION_H + r * (cell + GAP));
     }
     return 0;
 }
@@ -241,7 +248,11 @@ out:
 
 int yd_cmd_sheet(int argc, char **argv)
 {
-    static const yd_usage usage = {"sheet", "IN OUT", 2, 0, "shrink a picture, enlarge it again, and show what came back",
+    static const yd_usage usage = {"sheet",
+                                   "IN OUT",
+                                   2,
+                                   0,
+                                   "shrink a picture, enlarge it again, and show what came back",
                                    "  yoda sheet photo.png sheet.png\n"
                                    "  yoda sheet photo.png sheet.png --rows 3 --crop 96 --zoom 3 --steps 12\n"};
     sheet_args a = {.session = {.device = "cpu", .dtype = "auto"}, .scale = 4, .rows = 2, .crop = 128, .zoom = 2};
@@ -250,7 +261,8 @@ int yd_cmd_sheet(int argc, char **argv)
         {"rows", 0, YD_ARG_LONG, &a.rows, 1, MAX_ROWS, "N", "places to show (default 2)"},
         {"crop", 0, YD_ARG_LONG, &a.crop, 16, 1024, "PX", "side of a place (default 128)"},
         {"zoom", 0, YD_ARG_LONG, &a.zoom, 1, 8, "N", "enlarge places by this (default 2)"},
-        {"model", 'm', YD_ARG_TEXT, &a.session.model, 0, 0, "FILE", "model file (default: $YODA_MODEL, or the one in models/)"},
+        {"model", 'm', YD_ARG_TEXT, &a.session.model, 0, 0, "FILE",
+         "model file (default: $YODA_MODEL, or the one in models/)"},
         YD_SAMPLING_ARGS(&a.sampling),
         {"dtype", 0, YD_ARG_TEXT, &a.session.dtype, 0, 0, "T", "auto, f32 or bf16: how feature maps are stored"},
         {"device", 0, YD_ARG_TEXT, &a.session.device, 0, 0, "NAME", "cpu"},

@@ -38,7 +38,10 @@ static void on_progress(void *user, const yd_train_progress *p)
                      p->iterations, p->loss, p->grad_norm, p->lr, p->active_share * 100, p->samples_per_s, left);
 }
 
-static void on_notice(void *user, const char *text) { yd_progress_note(user, text); }
+static void on_notice(void *user, const char *text)
+{
+    yd_progress_note(user, text);
+}
 
 typedef struct train_args {
     const char *config, *data, *out, *init, *dtype, *device;
@@ -62,13 +65,19 @@ static int make_config(const train_args *a, yd_train_config *cfg, yd_err *err)
     if (rc < 0) return rc;
     if (a->iterations) cfg->iterations = a->iterations;
     if (a->dtype) {
-        if (strcmp(a->dtype, "auto") == 0) cfg->dtype = YD_TRAIN_AUTO;
-        else if (strcmp(a->dtype, "f32") == 0) cfg->dtype = YD_TRAIN_F32;
-        else if (strcmp(a->dtype, "bf16") == 0) cfg->dtype = YD_TRAIN_BF16;
-        else return yd_fail_field(err, YD_E_CONFIG, "dtype", "auto, f32, bf16", "there is no number format '%s'", a->dtype);
+        if (strcmp(a->dtype, "auto") == 0)
+            cfg->dtype = YD_TRAIN_AUTO;
+        else if (strcmp(a->dtype, "f32") == 0)
+            cfg->dtype = YD_TRAIN_F32;
+        else if (strcmp(a->dtype, "bf16") == 0)
+            cfg->dtype = YD_TRAIN_BF16;
+        else
+            return yd_fail_field(err, YD_E_CONFIG, "dtype", "auto, f32, bf16", "there is no number format '%s'",
+                                 a->dtype);
     }
     if (a->resume && a->restart)
-        return yd_fail_field(err, YD_E_CONFIG, "resume", "one of the two", "--resume and --restart contradict each other");
+        return yd_fail_field(err, YD_E_CONFIG, "resume", "one of the two",
+                             "--resume and --restart contradict each other");
     return 0;
 }
 
@@ -82,7 +91,9 @@ static int run(const train_args *a, yd_err *err)
     if (rc < 0) return rc;
 
     yd_progress bar;
-    yd_train_options opt = {.mode = a->resume ? YD_TRAIN_RESUME : a->restart ? YD_TRAIN_RESTART : YD_TRAIN_START,
+    yd_train_options opt = {.mode = a->resume    ? YD_TRAIN_RESUME
+                                    : a->restart ? YD_TRAIN_RESTART
+                                                 : YD_TRAIN_START,
                             .init_model = a->init,
                             .max_minutes = a->max_minutes,
                             .stop_after = a->stop_after,
@@ -108,7 +119,11 @@ static int run(const train_args *a, yd_err *err)
 int yd_cmd_train(int argc, char **argv)
 {
     static const yd_usage usage = {
-        "train", "", 0, 0, "train a model on a folder of PNG and JPEG pictures",
+        "train",
+        "",
+        0,
+        0,
+        "train a model on a folder of PNG and JPEG pictures",
         "  yoda train --config models/yoda-compact-4x.train.json --data photos --out my.safetensors\n"
         "  yoda train --config my.json --resume --max-minutes 60\n"
         "Ctrl-C and SIGTERM write a checkpoint beside the model file and stop; --resume goes on from it.\n"};
@@ -117,9 +132,11 @@ int yd_cmd_train(int argc, char **argv)
         {"config", 'c', YD_ARG_TEXT, &a.config, 0, 0, "FILE", "JSON settings of the training (required)"},
         {"data", 'd', YD_ARG_TEXT, &a.data, 0, 0, "DIR", "folder of pictures, instead of the config's"},
         {"out", 'o', YD_ARG_TEXT, &a.out, 0, 0, "FILE", "model file to write, instead of the config's"},
-        {"iterations", 'n', YD_ARG_LONG, &a.iterations, 1, (double)YD_TRAIN_MAX_ITERATIONS, "N", "length, instead of the config's"},
+        {"iterations", 'n', YD_ARG_LONG, &a.iterations, 1, (double)YD_TRAIN_MAX_ITERATIONS, "N",
+         "length, instead of the config's"},
         {"max-minutes", 0, YD_ARG_REAL, &a.max_minutes, 0, 1e6, "N", "stop after this time, with a checkpoint"},
-        {"stop-after", 0, YD_ARG_LONG, &a.stop_after, 1, (double)YD_TRAIN_MAX_ITERATIONS, "N", "stop after N iterations of this run, with a checkpoint"},
+        {"stop-after", 0, YD_ARG_LONG, &a.stop_after, 1, (double)YD_TRAIN_MAX_ITERATIONS, "N",
+         "stop after N iterations of this run, with a checkpoint"},
         {"resume", 'r', YD_ARG_FLAG, &a.resume, 0, 0, NULL, "go on from the checkpoint"},
         {"restart", 0, YD_ARG_FLAG, &a.restart, 0, 0, NULL, "begin again although there is a checkpoint"},
         {"init", 0, YD_ARG_TEXT, &a.init, 0, 0, "MODEL", "begin with this model's weights"},

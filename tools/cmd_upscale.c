@@ -86,7 +86,8 @@ static int run_job(upscale_job *j, yd_session *s, yd_image *in, yd_err *err)
 static void print_summary(const upscale_job *j, const yd_session *s)
 {
     if (j->args->quiet) return;
-    printf("%s: %d x %d, %s, %d steps, %.1f%% of the pixel-steps diffused, %ld of %ld window-steps run, %.2f s (%s, %s, %d threads)\n",
+    printf("%s: %d x %d, %s, %d steps, %.1f%% of the pixel-steps diffused, %ld of %ld window-steps run, %.2f s (%s, "
+           "%s, %d threads)\n",
            j->args->out, j->prepared.w, j->prepared.h, s->model->cfg.name, j->work.steps, j->work.pixel_share * 100,
            j->work.units, j->work.units_all, yd_progress_elapsed_s(&j->bar), s->info.backend.name,
            s->info.dtype == YD_BF16 ? "bf16" : "f32", s->info.backend.threads);
@@ -118,13 +119,19 @@ static int run(const upscale_args *a, const char **subject, yd_err *err)
 
 int yd_cmd_upscale(int argc, char **argv)
 {
-    static const yd_usage usage = {"upscale", "IN OUT", 2, 0, "make a picture larger (PNG or JPEG in, PNG or JPEG out)",
-                                   "  yoda upscale photo.jpg large.png\n"
-                                   "  yoda upscale photo.jpg large.jpg --quality 92 --steps 12 --seed 7\n"
-                                   "  yoda upscale photo.jpg large.png --attention edge --lower-bound 0.2 --preview steps/\n"};
+    static const yd_usage usage = {
+        "upscale",
+        "IN OUT",
+        2,
+        0,
+        "make a picture larger (PNG or JPEG in, PNG or JPEG out)",
+        "  yoda upscale photo.jpg large.png\n"
+        "  yoda upscale photo.jpg large.jpg --quality 92 --steps 12 --seed 7\n"
+        "  yoda upscale photo.jpg large.png --attention edge --lower-bound 0.2 --preview steps/\n"};
     upscale_args a = {.session = {.device = "cpu", .dtype = "auto"}, .quality = 92};
     const yd_arg args[] = {
-        {"model", 'm', YD_ARG_TEXT, &a.session.model, 0, 0, "FILE", "model file (default: $YODA_MODEL, or the one in models/)"},
+        {"model", 'm', YD_ARG_TEXT, &a.session.model, 0, 0, "FILE",
+         "model file (default: $YODA_MODEL, or the one in models/)"},
         YD_SAMPLING_ARGS(&a.sampling),
         {"quality", 0, YD_ARG_LONG, &a.quality, 1, 100, "Q", "of a JPEG result, 1..100 (default 92)"},
         {"preview", 0, YD_ARG_TEXT, &a.preview, 0, 0, "DIR", "write the prediction after every step into this folder"},

@@ -24,7 +24,8 @@ static const subcommand subcommands[] = {
 
 static void print_help(FILE *to)
 {
-    fprintf(to, "yoda %s: super resolution that diffuses only where it matters\n\nusage: yoda COMMAND [arguments]\n\n", YD_VERSION);
+    fprintf(to, "yoda %s: super resolution that diffuses only where it matters\n\nusage: yoda COMMAND [arguments]\n\n",
+            YD_VERSION);
     for (size_t i = 0; i < sizeof subcommands / sizeof *subcommands; i++)
         fprintf(to, "  %-10s %s\n", subcommands[i].name, subcommands[i].summary);
     fprintf(to, "\n`yoda COMMAND --help` explains each. Example: yoda upscale photo.jpg large.png\n");

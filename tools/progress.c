@@ -11,9 +11,9 @@
 
 enum { MODE_QUIET, MODE_LINES, MODE_BAR };
 
-#define BAR_EVERY_S 0.1
+#define BAR_EVERY_S  0.1
 #define LINE_EVERY_S 10.0
-#define BAR_CELLS 24
+#define BAR_CELLS    24
 
 static double now_s(void)
 {
@@ -28,7 +28,10 @@ void yd_progress_start(yd_progress *p, int quiet)
     p->started_s = p->shown_s = now_s();
 }
 
-double yd_progress_elapsed_s(const yd_progress *p) { return now_s() - p->started_s; }
+double yd_progress_elapsed_s(const yd_progress *p)
+{
+    return now_s() - p->started_s;
+}
 
 void yd_progress_show(yd_progress *p, double share, const char *fmt, ...)
 {
@@ -68,7 +71,10 @@ void yd_progress_end(yd_progress *p)
 void yd_progress_duration(double seconds, char *dst, unsigned cap)
 {
     long s = seconds > 0 && seconds < 1e9 ? lround(seconds) : 0;
-    if (s < 60) snprintf(dst, cap, "%ld s", s);
-    else if (s < 3600) snprintf(dst, cap, "%ld min %02ld s", s / 60, s % 60);
-    else snprintf(dst, cap, "%ld h %02ld min", s / 3600, s / 60 % 60);
+    if (s < 60)
+        snprintf(dst, cap, "%ld s", s);
+    else if (s < 3600)
+        snprintf(dst, cap, "%ld min %02ld s", s / 60, s % 60);
+    else
+        snprintf(dst, cap, "%ld h %02ld min", s / 3600, s / 60 % 60);
 }

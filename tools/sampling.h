@@ -15,15 +15,17 @@ typedef struct yd_sampling_args {
 
 #define YD_SAMPLING_ARGS(s)                                                                                            \
     {"steps", 'n', YD_ARG_TEXT, &(s)->value[0], 0, 0, "N", "denoising steps"},                                         \
-    {"seed", 's', YD_ARG_TEXT, &(s)->value[1], 0, 0, "N", "of the noise; the same seed gives the same bytes"},         \
-    {"attention", 'a', YD_ARG_TEXT, &(s)->value[2], 0, 0, "NAME", "attention method (yoda attention lists them)"},     \
-    {"mask-form", 0, YD_ARG_TEXT, &(s)->value[3], 0, 0, "FORM", "add or max: how the lower bound enters"},             \
-    {"lower-bound", 'l', YD_ARG_TEXT, &(s)->value[4], 0, 0, "L", "least share of the steps any pixel gets, 0..1"},     \
-    {"sampler", 0, YD_ARG_TEXT, &(s)->value[5], 0, 0, "NAME", "ancestral or ddim"},                                    \
-    {"eta", 0, YD_ARG_TEXT, &(s)->value[6], 0, 0, "E", "noise of ddim, 0..1"},                                         \
-    {"variance", 0, YD_ARG_TEXT, &(s)->value[7], 0, 0, "NAME", "of ancestral: posterior or beta"},                     \
-    {"lr-noise", 0, YD_ARG_TEXT, &(s)->value[8], 0, 0, "NAME", "resting pixels: forward or literal"},                  \
-    {"no-skip", 0, YD_ARG_FLAG, &(s)->no_skip, 0, 0, NULL, "run windows without an active pixel too (same bytes)"}
+        {"seed", 's', YD_ARG_TEXT, &(s)->value[1], 0, 0, "N", "of the noise; the same seed gives the same bytes"},     \
+        {"attention", 'a', YD_ARG_TEXT, &(s)->value[2], 0, 0, "NAME", "attention method (yoda attention lists them)"}, \
+        {"mask-form", 0, YD_ARG_TEXT, &(s)->value[3], 0, 0, "FORM", "add or max: how the lower bound enters"},         \
+        {"lower-bound", 'l', YD_ARG_TEXT, &(s)->value[4], 0, 0, "L", "least share of the steps any pixel gets, 0..1"}, \
+        {"sampler", 0, YD_ARG_TEXT, &(s)->value[5], 0, 0, "NAME", "ancestral or ddim"},                                \
+        {"eta", 0, YD_ARG_TEXT, &(s)->value[6], 0, 0, "E", "noise of ddim, 0..1"},                                     \
+        {"variance", 0, YD_ARG_TEXT, &(s)->value[7], 0, 0, "NAME", "of ancestral: posterior or beta"},                 \
+        {"lr-noise", 0, YD_ARG_TEXT, &(s)->value[8], 0, 0, "NAME", "resting pixels: forward or literal"},              \
+    {                                                                                                                  \
+        "no-skip", 0, YD_ARG_FLAG, &(s)->no_skip, 0, 0, NULL, "run windows without an active pixel too (same bytes)"   \
+    }
 
 // Put the given values over the model's defaults in *set. YD_E_SETTING.
 int yd_sampling_apply(const yd_sampling_args *a, yd_sample_settings *set, yd_err *err);

@@ -14,7 +14,8 @@ int yd_session_open(const yd_session_options *opt, yd_session *s, yd_err *err)
     yd_engine_options engine = {.max_batch = 1};
     yd_backend_info be;
     int rc = 0;
-    if (!opt->model) rc = yd_cli_default_model(s->path, sizeof s->path, err);
+    if (!opt->model)
+        rc = yd_cli_default_model(s->path, sizeof s->path, err);
     else if (snprintf(s->path, sizeof s->path, "%s", opt->model) >= (int)sizeof s->path)
         rc = yd_fail(err, YD_E_NOT_FOUND, "the model's path is too long");
     if (rc == 0) rc = yd_model_load(s->path, &s->model, err);
