@@ -24,7 +24,7 @@ struct yd_engine {
     yd_weights *weights;
     bucket buckets[MAX_BUCKETS];
     int n_buckets;
-    int window;
+    int window_w, window_h;
     yd_engine_info info;
 };
 
@@ -84,13 +84,14 @@ int yd_engine_new(yd_backend *be, const yd_model *m, const yd_engine_options *op
     yd_engine *e = yd_calloc(1, sizeof *e);
     if (!e) return yd_fail(err, YD_E_NOMEM, "no memory for an engine");
     e->be = be;
-    e->window = m->cfg.window;
+    e->window_w = m->cfg.window;
+    e->window_h = m->cfg.window_height ? m->cfg.window_height : m->cfg.window;
     be->info(be, &e->info.backend);
     e->info.dtype = opt->dtype;
     e->info.window = m->cfg.window;
     e->info.max_batch = opt->max_batch;
     e->info.weight_bytes = m->param_count * yd_dtype_bytes(opt->dtype);
-    int rc = yd_net_sr3_build(&m->cfg.net, m->cfg.window, m->cfg.window, opt->dtype, 0, &e->graph, err);
+    int rc = yd_net_sr3_build(&m->cfg.net, e->window_h, e->window_w, opt->dtype, 0, &e->graph, err);
     if (!rc) e->info.unit_flops = yd_graph_flops(e->graph);
     if (!rc) rc = be->weights_new(be, e->graph, (const float *const *)m->params, 0, &e->weights, err);
     for (int n = 1; !rc; n *= 2) {
@@ -123,7 +124,7 @@ int yd_engine_run(yd_engine *e, yd_sampler *const *sampler, const yd_unit *unit,
 {
     bucket *b = bucket_for(e, n);
     if (!b) return yd_fail(err, YD_E_INTERNAL, "a batch of %d units, at most %d are compiled", n, e->info.max_batch);
-    const size_t px = (size_t)e->window * (size_t)e->window;
+    const size_t px = (size_t)e->window_h * (size_t)e->window_w;
     for (int i = 0; i < n; i++) yd_sampler_gather(sampler[i], &unit[i], b->x + (size_t)i * px * 6, &b->level[i]);
     int rc = e->be->run(b->exec, err);
     if (rc) return rc;
@@ -135,7 +136,7 @@ int yd_engine_forward(yd_engine *e, const float *x, const float *level, int n, f
 {
     bucket *b = bucket_for(e, n);
     if (!b) return yd_fail(err, YD_E_INTERNAL, "a batch of %d samples, at most %d are compiled", n, e->info.max_batch);
-    const size_t px = (size_t)e->window * (size_t)e->window;
+    const size_t px = (size_t)e->window_h * (size_t)e->window_w;
     memcpy(b->x, x, (size_t)n * px * 6 * sizeof(float));
     memcpy(b->level, level, (size_t)n * sizeof(float));
     int rc = e->be->run(b->exec, err);

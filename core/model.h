@@ -68,6 +68,7 @@ typedef struct yd_model_config {
     yd_schedule_config schedule;
     int scale;            // native upscaling factor
     int window, overlap;  // pixels of the output grid; window is a multiple of yd_net_multiple()
+    int window_height;    // 0 = square, as all config files have it; set only to compare with other implementations on rectangles
     yd_sample_settings defaults;
 } yd_model_config;
 

@@ -113,14 +113,14 @@ static int allocate(yd_sampler *s, yd_err *err)
 // The largest activation step among the pixels of window (ix, iy) that it has a say in.
 static uint16_t window_max(const yd_sampler *s, int ix, int iy)
 {
-    const int n = s->win.window;
-    const float *wx = s->win.x.weight + (size_t)ix * (size_t)n, *wy = s->win.y.weight + (size_t)iy * (size_t)n;
+    const int ww = s->win.window_w, wh = s->win.window_h;
+    const float *wx = s->win.x.weight + (size_t)ix * (size_t)ww, *wy = s->win.y.weight + (size_t)iy * (size_t)wh;
     uint16_t best = 0;
-    for (int y = 0; y < n; y++) {
+    for (int y = 0; y < wh; y++) {
         const int cy = s->win.y.start[iy] + y;
         if (!(wy[y] > 0.0f) || s->row_max[cy] <= best) continue;
         const uint16_t *row = s->a + (size_t)cy * (size_t)s->w + s->win.x.start[ix];
-        for (int x = 0; x < n; x++)
+        for (int x = 0; x < ww; x++)
             if (wx[x] > 0.0f && row[x] > best) best = row[x];
     }
     return best;
@@ -214,10 +214,9 @@ static int reflect(int i, int n)
 
 void yd_sampler_gather(const yd_sampler *s, const yd_unit *u, float *x, float *level)
 {
-    const int n = s->win.window;
-    for (int dy = 0; dy < n; dy++) {
+    for (int dy = 0; dy < s->win.window_h; dy++) {
         const int cy = u->y + dy, ry = cy < s->h ? cy : reflect(cy, s->h);
-        for (int dx = 0; dx < n; dx++, x += 6) {
+        for (int dx = 0; dx < s->win.window_w; dx++, x += 6) {
             const int cx = u->x + dx, rx = cx < s->w ? cx : reflect(cx, s->w);
             const size_t p = (size_t)ry * (size_t)s->w + (size_t)rx;
             const int on = cx < s->w && cy < s->h && s->a[p] >= u->step;
@@ -233,13 +232,13 @@ void yd_sampler_gather(const yd_sampler *s, const yd_unit *u, float *x, float *l
 // acc += weight * pred over the window's part of the canvas; 0, or -1 when a value is not finite.
 static int blend(yd_sampler *s, const yd_unit *u, const float *pred)
 {
-    const int n = s->win.window;
-    const float *wx = s->win.x.weight + (size_t)(u->window % s->win.x.n) * (size_t)n;
-    const float *wy = s->win.y.weight + (size_t)(u->window / s->win.x.n) * (size_t)n;
-    const int rows = s->h - u->y < n ? s->h - u->y : n, cols = s->w - u->x < n ? s->w - u->x : n;
+    const int ww = s->win.window_w, wh = s->win.window_h;
+    const float *wx = s->win.x.weight + (size_t)(u->window % s->win.x.n) * (size_t)ww;
+    const float *wy = s->win.y.weight + (size_t)(u->window / s->win.x.n) * (size_t)wh;
+    const int rows = s->h - u->y < wh ? s->h - u->y : wh, cols = s->w - u->x < ww ? s->w - u->x : ww;
     float check = 0.0f;
     for (int dy = 0; dy < rows; dy++) {
-        const float *src = pred + (size_t)dy * (size_t)n * 3;
+        const float *src = pred + (size_t)dy * (size_t)ww * 3;
         float *dst = s->acc + ((size_t)(u->y + dy) * (size_t)s->w + (size_t)u->x) * 3;
         for (int i = 0; i < cols * 3; i++) check += src[i] * 0.0f;
         if (!(wy[dy] > 0.0f)) continue;
@@ -380,7 +379,7 @@ int yd_sampler_new(const yd_model_config *cfg, const yd_sample_settings *set, in
     s->pixels = (long)w * h;
     for (int i = 0; i < 256; i++) s->byte_value[i] = (float)(i / 255.0 * 2.0 - 1.0);
     rc = yd_schedule_make(&cfg->schedule, set->steps, &s->sched, err);
-    if (!rc) rc = yd_windows_make(w, h, cfg->window, cfg->overlap, &s->win, err);
+    if (!rc) rc = yd_windows_make(w, h, cfg->window, cfg->window_height ? cfg->window_height : cfg->window, cfg->overlap, &s->win, err);
     if (!rc) rc = allocate(s, err);
     if (rc) {
         yd_sampler_free(s);

@@ -54,9 +54,9 @@ void yd_sampler_work(const yd_sampler *s, yd_work *out);
 int yd_sampler_next(yd_sampler *s, yd_unit *u);
 int yd_sampler_done(const yd_sampler *s);
 
-// Write the unit's network input: x [window*window*6] (cond, m*z) and the noise level the network is told.
+// Write the unit's network input: x [window_h*window_w*6] (cond, m*z) and the noise level the network is told.
 void yd_sampler_gather(const yd_sampler *s, const yd_unit *u, float *x, float *level);
-// Take the unit's prediction [window*window*3]. Returns 1 when it completed a step (*info filled),
+// Take the unit's prediction [window_h*window_w*3]. Returns 1 when it completed a step (*info filled),
 // 0 otherwise; YD_E_NUMERIC on NaN or Inf: the job has failed. Leading steps without an active pixel were passed when the sampler was made.
 int yd_sampler_scatter(yd_sampler *s, const yd_unit *u, const float *pred, yd_step_info *info, yd_err *err);
 

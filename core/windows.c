@@ -53,14 +53,15 @@ static int make_axis(int size, int window, int overlap, yd_axis *a, yd_err *err)
     return 0;
 }
 
-int yd_windows_make(int w, int h, int window, int overlap, yd_windows *out, yd_err *err)
+int yd_windows_make(int w, int h, int window_w, int window_h, int overlap, yd_windows *out, yd_err *err)
 {
     memset(out, 0, sizeof *out);
-    out->window = window;
+    out->window_w = window_w;
+    out->window_h = window_h;
     out->w = w;
     out->h = h;
-    int rc = make_axis(w, window, overlap, &out->x, err);
-    return rc ? rc : make_axis(h, window, overlap, &out->y, err);
+    int rc = make_axis(w, window_w, overlap, &out->x, err);
+    return rc ? rc : make_axis(h, window_h, overlap, &out->y, err);
 }
 
 void yd_windows_clear(yd_windows *ws)

@@ -1,4 +1,4 @@
-// Windows of one fixed size over a canvas, with blending weights that sum to one everywhere.
+// Windows of one fixed shape over a canvas, with blending weights that sum to one everywhere.
 //
 // Along each axis n = ceil((size - window)/(window - overlap)) + 1 windows are spread evenly; a canvas smaller than the window has
 // one window that reaches over its right or bottom border. Neighbours share an overlap: its outer quarters are context only
@@ -12,16 +12,16 @@
 typedef struct yd_axis {
     int n;         // windows along this axis
     int *start;    // [n] first pixel of each
-    float *weight; // [n * window] weight of each of its pixels, 0 beyond the canvas
+    float *weight; // [n * window length] weight of each of its pixels, 0 beyond the canvas
 } yd_axis;
 
 typedef struct yd_windows {
-    int window, w, h;
+    int window_w, window_h, w, h;
     yd_axis x, y;
 } yd_windows;
 
-// 1 <= overlap*2 <= window, or overlap = 0. YD_E_NOMEM. Clear with yd_windows_clear (also after a failure).
-int yd_windows_make(int w, int h, int window, int overlap, yd_windows *out, yd_err *err);
+// overlap*2 <= each side of the window. YD_E_NOMEM. Clear with yd_windows_clear (also after a failure).
+int yd_windows_make(int w, int h, int window_w, int window_h, int overlap, yd_windows *out, yd_err *err);
 void yd_windows_clear(yd_windows *ws);
 
 static inline int yd_windows_count(const yd_windows *ws)

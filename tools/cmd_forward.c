@@ -141,13 +141,13 @@ typedef struct given_noise {
 
 // The sampler of a trace: every pixel active, one window, condition, x_T and the steps' noise given. The noise
 // is the caller's to free, after the sampler.
-static int trace_sampler(const yd_model *m, const yd_safetensors *st, const float *cond_planes, int side,
+static int trace_sampler(const yd_model *m, const yd_safetensors *st, const float *cond_planes, int h, int w,
                          yd_sampler **out, given_noise *noise, yd_err *err)
 {
     float *x_T = NULL, *added = NULL, *map = NULL, *cond = NULL;
     uint8_t *grey = NULL;
-    size_t pixels = (size_t)side * (size_t)side;
-    int64_t one[4] = {1, 3, side, side}, all[4] = {0, 3, side, side};
+    size_t pixels = (size_t)h * (size_t)w;
+    int64_t one[4] = {1, 3, h, w}, all[4] = {0, 3, h, w};
     int rc = read_pictures(st, "x_T", one, &x_T, err);
     if (rc == 0) rc = read_pictures(st, "noise_T_to_1", all, &added, err);
     if (rc < 0) goto done;
@@ -171,10 +171,11 @@ static int trace_sampler(const yd_model *m, const yd_safetensors *st, const floa
     }
     yd_model_config cfg = m->cfg;
     yd_sample_settings set = cfg.defaults;
-    cfg.window = side;
+    cfg.window = w;
+    cfg.window_height = h;
     cfg.overlap = 0;
     set.steps = n_steps;
-    rc = yd_sampler_new(&cfg, &set, side, side, grey, map, out, err);
+    rc = yd_sampler_new(&cfg, &set, w, h, grey, map, out, err);
     if (rc == 0) rc = yd_sampler_set_condition(*out, cond, err);
     if (rc == 0) yd_sampler_set_noise(*out, noise->field);
 done:
@@ -203,17 +204,15 @@ static int trace_run(yd_sampler *sampler, network *net, yd_err *err)
 static int trace(yd_backend *be, const yd_model *m, yd_dtype dt, const yd_safetensors *st, const float *cond,
                  const int64_t dims[4], float **sample, yd_err *err)
 {
-    int side = (int)dims[2];
-    if (dims[3] != dims[2])
-        return yd_fail_field(err, YD_E_INVALID, "cond", "equal height and width", "a trace is one square window");
+    const int h = (int)dims[2], w = (int)dims[3];
     network net = {0};
     yd_sampler *sampler = NULL;
     given_noise noise = {0};
-    int rc = network_open(&net, be, m, dt, 1, side, side, err);
-    if (rc == 0) rc = trace_sampler(m, st, cond, side, &sampler, &noise, err);
+    int rc = network_open(&net, be, m, dt, 1, h, w, err);
+    if (rc == 0) rc = trace_sampler(m, st, cond, h, w, &sampler, &noise, err);
     if (rc == 0) rc = trace_run(sampler, &net, err);
     if (rc == 0) {
-        size_t pixels = (size_t)side * (size_t)side;
+        size_t pixels = (size_t)h * (size_t)w;
         *sample = yd_malloc(pixels * 3 * sizeof **sample);
         if (*sample)
             channels_to_planes(yd_sampler_result(sampler), 1, pixels, *sample);

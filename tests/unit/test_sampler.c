@@ -397,7 +397,7 @@ static void windows_share_every_pixel(void)
     for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++)
         for (int overlap = 0; overlap <= 16; overlap += 4) {
             yd_windows ws;
-            CHECK(yd_windows_make(sizes[i], sizes[i], 32, overlap, &ws, NULL) == 0);
+            CHECK(yd_windows_make(sizes[i], sizes[i], 32, 32, overlap, &ws, NULL) == 0);
             double worst = 0;
             for (int x = 0; x < sizes[i]; x++) {
                 double sum = 0;
