@@ -6,6 +6,10 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := all
 
+# V=1 shows the commands.
+Q := $(if $(V),,@)
+say = @$(if $(V),true,echo '  $(1) $(2)')
+
 CC ?= gcc
 ifeq ($(origin CC),default)
 CC := gcc
@@ -67,25 +71,30 @@ all: $(if $(wildcard daemon/main.c),$(BIN)/yodad) $(if $(YODA_SRC),$(BIN)/yoda) 
 
 $(O)/%.o: %.c
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(CFLAGS) -c $< -o $@
+	$(call say,CC,$<)
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -c $< -o $@
 
 $(O)/libcore.a: $(CORE_OBJ)
 	@rm -f $@
-	ar rcs $@ $^
+	$(Q)ar rcs $@ $^
 
 $(BIN)/yodad: $(O)/daemon/main.o $(DAEMON_OBJ) $(O)/libcore.a
-	$(CC) $(LDFLAGS) -o $@ $^ $(LIBS_DAEMON) $(LIBS_CORE)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS_DAEMON) $(LIBS_CORE)
 
 $(BIN)/yoda: $(call obj,$(YODA_SRC)) $(O)/libcore.a
-	$(CC) $(LDFLAGS) -o $@ $^ $(LIBS_CORE)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS_CORE)
 
 $(O)/unit/%: $(O)/tests/unit/%.o $(ORACLE_OBJ) $(DAEMON_OBJ) $(O)/libcore.a
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS) -o $@ $^ $(LIBS_DAEMON) $(LIBS_CORE)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS_DAEMON) $(LIBS_CORE)
 
 $(O)/bench/%: $(O)/tests/bench/%.o $(O)/tests/bench/common.o $(ORACLE_OBJ) $(DAEMON_OBJ) $(O)/libcore.a
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS) -o $@ $^ $(LIBS_DAEMON) $(LIBS_CORE)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS_DAEMON) $(LIBS_CORE)
 
 .PHONY: unit-bins bench-bins
 unit-bins: $(UNIT_BIN)
