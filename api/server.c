@@ -305,6 +305,7 @@ static void pump_closed(uv_handle_t *h)
 void yd_api_stop(yd_api *api, void (*done)(void *arg), void *arg)
 {
     yd_pump *p = api->pump;
+    api->draining = api->stopping = 1;
     yd_service_on_drain(api->service, NULL, NULL);
     yd_api_quiesce(api);
     yd_requests_end_all(api);

@@ -20,7 +20,7 @@ struct yd_api {
     yd_link requests;     // every yd_request alive
     yd_link streams;      // every event stream alive
     size_t body_bytes;    // held by requests that are being received
-    int draining;
+    int draining, stopping;
 };
 
 #endif

@@ -1,0 +1,86 @@
+// One job: look at it (or wait for its end), cancel it, delete it.
+#include "api/handlers.h"
+#include "api/job_wait.h"
+#include "api/range.h"
+#include "api/respond.h"
+#include "core/sha256.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+// The job with a weak tag over its text: a poller that sends it back gets 304 while nothing has changed.
+static void answer_job(yd_request *r, yd_job *j)
+{
+    json_t *body = yd_service_job_json(r->service, j);
+    char *text = body ? json_dumps(body, JSON_COMPACT) : NULL;
+    json_decref(body);
+    if (!text) {
+        yd_respond(r, 503, NULL, 0);
+        return;
+    }
+    char digest[65], etag[24];
+    const size_t len = strlen(text);
+    yd_sha256_hex(text, len, digest);
+    snprintf(etag, sizeof etag, "W/\"%.16s\"", digest);
+    const int known = yd_etag_listed(yd_request_header(r, "If-None-Match"), etag);
+    const size_t n = known ? 0 : len;
+    struct MHD_Response *resp = MHD_create_response_from_buffer(n, text, MHD_RESPMEM_MUST_COPY);
+    free(text); // jansson's allocator
+    if (resp) {
+        yd_header(resp, "Content-Type", "application/json");
+        yd_header(resp, "ETag", etag);
+        yd_header(resp, "Cache-Control", "no-cache");
+    }
+    yd_respond(r, known ? 304 : 200, resp, n);
+}
+
+static int find(yd_request *r, yd_job **j, yd_err *err)
+{
+    return yd_service_find(r->service, r->owner, r->match.param, j, err);
+}
+
+void yd_handle_job_get(yd_request *r)
+{
+    yd_err err = {0};
+    yd_job *j;
+    int64_t wait_s = 0;
+    int rc = find(r, &j, &err);
+    if (!rc) rc = yd_request_arg_int(r, "wait", 0, 3600, &wait_s, &err);
+    if (!rc && wait_s > 0 && !yd_job_state_final(yd_job_state_of(j)) && !r->api->draining) {
+        const int64_t max = r->api->cfg->max_wait_ms;
+        rc = yd_job_wait_start(r, j, wait_s * 1000 < max ? wait_s * 1000 : max, 0, answer_job, &err);
+        if (!rc) return;
+    }
+    if (rc) yd_respond_problem(r, &err);
+    else answer_job(r, j);
+}
+
+// 200 when it is over, 202 while the unit of work under way still runs out.
+void yd_handle_job_cancel(yd_request *r)
+{
+    yd_err err = {0};
+    yd_job *j;
+    int rc = find(r, &j, &err);
+    if (!rc) rc = yd_service_cancel(r->service, j, &err);
+    if (rc) {
+        yd_respond_problem(r, &err);
+        return;
+    }
+    const int over = yd_job_state_final(yd_job_state_of(j));
+    yd_respond_json(r, over ? 200 : 202, yd_service_job_json(r->service, j));
+}
+
+// Deleting what is deleted already is no error: the wish is fulfilled.
+void yd_handle_job_delete(yd_request *r)
+{
+    yd_err err = {0};
+    yd_job *j;
+    const int rc = find(r, &j, &err);
+    if (rc && rc != YD_E_GONE) {
+        yd_respond_problem(r, &err);
+        return;
+    }
+    if (!rc) yd_service_delete(r->service, j);
+    yd_respond_empty(r, 204);
+}

@@ -1,0 +1,26 @@
+// Suspend a request until a job has ended.
+#ifndef YD_API_JOB_WAIT_H
+#define YD_API_JOB_WAIT_H
+
+#include "api/request.h"
+
+#define YD_JOB_ID_TEXT 64
+
+typedef struct yd_job_wait {
+    yd_request *r;
+    yd_subscription *sub;
+    struct yd_wait_timer *timer; // NULL when there is no limit
+    void (*then)(yd_request *r, yd_job *j);
+    char id[YD_JOB_ID_TEXT];
+    int cancel_if_gone;
+} yd_job_wait;
+
+// Wait until `j` is final or `ms` have passed (negative: no limit), then find it again and call `then` with it; when it is gone by then
+// the request is answered with that. cancel_if_gone: a client that leaves before an answer takes its job along. YD_E_NOMEM: not waiting.
+int yd_job_wait_start(yd_request *r, yd_job *j, int64_t ms, int cancel_if_gone, void (*then)(yd_request *r, yd_job *j),
+                      yd_err *err);
+
+// N of "Prefer: wait=N" in milliseconds, -1 when absent or unreadable.
+int64_t yd_prefer_wait_ms(const yd_request *r);
+
+#endif

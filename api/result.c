@@ -1,0 +1,108 @@
+// The finished picture: strong entity tag (its SHA-256), one range at a time, Content-Digest.
+// The response holds a reference of the picture, so a slow download survives the deletion of its job.
+#include "api/result.h"
+
+#include "api/base64.h"
+#include "api/handlers.h"
+#include "api/range.h"
+#include "api/respond.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#define DIGEST_BYTES 32
+
+static int nibble(char c)
+{
+    return c <= '9' ? c - '0' : c - 'a' + 10;
+}
+
+// "sha-256=:BASE64:" (RFC 9530) from the hex digest.
+static void content_digest(const char *hex, char out[64])
+{
+    uint8_t raw[DIGEST_BYTES];
+    char text[45] = "";
+    for (size_t i = 0; i < DIGEST_BYTES; i++) raw[i] = (uint8_t)(nibble(hex[2 * i]) << 4 | nibble(hex[2 * i + 1]));
+    yd_base64_encode(raw, sizeof raw, text);
+    snprintf(out, 64, "sha-256=:%s:", text);
+}
+
+static void picture_headers(struct MHD_Response *resp, const yd_job *j, const yd_blob *b, const char *etag, int attachment)
+{
+    const char *subtype = strrchr(b->mime, '/');
+    char text[160];
+    yd_header(resp, "ETag", etag);
+    yd_header(resp, "Accept-Ranges", "bytes");
+    yd_header(resp, "Cache-Control", "private, no-cache");
+    yd_header(resp, "X-Job-Id", yd_job_id(j));
+    snprintf(text, sizeof text, "%s; filename=\"%.40s.%s\"", attachment ? "attachment" : "inline", yd_job_id(j),
+             subtype && !strcmp(subtype, "/jpeg") ? "jpg" : "png");
+    yd_header(resp, "Content-Disposition", text);
+}
+
+static void answer_unsatisfiable(yd_request *r, uint64_t size)
+{
+    char range[48];
+    snprintf(range, sizeof range, "bytes */%" PRIu64, size);
+    struct MHD_Response *resp = MHD_create_response_from_buffer(0, NULL, MHD_RESPMEM_PERSISTENT);
+    if (resp) yd_header(resp, "Content-Range", range);
+    yd_respond(r, 416, resp, 0);
+}
+
+// A range only counts while If-Range (when given) names the bytes that we have.
+static yd_range_kind wanted_range(const yd_request *r, const char *etag, uint64_t size, uint64_t *first, uint64_t *last)
+{
+    const char *condition = yd_request_header(r, "If-Range");
+    if (r->method != YD_GET || (condition && strcmp(condition, etag))) return YD_RANGE_WHOLE;
+    return yd_range_parse(yd_request_header(r, "Range"), size, first, last);
+}
+
+static void answer_blob(yd_request *r, const yd_job *j, yd_blob *b, int attachment)
+{
+    char etag[72], digest[64], range[80];
+    uint64_t first = 0, last = b->len ? b->len - 1 : 0;
+    snprintf(etag, sizeof etag, "\"%s\"", b->sha256);
+    content_digest(b->sha256, digest);
+
+    const yd_range_kind kind = wanted_range(r, etag, b->len, &first, &last);
+    if (kind == YD_RANGE_UNSATISFIABLE) {
+        answer_unsatisfiable(r, b->len);
+        yd_blob_unref(b);
+        return;
+    }
+    const int known = r->method != YD_POST && yd_etag_listed(yd_request_header(r, "If-None-Match"), etag);
+    const int part = kind == YD_RANGE_PART && !known;
+    const size_t n = known ? 0 : (size_t)(last - first + 1), size = b->len;
+    struct MHD_Response *resp = yd_blob_response(yd_blob_ref(b), known ? 0 : (size_t)first, n);
+    if (resp) picture_headers(resp, j, b, etag, attachment);
+    if (resp && !part && !known) yd_header(resp, "Content-Digest", digest);
+    if (resp && part) {
+        snprintf(range, sizeof range, "bytes %" PRIu64 "-%" PRIu64 "/%zu", first, last, size);
+        yd_header(resp, "Content-Range", range);
+    }
+    yd_respond(r, known ? 304 : part ? 206 : 200, resp, n);
+    yd_blob_unref(b);
+}
+
+void yd_answer_result(yd_request *r, yd_job *j, int attachment)
+{
+    yd_err err = {0};
+    yd_blob *b = NULL;
+    const int rc = yd_service_result(r->service, j, &b, &err);
+    if (!rc) {
+        answer_blob(r, j, b, attachment);
+        return;
+    }
+    if (rc == YD_E_CANCELLED && yd_service_draining(r->service))
+        yd_fail(&err, YD_E_DRAINING, "the server is shutting down and the job was not finished in time");
+    yd_respond_problem_with(r, &err, json_pack("{s:s}", "job", yd_job_id(j)));
+}
+
+void yd_handle_result(yd_request *r)
+{
+    yd_err err = {0};
+    yd_job *j;
+    if (yd_service_find(r->service, r->owner, r->match.param, &j, &err)) yd_respond_problem(r, &err);
+    else yd_answer_result(r, j, yd_request_arg(r, "download") != NULL);
+}

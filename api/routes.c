@@ -1,0 +1,25 @@
+// Every address of the API. /openapi.json documents the same list; tests/api holds the two against each other.
+#include "api/handlers.h"
+#include "api/router.h"
+
+const yd_route yd_routes[] = {
+    {.method = YD_POST, .pattern = "/v1/jobs", .handle = yd_handle_jobs_post, .body = YD_BODY_PICTURE},
+    {.method = YD_GET, .pattern = "/v1/jobs", .handle = yd_handle_jobs_list, .args = "state limit cursor"},
+    {.method = YD_GET, .pattern = "/v1/jobs/{id}", .handle = yd_handle_job_get, .args = "wait"},
+    {.method = YD_DELETE, .pattern = "/v1/jobs/{id}", .handle = yd_handle_job_delete, .args = ""},
+    {.method = YD_POST, .pattern = "/v1/jobs/{id}/cancel", .handle = yd_handle_job_cancel, .args = ""},
+    {.method = YD_GET, .pattern = "/v1/jobs/{id}/events", .handle = yd_handle_events, .args = "inline last_event_id"},
+    {.method = YD_GET, .pattern = "/v1/jobs/{id}/result", .handle = yd_handle_result, .args = "download"},
+    {.method = YD_GET, .pattern = "/v1/jobs/{id}/preview", .handle = yd_handle_preview, .args = "max_side"},
+    {.method = YD_GET, .pattern = "/v1/jobs/{id}/attention", .handle = yd_handle_attention, .args = ""},
+    {.method = YD_GET, .pattern = "/v1/jobs/{id}/mask", .handle = yd_handle_mask, .args = "step"},
+    {.method = YD_POST, .pattern = "/v1/upscale", .handle = yd_handle_upscale, .body = YD_BODY_PICTURE},
+    {.method = YD_GET, .pattern = "/v1/models", .handle = yd_handle_models, .args = ""},
+    {.method = YD_GET, .pattern = "/v1/capabilities", .handle = yd_handle_capabilities, .args = ""},
+    {.method = YD_GET, .pattern = "/livez", .handle = yd_handle_livez, .args = "verbose", .quiet = 1},
+    {.method = YD_GET, .pattern = "/readyz", .handle = yd_handle_readyz, .args = "verbose", .quiet = 1},
+    {.method = YD_GET, .pattern = "/metrics", .handle = yd_handle_metrics, .args = "", .quiet = 1},
+    {.method = YD_GET, .pattern = "/openapi.json", .handle = yd_handle_openapi, .args = ""},
+    {.method = YD_GET, .pattern = "/", .handle = yd_handle_page},
+};
+const size_t yd_routes_count = sizeof yd_routes / sizeof yd_routes[0];

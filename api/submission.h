@@ -1,0 +1,30 @@
+// From a request to a job: the picture and the settings, in whichever wrapping the client chose.
+#ifndef YD_API_SUBMISSION_H
+#define YD_API_SUBMISSION_H
+
+#include "api/request.h"
+#include <jansson.h>
+
+#define YD_SETTINGS_MAX 48
+
+// What was read. Settings given twice are refused, in whatever part they were given.
+typedef struct yd_intake {
+    uint8_t *picture; // yd_malloc'ed
+    size_t len;
+    yd_setting settings[YD_SETTINGS_MAX]; // names and values yd_malloc'ed
+    size_t n_settings;
+} yd_intake;
+
+// Read the request's query and body, submit. *job is borrowed, as from yd_service_submit. YD_E_INVALID (empty or malformed body),
+// YD_E_SETTING, YD_E_NOMEM, and what yd_service_submit answers.
+int yd_submit_request(yd_request *r, yd_job **job, yd_err *err);
+
+// Parts of the above.
+int yd_intake_add(yd_intake *in, const char *name, size_t name_len, const char *value, size_t value_len, yd_err *err);
+// {"image": {"base64": "..."}, NAME: VALUE, ...}; need_image 0: settings only. text need not be terminated.
+int yd_intake_json(yd_intake *in, const char *text, size_t len, int need_image, yd_err *err);
+// multipart/form-data: one part `image`, at most one part `settings` (JSON).
+int yd_intake_multipart(yd_intake *in, yd_request *r, const char *text, size_t len, yd_err *err);
+void yd_intake_clear(yd_intake *in);
+
+#endif

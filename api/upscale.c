@@ -1,0 +1,33 @@
+// POST /v1/upscale: a picture in, the bigger picture out, in one request.
+// The connection is suspended while the job runs. With "Prefer: wait=N" the client gets 202 and the job's address after N seconds and
+// the job goes on; without, a client that leaves takes its job along.
+#include "api/handlers.h"
+#include "api/job_wait.h"
+#include "api/respond.h"
+#include "api/result.h"
+#include "api/submission.h"
+
+#include <stdio.h>
+
+static void answer(yd_request *r, yd_job *j)
+{
+    if (yd_job_state_final(yd_job_state_of(j))) {
+        yd_answer_result(r, j, 0);
+        return;
+    }
+    char location[128];
+    snprintf(location, sizeof location, "/v1/jobs/%s", yd_job_id(j));
+    yd_respond_created(r, 202, yd_service_job_json(r->service, j), location);
+}
+
+void yd_handle_upscale(yd_request *r)
+{
+    yd_err err = {0};
+    yd_job *j;
+    int rc = yd_submit_request(r, &j, &err);
+    if (!rc) {
+        rc = yd_job_wait_start(r, j, yd_prefer_wait_ms(r), 1, answer, &err);
+        if (rc) (void)yd_service_cancel(r->service, j, NULL);
+    }
+    if (rc) yd_respond_problem(r, &err);
+}
