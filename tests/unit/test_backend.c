@@ -2,6 +2,7 @@
 //
 // The network uses every forward operator, among them the residuals that tempt an arena planner: one whose source dies there, one
 // whose source is read later, and one whose source is the convolution's own input. Expected values come from tests/oracle.
+#include "core/cpu/cpu.h"
 #include "core/mem.h"
 #include "tests/oracle/oracle.h"
 #include "tests/unit/t.h"
@@ -415,12 +416,6 @@ static void change_order(yd_graph *g)
     g->ops[0] = g->ops[1];
     g->ops[1] = op;
 }
-static void change_padding(yd_graph *g) // wider than the kernel: only oneDNN's reference code does that
-{
-    g->ops[0].pad = 4;
-    for (int i = 0; i < 2; i++) g->tensors[g->ops[i].out[0]].h = g->tensors[g->ops[i].out[0]].w = 15;
-}
-
 static void test_refusals(void)
 {
     static const struct {
@@ -436,13 +431,32 @@ static void test_refusals(void)
         {change_index, YD_E_INVALID, "reads tensor 1000"},
         {change_kind, YD_E_UNSUPPORTED, "operator 99"},
         {change_order, YD_E_INVALID, "read before it is written"},
-        {change_padding, YD_E_UNSUPPORTED, "CONV 'c'"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         yd_err err;
         int rc = compile_changed(cases[i].change, &err);
         CHECK_MSG(rc == cases[i].code && strstr(err.detail, cases[i].words), "case %zu: %d '%s'", i, rc, err.detail);
     }
+}
+
+// Every primitive is chosen by yd_prim_choose(). Asked for something that oneDNN has only in reference code on any processor, it refuses.
+static void test_reference_code(void)
+{
+    net t = net_open(YD_F32, 0, 1);
+    machine m = machine_open(be, &t, 0, 1, 0);
+    yd_prim p = {0};
+    yd_err err = {0};
+    dnnl_lrn_desc_t desc;
+    dnnl_memory_desc_t md = yd_md_map(m.e, yd_graph_find(t.g, "cat"), YD_F32);
+    dnnl_primitive_attr_t attr;
+    CHECK(dnnl_lrn_forward_desc_init(&desc, dnnl_forward_inference, dnnl_lrn_within_channel, &md, 3, 1, 1, 1) == dnnl_success);
+    CHECK(dnnl_primitive_attr_create(&attr) == dnnl_success);
+    CHECK(yd_prim_choose(m.e, &t.g->ops[0], &p, &desc, attr, NULL, &err) == YD_E_UNSUPPORTED);
+    CHECK_MSG(strstr(err.detail, "EMBED 'embed'") && strstr(err.detail, "(ref"), "'%s'", err.detail);
+    dnnl_primitive_attr_destroy(attr);
+    yd_prim_drop(&p);
+    machine_close(&m);
+    net_close(&t);
 }
 
 static void test_requests(void)
@@ -518,7 +532,8 @@ int main(int argc, char **argv)
         {"AdamW agrees with the oracle", test_adamw},
         {"training lowers the loss", test_training},
         {"a NaN gradient is refused and changes nothing", test_nan_gradient},
-        {"impossible and slow operators are refused by name", test_refusals},
+        {"impossible operators are refused by name", test_refusals},
+        {"reference code is refused", test_reference_code},
         {"impossible requests are refused", test_requests},
         {"running out of memory is reported and leaks nothing", test_out_of_memory},
     };
