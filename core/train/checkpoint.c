@@ -23,7 +23,10 @@ enum { N_PARTS = sizeof parts / sizeof parts[0] };
 
 static const char format[] = "yoda-train-1";
 
-static const yd_tensor *param_tensor(const yd_graph *g, int i) { return &g->tensors[g->params[i]]; }
+static const yd_tensor *param_tensor(const yd_graph *g, int i)
+{
+    return &g->tensors[g->params[i]];
+}
 
 // One host array per parameter, uninitialised; index i of the graph's order. NULL when out of memory.
 static void arrays_free(float **a, int n)
@@ -51,7 +54,10 @@ static int read_part(yd_backend *be, yd_weights *w, yd_weights_part part, float 
     return rc;
 }
 
-static int no_memory(yd_err *err) { return yd_fail(err, YD_E_NOMEM, "out of memory for a copy of the weights"); }
+static int no_memory(yd_err *err)
+{
+    return yd_fail(err, YD_E_NOMEM, "out of memory for a copy of the weights");
+}
 
 // ---- saving
 
@@ -144,16 +150,18 @@ static int parse_state(const yd_safetensors *in, yd_train_state *st, yd_err *err
     char *end = NULL;
     if (!fmt || strcmp(fmt, format) != 0)
         return yd_fail_field(err, YD_E_CHECKPOINT, "yoda.train.format", format,
-                             "this is not a training checkpoint: yoda.train.format is %s, not %s", fmt ? fmt : "missing", format);
+                             "this is not a training checkpoint: yoda.train.format is %s, not %s",
+                             fmt ? fmt : "missing", format);
     errno = 0;
     st->iteration = iteration ? strtol(iteration, &end, 10) : -1;
     if (st->iteration < 0 || st->iteration > YD_TRAIN_MAX_ITERATIONS || errno || !end || *end)
-        return yd_fail_field(err, YD_E_CHECKPOINT, "yoda.train.iteration", "a number from 0", "yoda.train.iteration is %s, no valid number",
-                             iteration ? iteration : "missing");
+        return yd_fail_field(err, YD_E_CHECKPOINT, "yoda.train.iteration", "a number from 0",
+                             "yoda.train.iteration is %s, no valid number", iteration ? iteration : "missing");
     errno = 0;
     st->data_digest = digest ? strtoull(digest, &end, 16) : 0;
     if (!digest || end == digest || *end || errno)
-        return yd_fail_field(err, YD_E_CHECKPOINT, "yoda.train.pictures", "16 hexadecimal digits", "yoda.train.pictures is no digest");
+        return yd_fail_field(err, YD_E_CHECKPOINT, "yoda.train.pictures", "16 hexadecimal digits",
+                             "yoda.train.pictures is no digest");
     st->loss = means ? strtod(means, &end) : 0; // for display: a wrong value harms nothing
     st->active = means ? strtod(end, NULL) : 0;
     return 0;
@@ -167,8 +175,8 @@ static int load_tensor(const yd_safetensors *in, const char *prefix, const yd_te
     int same = s && s->dtype == YD_ST_F32 && s->ndim == t->ndim && s->numel == yd_tensor_numel(t);
     for (int k = 0; same && k < t->ndim; k++) same = s->dims[k] == t->dims[k];
     if (!same)
-        return yd_fail_field(err, YD_E_CHECKPOINT, name, "an f32 tensor of the parameter's shape", "the checkpoint's tensor %s is %s", name,
-                             s ? "of another shape or type" : "missing");
+        return yd_fail_field(err, YD_E_CHECKPOINT, name, "an f32 tensor of the parameter's shape",
+                             "the checkpoint's tensor %s is %s", name, s ? "of another shape or type" : "missing");
     return yd_st_to_f32(s, dst, err);
 }
 
@@ -185,8 +193,8 @@ static int load_weights(yd_backend *be, yd_weights *w, const yd_graph *g, const 
     return rc;
 }
 
-int yd_checkpoint_load(yd_backend *be, yd_weights *w, const yd_graph *g, const char *identity, const char *path, yd_train_state *st,
-                       yd_err *err)
+int yd_checkpoint_load(yd_backend *be, yd_weights *w, const yd_graph *g, const char *identity, const char *path,
+                       yd_train_state *st, yd_err *err)
 {
     const uint64_t digest = st->data_digest;
     yd_safetensors *in = NULL;
@@ -196,11 +204,12 @@ int yd_checkpoint_load(yd_backend *be, yd_weights *w, const yd_graph *g, const c
     const char *settings = rc ? NULL : yd_st_metadata(in, "yoda.train.settings");
     if (!rc) rc = check_identity(settings ? settings : "", identity, err);
     if (!rc && st->data_digest != digest)
-        rc = yd_fail_field(err, YD_E_CONFLICT, "data.folder", "the pictures that the checkpoint was trained on",
-                           "the checkpoint was trained on other pictures (or with another attention map) than the folder holds now");
+        rc = yd_fail_field(
+            err, YD_E_CONFLICT, "data.folder", "the pictures that the checkpoint was trained on",
+            "the checkpoint was trained on other pictures (or with another attention map) than the folder holds now");
     if (!rc && yd_st_count(in) != (size_t)g->n_params * N_PARTS)
-        rc = yd_fail(err, YD_E_CHECKPOINT, "the checkpoint has %zu tensors where the network needs %zu", yd_st_count(in),
-                     (size_t)g->n_params * N_PARTS);
+        rc = yd_fail(err, YD_E_CHECKPOINT, "the checkpoint has %zu tensors where the network needs %zu",
+                     yd_st_count(in), (size_t)g->n_params * N_PARTS);
     if (!rc) rc = load_weights(be, w, g, in, err);
     yd_st_close(in);
     return rc;

@@ -24,7 +24,10 @@ typedef struct field {
 } field;
 
 #define AT(member) offsetof(yd_train_config, member)
-#define TEXT(key, member) {key, F_TEXT, AT(member), 0, sizeof(((yd_train_config *)0)->member), NULL}
+#define TEXT(key, member)                                                                                              \
+    {                                                                                                                  \
+        key, F_TEXT, AT(member), 0, sizeof(((yd_train_config *)0)->member), NULL                                       \
+    }
 
 static const field top_fields[] = {
     {"model", F_ELSEWHERE, 0, 0, 0, NULL},
@@ -113,12 +116,15 @@ static int choice_find(const char *words, const char *word)
 static int bad_value(const field *f, const char *path, yd_err *err)
 {
     char accepted[160];
-    if (f->kind == F_CHOICE) snprintf(accepted, sizeof accepted, "one of %s", f->words);
-    else if (f->kind == F_BOOL) snprintf(accepted, sizeof accepted, "true or false");
-    else if (f->kind == F_TEXT) snprintf(accepted, sizeof accepted, "a text of 1 to %d bytes", (int)f->hi - 1);
+    if (f->kind == F_CHOICE)
+        snprintf(accepted, sizeof accepted, "one of %s", f->words);
+    else if (f->kind == F_BOOL)
+        snprintf(accepted, sizeof accepted, "true or false");
+    else if (f->kind == F_TEXT)
+        snprintf(accepted, sizeof accepted, "a text of 1 to %d bytes", (int)f->hi - 1);
     else
-        snprintf(accepted, sizeof accepted, "%s from %.10g to %.16g", f->kind == F_FLOAT ? "a number" : "an integer", f->lo,
-                 f->hi);
+        snprintf(accepted, sizeof accepted, "%s from %.10g to %.16g", f->kind == F_FLOAT ? "a number" : "an integer",
+                 f->lo, f->hi);
     return yd_fail_field(err, YD_E_CONFIG, path, accepted, "the training setting %s must be %s", path, accepted);
 }
 
@@ -134,9 +140,12 @@ static int read_value(const yd_json *j, yd_jid n, const field *f, const char *pa
     case F_LONG:
     case F_SEED:
         if (yd_json_integer(j, n, (long long)f->lo, (long long)f->hi, &i)) return bad_value(f, path, err);
-        if (f->kind == F_INT) *(int *)dst = (int)i;
-        else if (f->kind == F_LONG) *(long *)dst = (long)i;
-        else *(uint64_t *)dst = (uint64_t)i;
+        if (f->kind == F_INT)
+            *(int *)dst = (int)i;
+        else if (f->kind == F_LONG)
+            *(long *)dst = (long)i;
+        else
+            *(uint64_t *)dst = (uint64_t)i;
         return 0;
     case F_FLOAT: {
         double x = yd_json_number(j, n, -1);
@@ -157,19 +166,21 @@ static int read_value(const yd_json *j, yd_jid n, const field *f, const char *pa
         if (!s || !*s || strlen(s) >= (size_t)f->hi) return bad_value(f, path, err);
         snprintf(dst, (size_t)f->hi, "%s", s);
         return 0;
-    case F_ELSEWHERE: break;
+    case F_ELSEWHERE:
+        break;
     }
     return 0;
 }
-_Static_assert(sizeof(yd_dtype) == sizeof(int) && sizeof(yd_mask_form) == sizeof(int), "read_value stores enums as int");
+_Static_assert(sizeof(yd_dtype) == sizeof(int) && sizeof(yd_mask_form) == sizeof(int),
+               "read_value stores enums as int");
 
 // Read the members of one object; every key must be in the table.
-static int read_object(const yd_json *j, yd_jid obj, const char *prefix, const field *fields, size_t n, yd_train_config *cfg,
-                       yd_err *err)
+static int read_object(const yd_json *j, yd_jid obj, const char *prefix, const field *fields, size_t n,
+                       yd_train_config *cfg, yd_err *err)
 {
     if (yd_json_type_of(j, obj) != YD_J_OBJECT)
-        return yd_fail_field(err, YD_E_CONFIG, prefix, "a JSON object", "the training settings%s%s must be a JSON object",
-                             *prefix ? " " : "", prefix);
+        return yd_fail_field(err, YD_E_CONFIG, prefix, "a JSON object",
+                             "the training settings%s%s must be a JSON object", *prefix ? " " : "", prefix);
     for (yd_jid m = yd_json_first(j, obj); m >= 0; m = yd_json_next(j, m)) {
         const char *key = yd_json_key(j, m);
         char path[96], known[256] = "";
@@ -181,7 +192,8 @@ static int read_object(const yd_json *j, yd_jid obj, const char *prefix, const f
             if (strcmp(fields[i].key, key) == 0) f = &fields[i];
         }
         if (!f)
-            return yd_fail_field(err, YD_E_CONFIG, path, known, "unknown training setting %s; known are: %s", path, known);
+            return yd_fail_field(err, YD_E_CONFIG, path, known, "unknown training setting %s; known are: %s", path,
+                                 known);
         int rc = read_value(j, m, f, path, cfg, err);
         if (rc) return rc;
     }
@@ -295,8 +307,8 @@ int yd_train_config_check(const yd_train_config *cfg, yd_err *err)
         return yd_fail_field(err, YD_E_CONFIG, "iterations", "1 to 100000000", "iterations must be 1 to %ld and is %ld",
                              YD_TRAIN_MAX_ITERATIONS, cfg->iterations);
     if (cfg->batch < 1 || cfg->batch > YD_TRAIN_MAX_BATCH)
-        return yd_fail_field(err, YD_E_CONFIG, "batch", "1 to 1024", "batch must be 1 to %d and is %d", YD_TRAIN_MAX_BATCH,
-                             cfg->batch);
+        return yd_fail_field(err, YD_E_CONFIG, "batch", "1 to 1024", "batch must be 1 to %d and is %d",
+                             YD_TRAIN_MAX_BATCH, cfg->batch);
     if (cfg->model.net.in_channel != 6 || cfg->model.net.out_channel != 3)
         return yd_fail_field(err, YD_E_CONFIG, "model.network.in_channel", "in_channel 6 and out_channel 3",
                              "only networks with 6 input and 3 output channels can be trained, not %d and %d",
@@ -317,16 +329,15 @@ size_t yd_train_config_identity(const yd_train_config *cfg, yd_dtype act, char *
     yd_model_config_print(&model, json, sizeof json);
     for (char *p = json; *p; p++)
         if (*p == '\n') *p = ' ';
-    int n = snprintf(dst, cap,
-                     "model %s\nseed %llu\nbatch %d\ncrop %d\naugment %d\ndtype %s\nlr %.9g\nlr_floor %.9g\nwarmup %ld\n"
-                     "weight_decay %.9g\nclip_norm %.9g\nema %.9g\nloss_p %d\nnormaliser %s\nloss_weight %s %.9g %.9g\n"
-                     "attention %s\nmask_form %s\nlower_bound %.17g %.17g\n",
-                     json, (unsigned long long)cfg->seed, cfg->batch, cfg->crop, cfg->augment,
-                     act == YD_BF16 ? "bf16" : "f32", (double)cfg->lr, (double)cfg->lr_floor, cfg->warmup,
-                     (double)cfg->weight_decay, (double)cfg->clip_norm, (double)cfg->ema, cfg->loss_p,
-                     cfg->normaliser == YD_NORMALISE_ACTIVE ? "active" : "all",
-                     cfg->weight_kind == YD_WEIGHT_SNR ? "snr" : "none", (double)cfg->weight_min, (double)cfg->weight_max,
-                     cfg->attention, cfg->mask_form == YD_MASK_ADD ? "add" : "max", cfg->lower_bound[0],
-                     cfg->lower_bound[1]);
+    int n = snprintf(
+        dst, cap,
+        "model %s\nseed %llu\nbatch %d\ncrop %d\naugment %d\ndtype %s\nlr %.9g\nlr_floor %.9g\nwarmup %ld\n"
+        "weight_decay %.9g\nclip_norm %.9g\nema %.9g\nloss_p %d\nnormaliser %s\nloss_weight %s %.9g %.9g\n"
+        "attention %s\nmask_form %s\nlower_bound %.17g %.17g\n",
+        json, (unsigned long long)cfg->seed, cfg->batch, cfg->crop, cfg->augment, act == YD_BF16 ? "bf16" : "f32",
+        (double)cfg->lr, (double)cfg->lr_floor, cfg->warmup, (double)cfg->weight_decay, (double)cfg->clip_norm,
+        (double)cfg->ema, cfg->loss_p, cfg->normaliser == YD_NORMALISE_ACTIVE ? "active" : "all",
+        cfg->weight_kind == YD_WEIGHT_SNR ? "snr" : "none", (double)cfg->weight_min, (double)cfg->weight_max,
+        cfg->attention, cfg->mask_form == YD_MASK_ADD ? "add" : "max", cfg->lower_bound[0], cfg->lower_bound[1]);
     return n < 0 ? 0 : (size_t)n;
 }

@@ -33,7 +33,10 @@ static int is_picture(const char *name)
     return dot && dot != name && (!strcasecmp(dot, ".png") || !strcasecmp(dot, ".jpg") || !strcasecmp(dot, ".jpeg"));
 }
 
-static int compare_names(const void *a, const void *b) { return strcmp(*(char *const *)a, *(char *const *)b); }
+static int compare_names(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
 
 static void names_clear(name_list *l)
 {
@@ -60,10 +63,13 @@ static int names_push(name_list *l, const char *name)
 static int list_folder(const char *folder, name_list *l, yd_err *err)
 {
     DIR *dir = opendir(folder);
-    if (!dir) return yd_fail_field(err, YD_E_IO, "data.folder", "a folder of PNG and JPEG files", "cannot open the folder %s: %s", folder, strerror(errno));
+    if (!dir)
+        return yd_fail_field(err, YD_E_IO, "data.folder", "a folder of PNG and JPEG files",
+                             "cannot open the folder %s: %s", folder, strerror(errno));
     int rc = 0;
     for (struct dirent *e; !rc && (e = readdir(dir));)
-        if (is_picture(e->d_name) && names_push(l, e->d_name)) rc = yd_fail(err, YD_E_NOMEM, "out of memory for the names in %s", folder);
+        if (is_picture(e->d_name) && names_push(l, e->d_name))
+            rc = yd_fail(err, YD_E_NOMEM, "out of memory for the names in %s", folder);
     closedir(dir);
     if (!rc && l->count) qsort(l->names, l->count, sizeof *l->names, compare_names);
     return rc;
@@ -104,27 +110,32 @@ static int attention_bytes(const yd_attention_method *method, const yd_picture *
 }
 
 // Crop a decoded picture to a multiple of the scale and make what belongs to it.
-static int picture_make(const yd_image *im, const yd_train_config *cfg, const yd_attention_method *method, yd_picture *p, yd_err *err)
+static int picture_make(const yd_image *im, const yd_train_config *cfg, const yd_attention_method *method,
+                        yd_picture *p, yd_err *err)
 {
     const int scale = cfg->model.scale;
     p->w = im->w - im->w % scale;
     p->h = im->h - im->h % scale;
     if (p->w < cfg->crop || p->h < cfg->crop)
-        return yd_fail(err, YD_E_IMAGE_TOO_SMALL, "it is %d x %d pixels and the crops are %d x %d", im->w, im->h, cfg->crop, cfg->crop);
+        return yd_fail(err, YD_E_IMAGE_TOO_SMALL, "it is %d x %d pixels and the crops are %d x %d", im->w, im->h,
+                       cfg->crop, cfg->crop);
     const size_t n = (size_t)p->w * (size_t)p->h; // sides are at most MAX_SIDE_PX
     p->hr = yd_malloc(n * 3);
     p->up = yd_malloc(n * 3);
     p->map = yd_malloc(n);
-    if (!p->hr || !p->up || !p->map) return yd_fail(err, YD_E_NOMEM, "out of memory for a picture of %d x %d", p->w, p->h);
+    if (!p->hr || !p->up || !p->map)
+        return yd_fail(err, YD_E_NOMEM, "out of memory for a picture of %d x %d", p->w, p->h);
     for (int y = 0; y < p->h; y++)
         memcpy(p->hr + (size_t)y * (size_t)p->w * 3, im->rgb + (size_t)y * (size_t)im->w * 3, (size_t)p->w * 3);
     int rc = degrade(p->hr, p->w, p->h, scale, p->up, err);
     return rc ? rc : attention_bytes(method, p, err);
 }
 
-static int picture_load(const char *path, const yd_train_config *cfg, const yd_attention_method *method, yd_picture *p, yd_err *err)
+static int picture_load(const char *path, const yd_train_config *cfg, const yd_attention_method *method, yd_picture *p,
+                        yd_err *err)
 {
-    const yd_image_limits lim = {.max_pixels = MAX_PIXELS, .min_side = 16, .max_side = MAX_SIDE_PX, .max_bytes = MAX_FILE_BYTES};
+    const yd_image_limits lim = {
+        .max_pixels = MAX_PIXELS, .min_side = 16, .max_side = MAX_SIDE_PX, .max_bytes = MAX_FILE_BYTES};
     yd_image im = {0};
     void *bytes = NULL;
     size_t len = 0;
@@ -164,7 +175,8 @@ static void report_skipped(const yd_train_options *opt, const char *name, const 
     opt->notice(opt->user, text);
 }
 
-static int load_all(const yd_train_config *cfg, const yd_train_options *opt, const name_list *names, yd_dataset *d, yd_err *err)
+static int load_all(const yd_train_config *cfg, const yd_train_options *opt, const name_list *names, yd_dataset *d,
+                    yd_err *err)
 {
     const yd_attention_method *method;
     const size_t room = (size_t)cfg->memory_mb << 20;
@@ -177,15 +189,16 @@ static int load_all(const yd_train_config *cfg, const yd_train_options *opt, con
         yd_picture *p = &d->pictures[d->count];
         if (opt && opt->stop && *opt->stop) return yd_fail(err, YD_E_CANCELLED, "stopped while loading pictures");
         int n = snprintf(path, sizeof path, "%s/%s", cfg->folder, names->names[i]);
-        if (n < 0 || (size_t)n >= sizeof path) yd_fail(&why, YD_E_IO, "its path is longer than %zu bytes", sizeof path - 1);
+        if (n < 0 || (size_t)n >= sizeof path)
+            yd_fail(&why, YD_E_IO, "its path is longer than %zu bytes", sizeof path - 1);
         else if (!picture_load(path, cfg, method, p, &why)) {
             used += (size_t)p->w * (size_t)p->h * 7;
             d->digest = digest_picture(d->digest, p);
             d->count++;
             if (used > room)
                 rc = yd_fail_field(err, YD_E_CONFIG, "data.memory_mb", "more memory, or fewer pictures",
-                                   "%d of the %zu pictures in %s already take more than data.memory_mb = %d MiB", d->count,
-                                   names->count, cfg->folder, cfg->memory_mb);
+                                   "%d of the %zu pictures in %s already take more than data.memory_mb = %d MiB",
+                                   d->count, names->count, cfg->folder, cfg->memory_mb);
             continue;
         }
         if (why.code == YD_E_NOMEM) return yd_fail(err, YD_E_NOMEM, "%s", why.detail);
@@ -202,7 +215,8 @@ int yd_dataset_load(const yd_train_config *cfg, const yd_train_options *opt, yd_
     int rc = yd_image_init(err);
     if (!rc) rc = list_folder(cfg->folder, &names, err);
     if (!rc && !names.count)
-        rc = yd_fail_field(err, YD_E_IMAGE, "data.folder", "a folder of PNG and JPEG files", "there is no PNG or JPEG file in %s", cfg->folder);
+        rc = yd_fail_field(err, YD_E_IMAGE, "data.folder", "a folder of PNG and JPEG files",
+                           "there is no PNG or JPEG file in %s", cfg->folder);
     if (rc) goto done;
     d = yd_calloc(1, sizeof *d);
     if (!d || !(d->pictures = yd_calloc(names.count, sizeof *d->pictures))) {
@@ -212,7 +226,8 @@ int yd_dataset_load(const yd_train_config *cfg, const yd_train_options *opt, yd_
     rc = load_all(cfg, opt, &names, d, err);
     if (!rc && !d->count)
         rc = yd_fail_field(err, YD_E_IMAGE, "data.folder", "pictures of at least the crop's size",
-                           "none of the %zu pictures in %s can be used (crops are %d x %d)", names.count, cfg->folder, cfg->crop, cfg->crop);
+                           "none of the %zu pictures in %s can be used (crops are %d x %d)", names.count, cfg->folder,
+                           cfg->crop, cfg->crop);
 done:
     names_clear(&names);
     if (rc) {

@@ -70,7 +70,8 @@ static void draw_level(const yd_schedule_config *s, double u, yd_draw *d)
         return;
     }
     double t = ceil(u * s->train_steps), frac = t - u * s->train_steps;
-    double low = sqrt(yd_schedule_gamma(s, t / s->train_steps)), high = sqrt(yd_schedule_gamma(s, (t - 1) / s->train_steps));
+    double low = sqrt(yd_schedule_gamma(s, t / s->train_steps)),
+           high = sqrt(yd_schedule_gamma(s, (t - 1) / s->train_steps));
     double level = low + frac * (high - low);
     d->u = t / s->train_steps;
     d->gamma = level * level;
@@ -84,7 +85,8 @@ void yd_draw_sample(const yd_train_config *cfg, const yd_dataset *data, uint64_t
     d->x = draw_below(cfg, index, lane + LANE_X, p->w - cfg->crop + 1);
     d->y = draw_below(cfg, index, lane + LANE_Y, p->h - cfg->crop + 1);
     d->orientation = cfg->augment ? draw_below(cfg, index, lane + LANE_ORIENTATION, 8) : 0;
-    draw_level(&cfg->model.schedule, 1.0 - (double)yd_rng_uniform(cfg->seed, STREAM_TRAIN, index, lane + LANE_POSITION), d);
+    draw_level(&cfg->model.schedule, 1.0 - (double)yd_rng_uniform(cfg->seed, STREAM_TRAIN, index, lane + LANE_POSITION),
+               d);
     double r = (double)yd_rng_uniform(cfg->seed, STREAM_TRAIN, index, lane + LANE_BOUND);
     d->lower_bound = cfg->lower_bound[0] + r * (cfg->lower_bound[1] - cfg->lower_bound[0]);
     d->noise_seed = mix64(cfg->seed + 0x9e3779b97f4a7c15u * (index * MAX_ATTEMPTS + (uint64_t)attempt + 1));
@@ -93,10 +95,10 @@ void yd_draw_sample(const yd_train_config *cfg, const yd_dataset *data, uint64_t
 // Everything that filling a row of a sample needs.
 typedef struct row_job {
     const uint8_t *hr, *up, *map; // first pixel of the row in the picture
-    long step;                    // pixels from one to the next along the row; rows of a rotated crop run down the picture
+    long step; // pixels from one to the next along the row; rows of a rotated crop run down the picture
     int n;
-    uint8_t threshold; // a pixel is on when its map byte reaches this ...
-    int always, never; // ... or whatever its byte says
+    uint8_t threshold;                // a pixel is on when its map byte reaches this ...
+    int always, never;                // ... or whatever its byte says
     float hr_mul, up_mul, add, clamp; // y = clamp(hr*hr_mul + up*up_mul + add); clamp 0 = none
     float sqrt_gamma, sqrt_1m_gamma;
     float target_y, target_eps; // target = target_y*y + target_eps*eps
@@ -146,8 +148,12 @@ static void set_target(row_job *r, const yd_model_config *m)
         r->add = -1.0f;
     }
     switch (m->prediction) {
-    case YD_PREDICT_X0: r->target_y = 1.0f; break;
-    case YD_PREDICT_EPS: r->target_eps = 1.0f; break;
+    case YD_PREDICT_X0:
+        r->target_y = 1.0f;
+        break;
+    case YD_PREDICT_EPS:
+        r->target_eps = 1.0f;
+        break;
     case YD_PREDICT_V:
         r->target_y = -r->sqrt_1m_gamma;
         r->target_eps = r->sqrt_gamma;
@@ -210,7 +216,8 @@ void yd_batch_fill(const yd_train_config *cfg, const yd_dataset *data, long iter
     }
     // One divisor for the whole batch: dividing each sample by its own count would let a crop with a handful of active pixels weigh as
     // much as a full one.
-    const double values = 3.0 * (double)(cfg->normaliser == YD_NORMALISE_ACTIVE ? (active ? active : 1) : pixels * b->n);
+    const double values =
+        3.0 * (double)(cfg->normaliser == YD_NORMALISE_ACTIVE ? (active ? active : 1) : pixels * b->n);
     for (int i = 0; i < b->n; i++) b->weight[i] = (float)((double)b->weight[i] / values);
     b->active_share = (double)active / (double)(pixels * b->n);
 }

@@ -82,8 +82,8 @@ void yd_prefetch_stop(yd_prefetch *p); // joins the helper; NULL is fine
 
 // The numbers of a run beside the weights.
 typedef struct yd_train_state {
-    long iteration;        // last one done
-    double loss, active;   // running means, for display
+    long iteration;      // last one done
+    double loss, active; // running means, for display
     uint64_t data_digest;
 } yd_train_state;
 

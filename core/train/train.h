@@ -17,7 +17,7 @@
 #include "core/model.h"
 #include <signal.h>
 
-#define YD_TRAIN_MAX_BATCH 1024
+#define YD_TRAIN_MAX_BATCH      1024
 #define YD_TRAIN_MAX_ITERATIONS 100000000L
 
 typedef enum { YD_TRAIN_AUTO, YD_TRAIN_F32, YD_TRAIN_BF16 } yd_train_dtype;
@@ -33,27 +33,27 @@ typedef enum { YD_WEIGHT_NONE, YD_WEIGHT_SNR } yd_train_weight;
 //    "attention": "edge", "mask_form": "add", "lower_bound": [0.02, 0.52]}
 typedef struct yd_train_config {
     yd_model_config model;
-    char folder[512];          // data.folder: PNG and JPEG files, used in the order of their names
-    int memory_mb;             // data.memory_mb: the decoded pictures may take this much
-    char out[512];             // model file to write
-    yd_dtype out_dtype;        // of the model file
-    uint64_t seed;             // of the initial weights and of every draw
-    long iterations;           // length of the learning-rate schedule
-    int batch;                 // 1..YD_TRAIN_MAX_BATCH
-    int crop;                  // side of the HR crops, a multiple of yd_net_multiple()
-    int augment;               // 1: each crop in one of 8 orientations
-    yd_train_dtype dtype;      // of feature maps; auto = bf16 where the backend is fast at it
-    int checkpoint_every_s;    // 0 = only at the end
-    float lr, lr_floor;        // peak rate; the cosine ends at lr * lr_floor
-    long warmup;               // iterations of linear warm-up
+    char folder[512];       // data.folder: PNG and JPEG files, used in the order of their names
+    int memory_mb;          // data.memory_mb: the decoded pictures may take this much
+    char out[512];          // model file to write
+    yd_dtype out_dtype;     // of the model file
+    uint64_t seed;          // of the initial weights and of every draw
+    long iterations;        // length of the learning-rate schedule
+    int batch;              // 1..YD_TRAIN_MAX_BATCH
+    int crop;               // side of the HR crops, a multiple of yd_net_multiple()
+    int augment;            // 1: each crop in one of 8 orientations
+    yd_train_dtype dtype;   // of feature maps; auto = bf16 where the backend is fast at it
+    int checkpoint_every_s; // 0 = only at the end
+    float lr, lr_floor;     // peak rate; the cosine ends at lr * lr_floor
+    long warmup;            // iterations of linear warm-up
     float weight_decay, clip_norm, ema;
-    int loss_p;                // 1 or 2
+    int loss_p;                     // 1 or 2
     yd_train_normaliser normaliser; // the loss is divided by the number of active values of the batch, or of all
     yd_train_weight weight_kind;    // snr: gamma/(1-gamma), clamped
     float weight_min, weight_max;
-    char attention[32];        // method that makes the maps, on whole pictures
+    char attention[32]; // method that makes the maps, on whole pictures
     yd_mask_form mask_form;
-    double lower_bound[2];     // each sample draws its l uniformly from this range
+    double lower_bound[2]; // each sample draws its l uniformly from this range
 } yd_train_config;
 
 // Every default, without a model or a folder.
@@ -72,8 +72,8 @@ typedef enum {
 
 typedef struct yd_train_progress {
     long iteration, iterations;
-    double loss;          // exponential mean over about 100 iterations
-    double grad_norm;     // of this iteration, before clipping
+    double loss;      // exponential mean over about 100 iterations
+    double grad_norm; // of this iteration, before clipping
     double lr;
     double samples_per_s; // exponential mean
     double active_share;  // active pixels / all, exponential mean
@@ -83,21 +83,22 @@ typedef struct yd_train_progress {
 
 typedef struct yd_train_options {
     yd_train_mode mode;
-    const char *init_model;      // START/RESTART: begin with this model file's weights (same network); NULL = untrained
-    double max_minutes;          // stop after this, with a checkpoint; 0 = no limit
-    long stop_after;             // stop after this many iterations of this call, with a checkpoint; 0 = no limit
-    volatile sig_atomic_t *stop; // NULL, or: when it becomes non-zero, stop with a checkpoint after the current iteration
+    const char *init_model; // START/RESTART: begin with this model file's weights (same network); NULL = untrained
+    double max_minutes;     // stop after this, with a checkpoint; 0 = no limit
+    long stop_after;        // stop after this many iterations of this call, with a checkpoint; 0 = no limit
+    volatile sig_atomic_t
+        *stop; // NULL, or: when it becomes non-zero, stop with a checkpoint after the current iteration
     void (*progress)(void *user, const yd_train_progress *p); // after every iteration; may be NULL
-    void (*notice)(void *user, const char *text);             // rare events: a picture skipped, a checkpoint written; may be NULL
+    void (*notice)(void *user, const char *text); // rare events: a picture skipped, a checkpoint written; may be NULL
     void *user;
 } yd_train_options;
 
 typedef struct yd_train_result {
-    long iteration;     // last one done
-    int finished;       // 1: all iterations are done
-    double loss;        // as in yd_train_progress
-    int pictures;       // in use
-    int skipped;        // files that could not be used
+    long iteration; // last one done
+    int finished;   // 1: all iterations are done
+    double loss;    // as in yd_train_progress
+    int pictures;   // in use
+    int skipped;    // files that could not be used
 } yd_train_result;
 
 // Train on `be` (borrowed; nothing else may use it meanwhile). Blocks until all iterations are done or the options say stop; then the
@@ -107,7 +108,8 @@ typedef struct yd_train_result {
 // Errors: YD_E_CONFIG (a setting; the pictures do not fit it or the memory), YD_E_IMAGE (no usable picture in the folder), YD_E_CONFLICT
 // (see yd_train_mode; a resumed checkpoint of other settings or pictures), YD_E_NUMERIC (loss or gradient is NaN or Inf: the iteration is named,
 // earlier files stay as they are), YD_E_CHECKPOINT, YD_E_IO, YD_E_NOMEM, YD_E_UNSUPPORTED.
-int yd_train(yd_backend *be, const yd_train_config *cfg, const yd_train_options *opt, yd_train_result *res, yd_err *err);
+int yd_train(yd_backend *be, const yd_train_config *cfg, const yd_train_options *opt, yd_train_result *res,
+             yd_err *err);
 
 // Path of the checkpoint that belongs to a model file. YD_E_CONFIG when it does not fit.
 int yd_train_checkpoint_path(const char *out, char *dst, size_t cap, yd_err *err);

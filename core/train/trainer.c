@@ -92,9 +92,16 @@ static int one_iteration(trainer *t, double *grad_norm, yd_err *err)
     double loss = 0;
     for (int i = 0; i < b->n; i++) loss += (double)t->loss[i];
     if (!isfinite(loss))
-        return yd_fail_field(err, YD_E_NUMERIC, "loss", "a finite loss", "the loss of iteration %ld is not finite: a lower lr may help", k);
-    const yd_adamw hp = {.lr = rate_at(t->cfg, k), .beta1 = 0.9f, .beta2 = 0.999f, .eps = 1e-8f, .weight_decay = t->cfg->weight_decay,
-                         .clip_norm = t->cfg->clip_norm, .ema_decay = ema_at(t->cfg, k), .step = k};
+        return yd_fail_field(err, YD_E_NUMERIC, "loss", "a finite loss",
+                             "the loss of iteration %ld is not finite: a lower lr may help", k);
+    const yd_adamw hp = {.lr = rate_at(t->cfg, k),
+                         .beta1 = 0.9f,
+                         .beta2 = 0.999f,
+                         .eps = 1e-8f,
+                         .weight_decay = t->cfg->weight_decay,
+                         .clip_norm = t->cfg->clip_norm,
+                         .ema_decay = ema_at(t->cfg, k),
+                         .step = k};
     yd_err why = {0};
     rc = t->be->adamw(t->weights, t->exec, &hp, grad_norm, &why);
     if (rc) return yd_fail_field(err, rc, why.field, why.accepted, "iteration %ld: %s", k, why.detail);
@@ -109,9 +116,15 @@ static void report(const trainer *t, double grad_norm)
     if (!t->opt->progress) return;
     const yd_train_state *s = &t->state;
     const double left = (double)(t->cfg->iterations - s->iteration) * t->cfg->batch;
-    const yd_train_progress p = {.iteration = s->iteration, .iterations = t->cfg->iterations, .loss = s->loss, .grad_norm = grad_norm,
-                                 .lr = (double)rate_at(t->cfg, s->iteration), .samples_per_s = t->samples_per_s,
-                                 .active_share = s->active, .eta_s = left / t->samples_per_s, .elapsed_s = now_s() - t->start_s};
+    const yd_train_progress p = {.iteration = s->iteration,
+                                 .iterations = t->cfg->iterations,
+                                 .loss = s->loss,
+                                 .grad_norm = grad_norm,
+                                 .lr = (double)rate_at(t->cfg, s->iteration),
+                                 .samples_per_s = t->samples_per_s,
+                                 .active_share = s->active,
+                                 .eta_s = left / t->samples_per_s,
+                                 .elapsed_s = now_s() - t->start_s};
     t->opt->progress(t->opt->user, &p);
 }
 
@@ -148,10 +161,12 @@ static int train_iterations(trainer *t, yd_err *err)
         const double speed = t->cfg->batch / fmax(now_s() - began, 1e-9);
         t->samples_per_s = running_mean(t->samples_per_s, speed, ++t->done, 20);
         report(t, grad_norm);
-        if (t->cfg->checkpoint_every_s && now_s() - t->saved_s >= t->cfg->checkpoint_every_s && !should_stop(t) && (rc = save(t, err)))
+        if (t->cfg->checkpoint_every_s && now_s() - t->saved_s >= t->cfg->checkpoint_every_s && !should_stop(t) &&
+            (rc = save(t, err)))
             return rc;
     }
-    return t->state.iteration > first || first == 0 ? save(t, err) : 0; // a finished run that is resumed has nothing new to write
+    return t->state.iteration > first || first == 0 ? save(t, err)
+                                                    : 0; // a finished run that is resumed has nothing new to write
 }
 
 // ---- setting up
@@ -169,8 +184,9 @@ static int build_graph(trainer *t, yd_dtype act, yd_err *err)
 static int make_weights(trainer *t, yd_err *err)
 {
     yd_model *m = NULL;
-    int rc = t->opt->init_model && t->opt->mode != YD_TRAIN_RESUME ? yd_model_load(t->opt->init_model, &m, err)
-                                                                    : yd_model_init(&t->cfg->model, t->cfg->seed, 1, &m, err);
+    int rc = t->opt->init_model && t->opt->mode != YD_TRAIN_RESUME
+                 ? yd_model_load(t->opt->init_model, &m, err)
+                 : yd_model_init(&t->cfg->model, t->cfg->seed, 1, &m, err);
     if (rc) return rc;
     if (memcmp(&m->cfg.net, &t->cfg->model.net, sizeof m->cfg.net) != 0)
         rc = yd_fail_field(err, YD_E_CONFIG, "init_model", "a model with the network that is to be trained",
@@ -180,7 +196,10 @@ static int make_weights(trainer *t, yd_err *err)
     return rc;
 }
 
-static float *staging(const trainer *t, const char *name) { return t->be->buffer(t->exec, yd_graph_find(t->graph, name)); }
+static float *staging(const trainer *t, const char *name)
+{
+    return t->be->buffer(t->exec, yd_graph_find(t->graph, name));
+}
 
 static int compile_step(trainer *t, yd_err *err)
 {
@@ -203,8 +222,8 @@ int yd_train_checkpoint_path(const char *out, char *dst, size_t cap, yd_err *err
     if (stem > sizeof ending - 1 && strcmp(out + stem - (sizeof ending - 1), ending) == 0) stem -= sizeof ending - 1;
     int n = snprintf(dst, cap, "%.*s.checkpoint%s", (int)stem, out, ending);
     if (stem && n > 0 && (size_t)n < cap) return 0;
-    return yd_fail_field(err, YD_E_CONFIG, "out", "the path of the model file to write", "out, the model file to write, is %s",
-                         stem ? "too long a path" : "missing");
+    return yd_fail_field(err, YD_E_CONFIG, "out", "the path of the model file to write",
+                         "out, the model file to write, is %s", stem ? "too long a path" : "missing");
 }
 
 // Find out before hours of work, not after, that a file must not be replaced.
@@ -238,7 +257,8 @@ static int prepare(trainer *t, yd_err *err)
     if (!rc) rc = yd_dataset_load(t->cfg, t->opt, &t->data, err);
     if (rc) return rc;
     t->state.data_digest = t->data->digest;
-    if (t->opt->mode == YD_TRAIN_RESUME) rc = yd_checkpoint_load(t->be, t->weights, t->graph, t->identity, t->checkpoint, &t->state, err);
+    if (t->opt->mode == YD_TRAIN_RESUME)
+        rc = yd_checkpoint_load(t->be, t->weights, t->graph, t->identity, t->checkpoint, &t->state, err);
     if (!rc) rc = yd_prefetch_start(t->cfg, t->data, t->state.iteration + 1, &t->prefetch, err);
     return rc;
 }
@@ -264,8 +284,11 @@ int yd_train(yd_backend *be, const yd_train_config *cfg, const yd_train_options 
     int rc = prepare(t, err);
     if (!rc) rc = train_iterations(t, err);
     if (!rc && res)
-        *res = (yd_train_result){.iteration = t->state.iteration, .finished = t->state.iteration >= cfg->iterations,
-                                 .loss = t->state.loss, .pictures = t->data->count, .skipped = t->data->skipped};
+        *res = (yd_train_result){.iteration = t->state.iteration,
+                                 .finished = t->state.iteration >= cfg->iterations,
+                                 .loss = t->state.loss,
+                                 .pictures = t->data->count,
+                                 .skipped = t->data->skipped};
     tear_down(t);
     return rc;
 }
