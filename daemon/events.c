@@ -47,6 +47,8 @@ int yd_event_is_final(yd_event_type t)
     return types[t].last;
 }
 
+static int make_room(yd_event_log *log, int final);
+
 yd_event_log *yd_events_new(size_t max_events, size_t max_previews)
 {
     yd_event_log *log = yd_calloc(1, sizeof *log);
@@ -54,7 +56,9 @@ yd_event_log *yd_events_new(size_t max_events, size_t max_previews)
     log->max_events = max_events < 16 ? 16 : max_events;
     log->max_previews = max_previews;
     log->refs = 1;
-    return log;
+    if (make_room(log, 0) == 0) return log;
+    yd_free(log);
+    return NULL;
 }
 
 yd_event_log *yd_events_ref(yd_event_log *log)
@@ -101,10 +105,11 @@ static int drop_oldest(yd_event_log *log, yd_event_type type)
     return 0;
 }
 
-static int make_room(yd_event_log *log)
+// One place is always kept back for the final event, which therefore cannot fail for want of room.
+static int make_room(yd_event_log *log, int final)
 {
     if (log->count >= log->max_events && !drop_oldest(log, YD_EVENT_PREVIEW)) drop_oldest(log, YD_EVENT_STEP);
-    if (log->count < log->cap) return 0;
+    if (log->count + (final ? 0 : 1) < log->cap) return 0;
     size_t cap = log->cap ? log->cap * 2 : 16, bytes;
     if (yd_mul_size(cap, sizeof(yd_event), &bytes)) return -1;
     yd_event *e = yd_realloc(log->event, bytes);
@@ -142,7 +147,7 @@ int yd_events_append(yd_event_log *log, yd_event_type type, char *data, yd_blob 
 {
     int rc = 0;
     if (log->ended) rc = yd_fail(err, YD_E_CONFLICT, "event '%s' after the end of the job", types[type].name);
-    else if (!data || make_room(log)) rc = yd_fail(err, YD_E_NOMEM, "no memory for an event");
+    else if (!data || make_room(log, types[type].last)) rc = yd_fail(err, YD_E_NOMEM, "no memory for an event");
     if (rc) {
         yd_free(data);
         yd_blob_unref(blob);

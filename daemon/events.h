@@ -52,7 +52,7 @@ yd_event_log *yd_events_ref(yd_event_log *log);
 void yd_events_unref(yd_event_log *log); // NULL is fine
 
 // Append; takes ownership of data (yd_malloc'ed) and one reference of blob (or NULL), also on failure. Subscribers are called before it
-// returns. *id (may be NULL): the new event's. YD_E_NOMEM; YD_E_CONFLICT after a final event.
+// returns. *id (may be NULL): the new event's. YD_E_NOMEM (for a final event only when data is NULL); YD_E_CONFLICT after a final event.
 int yd_events_append(yd_event_log *log, yd_event_type type, char *data, yd_blob *blob, uint64_t *id, yd_err *err);
 
 // First event with an id above `after`, or NULL when there is none yet. *gap (may be NULL) is 1 when events that are not previews were

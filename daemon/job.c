@@ -38,7 +38,10 @@ yd_job *yd_job_new(yd_service *s, const yd_job_record *rec)
     yd_job *j = yd_calloc(1, sizeof *j);
     if (!j) return NULL;
     j->events = yd_events_new((size_t)s->cfg->max_events, PREVIEWS_KEPT);
-    if (!j->events) {
+    j->last_words = yd_strdup("{}");
+    if (!j->events || !j->last_words) {
+        yd_events_unref(j->events);
+        yd_free(j->last_words);
         yd_free(j);
         return NULL;
     }
@@ -54,6 +57,7 @@ void yd_job_free(yd_job *j)
     if (!j) return;
     if (j->has_prep) yd_prepared_clear(&j->prep);
     yd_blob_unref(j->preview);
+    yd_free(j->last_words);
     yd_events_unref(j->events);
     yd_job_record_clear(&j->rec);
     yd_free(j);
@@ -98,6 +102,10 @@ void yd_job_event(yd_job *j, yd_event_type type, json_t *data, yd_blob *blob)
     char *text = printed ? yd_strdup(printed) : NULL;
     json_decref(data);
     free(printed);
+    if (!text && yd_event_is_final(type)) {
+        text = j->last_words;
+        j->last_words = NULL;
+    }
     if (yd_events_append(j->events, type, text, blob, NULL, &err) && err.code != YD_E_CONFLICT)
         yd_log(YD_LOG_ERROR, j->request_id, "event lost", "job", j->rec.id, "event", yd_event_name(type), "why", err.detail, NULL);
 }

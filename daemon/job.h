@@ -40,6 +40,7 @@ struct yd_job {
     yd_job_stage stage;
     atomic_int stop; // 1: units of this job are not computed any more
     int pins, gone;
+    char *last_words; // data of the final event, should memory be out by then
     char request_id[64];
 
     yd_prepared prep; // from COMPUTING to the end of ARCHIVING

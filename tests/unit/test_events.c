@@ -125,11 +125,24 @@ static void out_of_memory(void)
     yd_event_log *log = yd_events_new(16, 2);
     yd_err err;
     CHECK(yd_events_append(log, YD_EVENT_QUEUED, NULL, NULL, NULL, &err) == YD_E_NOMEM);
-    char *data = yd_strdup("{}");
-    yd_mem_fail_at(1);
-    CHECK(yd_events_append(log, YD_EVENT_QUEUED, data, NULL, NULL, &err) == YD_E_NOMEM);
-    yd_mem_fail_at(0);
-    CHECK(yd_events_last_id(log) == 0 && add(log, YD_EVENT_QUEUED) == 1);
+    CHECK(yd_events_last_id(log) == 0);
+    // However many events there are when memory runs out, the final one still finds its place.
+    for (int n = 0; n < 40; n++) {
+        yd_event_log *l = yd_events_new(64, 2);
+        for (int i = 0; i < n; i++) CHECK(add(l, YD_EVENT_STEP) == (uint64_t)i + 1);
+        char *step[64], *last = yd_strdup("{}");
+        int failed = 0;
+        for (int i = 0; i < 64; i++) step[i] = yd_strdup("{}");
+        for (int i = 0; i < 64; i++) {
+            yd_mem_fail_at(1);
+            failed += yd_events_append(l, YD_EVENT_STEP, step[i], NULL, NULL, &err) == YD_E_NOMEM;
+        }
+        yd_mem_fail_at(1);
+        CHECK(yd_events_append(l, YD_EVENT_FAILED, last, NULL, NULL, &err) == 0);
+        yd_mem_fail_at(0);
+        CHECK(failed > 0);
+        yd_events_unref(l);
+    }
     yd_events_unref(log);
 }
 
