@@ -75,16 +75,20 @@ int yd_cli_read_image(const char *path, yd_image *out, yd_err *err)
     return rc;
 }
 
+int yd_cli_image_format(const char *path, yd_image_format *out, yd_err *err)
+{
+    const char *dot = strrchr(path, '.');
+    if (dot && !strchr(dot, '/') && yd_image_format_parse(dot + 1, out, NULL) == 0) return 0;
+    return yd_fail_field(err, YD_E_SETTING, "format", ".png, .jpg, .jpeg", "the file name's extension names no format");
+}
+
 int yd_cli_write_image(const char *path, const yd_image *im, int quality, yd_err *err)
 {
-    yd_image_format format = YD_PNG;
-    const char *dot = strrchr(path, '.');
-    if (!dot || strchr(dot, '/') || yd_image_format_parse(dot + 1, &format, NULL) < 0)
-        return yd_fail_field(err, YD_E_SETTING, "format", ".png, .jpg, .jpeg",
-                             "the file name's extension names no format");
+    yd_image_format format;
     void *bytes = NULL;
     size_t len = 0;
-    int rc = yd_image_init(err);
+    int rc = yd_cli_image_format(path, &format, err);
+    if (rc == 0) rc = yd_image_init(err);
     if (rc == 0) rc = yd_image_encode(im, format, quality, PNG_EFFORT, &bytes, &len, err);
     if (rc == 0) rc = yd_file_write_atomic(path, bytes, len, err);
     yd_free(bytes);

@@ -28,6 +28,8 @@ int yd_cli_default_model(char *dst, size_t cap, yd_err *err);
 
 // Decode a picture file (PNG, JPEG; at least 16 and at most 65535 pixels a side, 2^28 in all).
 int yd_cli_read_image(const char *path, yd_image *out, yd_err *err);
+// The format that a file name's extension (.png, .jpg, .jpeg) stands for. YD_E_SETTING.
+int yd_cli_image_format(const char *path, yd_image_format *out, yd_err *err);
 // Encode by the file name's extension (.png, .jpg, .jpeg) and write it in one piece.
 int yd_cli_write_image(const char *path, const yd_image *im, int quality, yd_err *err);
 // One plane as a grey PNG.

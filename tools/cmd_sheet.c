@@ -221,8 +221,12 @@ static int run(const sheet_args *a, const char **subject, yd_err *err)
     pictures p = {0};
     yd_session s = {0};
     yd_image sheet = {0};
+    yd_image_format format;
+    *subject = a->out;
+    int rc = yd_cli_image_format(a->out, &format, err); // before the work, not after it
+    if (rc < 0) return rc;
     *subject = a->in;
-    int rc = yd_cli_read_image(a->in, &p.original, err);
+    rc = yd_cli_read_image(a->in, &p.original, err);
     if (rc == 0) rc = make_plain_panels(&p, (int)a->scale, err);
     if (rc < 0) goto out;
     *subject = a->session.model;

@@ -35,8 +35,8 @@ static void on_unit(void *user, long done)
     double share = j->work.units ? (double)done / (double)j->work.units : 1, elapsed = yd_progress_elapsed_s(&j->bar);
     char left[32];
     yd_progress_duration(share > 0 ? elapsed / share - elapsed : 0, left, sizeof left);
-    yd_progress_show(&j->bar, share, "step %d of %d  window %ld of %ld  ETA %s", j->step + 1, j->work.steps, done,
-                     j->work.units, left);
+    yd_progress_show(&j->bar, share, "step %d of %d  window %ld of %ld  ETA %s",
+                     j->step < j->work.steps ? j->step + 1 : j->step, j->work.steps, done, j->work.units, left);
 }
 
 static int on_step(void *user, const yd_step_info *info, yd_err *err)
@@ -99,8 +99,12 @@ static int run(const upscale_args *a, const char **subject, yd_err *err)
     upscale_job job = {.args = a};
     yd_session session = {0};
     yd_image in = {0};
+    yd_image_format format;
+    *subject = a->out;
+    int rc = yd_cli_image_format(a->out, &format, err); // before the work, not after it
+    if (rc < 0) return rc;
     *subject = a->in;
-    int rc = yd_cli_read_image(a->in, &in, err);
+    rc = yd_cli_read_image(a->in, &in, err);
     if (rc == 0) {
         *subject = a->session.model;
         rc = yd_session_open(&a->session, &session, err);

@@ -36,7 +36,7 @@ double yd_progress_elapsed_s(const yd_progress *p)
 void yd_progress_show(yd_progress *p, double share, const char *fmt, ...)
 {
     double now = now_s(), every = p->mode == MODE_BAR ? BAR_EVERY_S : LINE_EVERY_S;
-    if (p->mode == MODE_QUIET || (now - p->shown_s < every && share < 1)) return;
+    if (p->mode == MODE_QUIET || now - p->shown_s < every) return;
     p->shown_s = now;
     if (!(share >= 0)) share = 0;
     if (share > 1) share = 1;
