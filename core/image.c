@@ -1,0 +1,156 @@
+// Pictures: starting libvips safely, telling formats apart, pixel memory.
+//
+// libvips as Debian builds it reads some thirty formats through as many libraries. None of them is reachable here: the bytes are
+// recognised by our own table first, and all loader classes but two (PNG and JPEG from memory) are blocked by name besides.
+// Caches are off (every picture is seen once) and each operation works in the calling thread (the daemon has its own pool).
+// GLib aborts the process when its own memory runs out; limits are therefore checked before libvips is asked for pixels.
+// Read next: image_decode.c, image_encode.c
+#include "core/image.h"
+
+#include "core/image_vips.h"
+#include "core/mem.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+#include <vips/vips.h>
+
+// ---- libvips
+
+static int vips_started; // written once under `once`
+
+static void ignore_log(const char *domain, GLogLevelFlags level, const char *message, void *unused)
+{
+    (void)domain, (void)level, (void)message, (void)unused;
+}
+
+static void start_vips(void)
+{
+    // libvips warns about odd files on stderr; what matters comes back as an error and is told to whoever sent the file.
+    g_log_set_handler("VIPS", G_LOG_LEVEL_WARNING | G_LOG_LEVEL_MESSAGE | G_LOG_LEVEL_INFO | G_LOG_LEVEL_DEBUG,
+                      ignore_log, NULL);
+    if (VIPS_INIT("yoda")) return;
+    vips_leak_set(FALSE);
+    vips_concurrency_set(1);
+    vips_cache_set_max(0);
+    vips_cache_set_max_mem(0);
+    vips_cache_set_max_files(0);
+    vips_block_untrusted_set(TRUE);
+    vips_operation_block_set("VipsForeignLoad", TRUE);
+    vips_operation_block_set("VipsForeignLoadPngBuffer", FALSE);
+    vips_operation_block_set("VipsForeignLoadJpegBuffer", FALSE);
+    vips_started = 1;
+}
+
+int yd_image_init(yd_err *err)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, start_vips);
+    return vips_started ? 0 : yd_vips_fail(err, YD_E_INTERNAL, "libvips does not start");
+}
+
+void yd_vips_forget_errors(void)
+{
+    vips_error_clear();
+}
+
+int yd_vips_fail(yd_err *err, int code, const char *what)
+{
+    char words[200];
+    char *all = vips_error_buffer_copy(); // and clears
+    snprintf(words, sizeof words, "%s", all ? all : "");
+    g_free(all);
+    size_t n = strlen(words);
+    while (n > 0 && (words[n - 1] == '\n' || words[n - 1] == ' ')) words[--n] = '\0';
+    for (char *c = words; *c; c++) {
+        if (*c == '\n')
+            *c = ';';
+        else if (*c < 0x20 || *c > 0x7e)
+            *c = '?'; // a file's own bytes may be quoted in there
+    }
+    return yd_fail_field(err, code, "image", "", "%s%s%s", what, n ? ": " : "", words);
+}
+
+// ---- formats
+
+const char *yd_image_sniff(const void *bytes, size_t len)
+{
+    static const struct {
+        const char *format;
+        size_t offset, length;
+        const char *magic;
+    } known[] = {
+        {"PNG", 0, 8, "\x89PNG\r\n\x1a\n"},
+        {"JPEG", 0, 3, "\xff\xd8\xff"},
+        {"GIF", 0, 4, "GIF8"},
+        {"WebP", 8, 4, "WEBP"},
+        {"BMP", 0, 2, "BM"},
+        {"TIFF", 0, 4, "II*\0"},
+        {"TIFF", 0, 4, "MM\0*"},
+        {"AVIF", 4, 8, "ftypavif"},
+        {"HEIF", 4, 4, "ftyp"},
+        {"JPEG XL", 0, 2, "\xff\x0a"},
+        {"JPEG XL", 4, 4, "JXL "},
+        {"JPEG 2000", 4, 4, "jP  "},
+        {"PDF", 0, 4, "%PDF"},
+        {"SVG", 0, 4, "<svg"},
+        {"XML or SVG", 0, 5, "<?xml"},
+        {"PNM", 0, 3, "P5\n"},
+        {"PNM", 0, 3, "P6\n"},
+        {"PSD", 0, 4, "8BPS"},
+    };
+    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
+        size_t end = known[i].offset + known[i].length;
+        if (len >= end && memcmp((const char *)bytes + known[i].offset, known[i].magic, known[i].length) == 0)
+            return known[i].format;
+    }
+    return NULL;
+}
+
+int yd_image_format_parse(const char *name, yd_image_format *out, yd_err *err)
+{
+    static const struct {
+        const char *name;
+        yd_image_format format;
+    } names[] = {{"png", YD_PNG}, {"jpeg", YD_JPEG}, {"jpg", YD_JPEG}, {"image/png", YD_PNG}, {"image/jpeg", YD_JPEG}};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        if (strcasecmp(name, names[i].name) != 0) continue;
+        *out = names[i].format;
+        return 0;
+    }
+    return yd_fail_field(err, YD_E_SETTING, "format", "png, jpeg", "'%.40s' is no format that can be written", name);
+}
+
+const char *yd_image_format_mime(yd_image_format fmt)
+{
+    return fmt == YD_JPEG ? "image/jpeg" : "image/png";
+}
+
+// ---- memory
+
+int yd_image_alloc(yd_image *im, int w, int h, int with_alpha, yd_err *err)
+{
+    size_t pixels, bytes;
+    *im = (yd_image){0};
+    if (w < 1 || h < 1) return yd_fail(err, YD_E_INVALID, "a picture of %d x %d pixels is impossible", w, h);
+    if (yd_mul_size((size_t)w, (size_t)h, &pixels) == 0 && yd_mul_size(pixels, 3, &bytes) == 0) {
+        im->rgb = yd_calloc(bytes, 1);
+        if (im->rgb && with_alpha) im->alpha = yd_calloc(pixels, 1);
+    }
+    if (!im->rgb || (with_alpha && !im->alpha)) {
+        yd_image_clear(im);
+        return yd_fail(err, YD_E_NOMEM, "no memory for a picture of %d x %d pixels", w, h);
+    }
+    im->w = w;
+    im->h = h;
+    return 0;
+}
+
+void yd_image_clear(yd_image *im)
+{
+    if (!im) return;
+    yd_free(im->rgb);
+    yd_free(im->alpha);
+    *im = (yd_image){0};
+}
