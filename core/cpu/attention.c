@@ -1,8 +1,8 @@
 // Self-attention over the pixels of a map, one head: y = softmax(q k^T / sqrt(c)) v, and its gradient.
 //
 // Matrix products are oneDNN's, created for one sample and run once per sample, so a sample's bits cannot depend on the batch; q, k
-// and v are read in place as strided thirds of qkv. Scores are f32; probabilities take the storage type of qkv for the
-// second product. Forward works on blocks of query rows, so that scores of large maps need not fit in memory at once; the
+// and v are read in place as strided thirds of qkv. Products compute in the storage type of qkv, or in f32 where the processor has
+// no bf16 kernels; operands stored otherwise are converted. Scores are f32. Forward works on blocks of query rows, so that scores of large maps need not fit in memory at once; the
 // gradient keeps a sample's whole score matrix.
 #include "core/cpu/cpu.h"
 #include "core/cpu/vec.h"
@@ -156,7 +156,7 @@ static attention *make_state(yd_exec *e, const yd_op *op, int (*run)(yd_exec *, 
     if (!a) goto fail;
     k->state = a;
     k->drop = drop;
-    a->dt = qkv->dtype;
+    a->dt = yd_compute_type(e, op->in[0]);
     a->c = yd_sz(qkv->c) / 3;
     a->tokens = a->rows = yd_sz(qkv->h) * yd_sz(qkv->w);
     while (!whole && a->rows % 2 == 0 && a->rows > BLOCK_SCORES / a->tokens) a->rows /= 2;
@@ -209,13 +209,18 @@ int yd_make_attention(yd_exec *e, const yd_op *op, yd_err *err)
 {
     int rc = check_shape(e, op, op->out[0], "result", err);
     if (rc) return rc;
+    yd_dtype dt = yd_compute_type(e, op->in[0]), ydt = dt == YD_F32 ? YD_F32 : yd_exec_tensor(e, op->out[0])->dtype;
+    int qkv, dst;
+    rc = yd_make_readable(e, op, op->in[0], dt, &qkv, err);
+    if (!rc) rc = yd_make_writable(e, op, op->out[0], ydt, &dst, err);
+    if (rc) return rc;
     attention *a = make_state(e, op, run_attention, 0, err);
     if (!a) return YD_E_NOMEM;
-    operand q = third(a, op->in[0], 0, a->rows), key = third(a, op->in[0], 1, a->tokens), v = third(a, op->in[0], 2, a->tokens);
-    operand y = {op->out[0], yd_exec_tensor(e, op->out[0])->dtype, a->rows, a->c, a->c, 1, 0, a->rows * a->c, 1};
+    operand q = third(a, qkv, 0, a->rows), key = third(a, qkv, 1, a->tokens), v = third(a, qkv, 2, a->tokens);
+    operand y = {dst, ydt, a->rows, a->c, a->c, 1, 0, a->rows * a->c, 1};
     rc = product(e, op, &a->product[QK], q, transposed(key), scores_as(a, SCORES, YD_F32), err);
     if (!rc) rc = product(e, op, &a->product[PV], scores_as(a, PROBS, a->dt), v, y, err);
-    return rc;
+    return rc ? rc : yd_make_written(e, op, op->out[0], ydt, dst, err);
 }
 
 static int run_attention_bwd(yd_exec *e, const yd_kernel *k, yd_err *err)
@@ -241,19 +246,23 @@ int yd_make_attention_bwd(yd_exec *e, const yd_op *op, yd_err *err)
     int rc = check_shape(e, op, op->in[1], "gradient", err);
     if (!rc) rc = yd_need(e, op, op->out[0], "result", yd_exec_tensor(e, op->in[0])->h, yd_exec_tensor(e, op->in[0])->w, yd_exec_tensor(e, op->in[0])->c, err);
     if (rc) return rc;
+    yd_dtype dt = yd_compute_type(e, op->in[0]);
+    int qkv, dy_buf, dst;
+    rc = yd_make_readable(e, op, op->in[0], dt, &qkv, err);
+    if (!rc) rc = yd_make_readable(e, op, op->in[1], dt, &dy_buf, err);
+    if (!rc) rc = yd_make_writable(e, op, op->out[0], dt, &dst, err);
+    if (rc) return rc;
     attention *a = make_state(e, op, run_attention_bwd, 1, err);
     if (!a) return YD_E_NOMEM;
-    if (yd_exec_tensor(e, op->in[1])->dtype != a->dt || yd_exec_tensor(e, op->out[0])->dtype != a->dt)
-        return yd_exec_refuse(e, op, YD_E_UNSUPPORTED, "qkv and the gradients must have one storage type", err);
     size_t t = a->tokens;
-    operand q = third(a, op->in[0], 0, t), key = third(a, op->in[0], 1, t), v = third(a, op->in[0], 2, t);
-    operand dq = third(a, op->out[0], 0, t), dkey = third(a, op->out[0], 1, t), dv = third(a, op->out[0], 2, t);
-    operand dy = {op->in[1], a->dt, t, a->c, a->c, 1, 0, t * a->c, 1};
+    operand q = third(a, qkv, 0, t), key = third(a, qkv, 1, t), v = third(a, qkv, 2, t);
+    operand dq = third(a, dst, 0, t), dkey = third(a, dst, 1, t), dv = third(a, dst, 2, t);
+    operand dy = {dy_buf, a->dt, t, a->c, a->c, 1, 0, t * a->c, 1};
     operand p = scores_as(a, PROBS, a->dt); // later the slopes of the scores
     rc = product(e, op, &a->product[QK], q, transposed(key), scores_as(a, SCORES, YD_F32), err);
     if (!rc) rc = product(e, op, &a->product[PDY], transposed(p), dy, dv, err);
     if (!rc) rc = product(e, op, &a->product[DYV], dy, transposed(v), scores_as(a, DPROBS, YD_F32), err);
     if (!rc) rc = product(e, op, &a->product[DSK], p, key, dq, err);
     if (!rc) rc = product(e, op, &a->product[DSQ], transposed(p), q, dkey, err);
-    return rc;
+    return rc ? rc : yd_make_written(e, op, op->out[0], dt, dst, err);
 }

@@ -54,6 +54,7 @@ static const char *isa_name(void)
     }
 }
 
+// bf16 at hardware speed; AVX-512 without it has kernels that convert.
 static int has_bf16(void)
 {
     dnnl_cpu_isa_t isa = dnnl_get_effective_cpu_isa();
@@ -98,6 +99,7 @@ int yd_cpu_open(const yd_cpu_options *opt, yd_backend **out, yd_err *err)
     yd_cpu *cpu = yd_calloc(1, sizeof *cpu);
     if (!cpu) return yd_fail(err, YD_E_NOMEM, "no memory for the CPU backend");
     cpu->threads = threads ? threads : omp_get_num_procs();
+    cpu->bf16_kernels = strncmp(isa_name(), "avx512", 6) == 0;
     cpu->keep = opt ? opt->keep_activations : 0;
     cpu->base = (yd_backend){
         .close = cpu_close,

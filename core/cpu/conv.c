@@ -1,8 +1,9 @@
 // Convolutions on oneDNN: forward with bias and residual, and both gradients.
 //
 // Maps are plain NHWC everywhere; oneDNN's brgconv and jit kernels run at full speed on that, for odd channel counts too. Only the
-// weights are brought into the layout the chosen kernel asks for. A convolution computes in the storage type of its input x (or dx):
-// where another operand is stored otherwise, it is converted through a temporary. bf16 input may write an f32 result directly.
+// weights are brought into the layout the chosen kernel asks for. A convolution computes in the storage type of its input x (or dx),
+// or in f32 where the processor has no bf16 kernels; operands stored otherwise are converted through temporaries. A bf16
+// convolution may write an f32 result directly.
 //
 // The residual is added by the `sum` post-op, that is, it has to be in y's place beforehand: y takes over its storage when nobody
 // reads it later, otherwise it is copied. (Binary post-ops would drop to slower or reference kernels.)
@@ -59,13 +60,6 @@ static size_t elements(const yd_exec *e, yd_tid t)
     return yd_tensor_numel(yd_exec_tensor(e, t)) * yd_sz(e->n);
 }
 
-// Buffer of map t stored as dt: t itself, or a temporary (then *made = 1) that the caller fills or empties. -1 when out of memory.
-static int buffer_as(yd_exec *e, yd_tid t, yd_dtype dt, int *made)
-{
-    *made = yd_exec_tensor(e, t)->dtype != dt;
-    return *made ? yd_exec_temp(e, elements(e, t) * yd_dtype_bytes(dt)) : t;
-}
-
 // Attributes with an optional `sum` post-op.
 static int make_attr(const yd_exec *e, const yd_op *op, int sum, dnnl_primitive_attr_t *attr, yd_err *err)
 {
@@ -101,7 +95,7 @@ static int bind_weights(yd_exec *e, yd_prim *p, int arg, yd_tid t, const dnnl_me
     return 0;
 }
 
-static int forward_primitive(yd_exec *e, const yd_op *op, const shape *s, yd_dtype xdt, yd_dtype ydt, int dst, yd_err *err)
+static int forward_primitive(yd_exec *e, const yd_op *op, const shape *s, yd_dtype xdt, yd_dtype ydt, int src, int dst, yd_err *err)
 {
     yd_tid b = op->in[2], res = op->in[3];
     dnnl_memory_desc_t x = yd_md_map(e, s->x, xdt), y = yd_md_map(e, s->y, ydt), bias = md_bias(s);
@@ -118,7 +112,7 @@ static int forward_primitive(yd_exec *e, const yd_op *op, const shape *s, yd_dty
     rc = yd_prim_choose(e, op, p, &desc, attr, NULL, err);
     dnnl_primitive_attr_destroy(attr);
     if (!rc) rc = yd_prim_create(e, op, p, err);
-    if (!rc) rc = yd_prim_bind(e, op, p, DNNL_ARG_SRC, &x, s->x, err);
+    if (!rc) rc = yd_prim_bind(e, op, p, DNNL_ARG_SRC, &x, src, err);
     if (!rc) rc = yd_prim_bind(e, op, p, DNNL_ARG_DST, &y, dst, err);
     if (!rc) rc = bind_weights(e, p, DNNL_ARG_WEIGHTS, s->w, dnnl_primitive_desc_query_md(p->desc, dnnl_query_weights_md, 0), err);
     if (!rc && b != YD_NONE) rc = bind_weights(e, p, DNNL_ARG_BIAS, b, &bias, err);
@@ -131,22 +125,13 @@ int yd_make_conv(yd_exec *e, const yd_op *op, yd_err *err)
     int rc = check_shape(e, op, &s, err);
     if (!rc && op->in[2] != YD_NONE) rc = yd_need_param(e, op, op->in[2], "bias", (int[4]){(int)s.bdims[0], 1, 1, 1}, err);
     if (rc) return rc;
-    yd_dtype xdt = yd_exec_tensor(e, s.x)->dtype, ydt = xdt == YD_F32 ? YD_F32 : yd_exec_tensor(e, s.y)->dtype;
-    int made, dst = buffer_as(e, s.y, ydt, &made);
-    if (dst < 0) return yd_exec_refuse(e, op, YD_E_NOMEM, "no memory for a temporary", err);
-    if (op->in[3] != YD_NONE) rc = place_residual(e, op, op->in[3], dst, ydt == YD_BF16, err);
-    if (!rc) rc = forward_primitive(e, op, &s, xdt, ydt, dst, err);
-    if (!rc && made) rc = yd_make_convert(e, op, dst, 0, s.y, 1, elements(e, s.y), err);
-    return rc;
-}
-
-// The gradient of y stored as dt, converted first where needed. Negative YD_E_* or 0 with *buf set.
-static int gradient_as(yd_exec *e, const yd_op *op, yd_tid dy, yd_dtype dt, int *buf, yd_err *err)
-{
-    int made;
-    *buf = buffer_as(e, dy, dt, &made);
-    if (*buf < 0) return yd_exec_refuse(e, op, YD_E_NOMEM, "no memory for a temporary", err);
-    return made ? yd_make_convert(e, op, dy, yd_is_bf16(e, dy), *buf, dt == YD_BF16, elements(e, dy), err) : 0;
+    yd_dtype xdt = yd_compute_type(e, s.x), ydt = xdt == YD_F32 ? YD_F32 : yd_exec_tensor(e, s.y)->dtype;
+    int src, dst;
+    rc = yd_make_readable(e, op, s.x, xdt, &src, err);
+    if (!rc) rc = yd_make_writable(e, op, s.y, ydt, &dst, err);
+    if (!rc && op->in[3] != YD_NONE) rc = place_residual(e, op, op->in[3], dst, ydt == YD_BF16, err);
+    if (!rc) rc = forward_primitive(e, op, &s, xdt, ydt, src, dst, err);
+    return rc ? rc : yd_make_written(e, op, s.y, ydt, dst, err);
 }
 
 // oneDNN wants the forward convolution as a hint for choosing a gradient's kernel.
@@ -179,10 +164,11 @@ static int gradient_primitive(yd_exec *e, const yd_op *op, const shape *s, yd_dt
 int yd_make_conv_dx(yd_exec *e, const yd_op *op, yd_err *err)
 {
     shape s = {.x = op->out[0], .w = op->in[1], .y = op->in[0]};
-    int rc = check_shape(e, op, &s, err), dy;
+    int rc = check_shape(e, op, &s, err), dy, dx;
     if (rc) return rc;
-    yd_dtype dt = yd_exec_tensor(e, s.x)->dtype;
-    rc = gradient_as(e, op, s.y, dt, &dy, err);
+    yd_dtype dt = yd_compute_type(e, s.x);
+    rc = yd_make_readable(e, op, s.y, dt, &dy, err);
+    if (!rc) rc = yd_make_writable(e, op, s.x, dt, &dx, err);
     if (rc) return rc;
     yd_prim *p = yd_prim_kernel(e, op, err);
     if (!p) return YD_E_NOMEM;
@@ -191,10 +177,10 @@ int yd_make_conv_dx(yd_exec *e, const yd_op *op, yd_err *err)
     dnnl_status_t st = dnnl_convolution_backward_data_desc_init(&desc, dnnl_convolution_direct, &x, &w, &y, s.strides, s.pads, s.pads);
     rc = yd_dnnl_check(e, op, "convolution_backward_data_desc_init", st, err);
     if (!rc) rc = gradient_primitive(e, op, &s, dt, p, &desc, err);
-    if (!rc) rc = yd_prim_bind(e, op, p, DNNL_ARG_DIFF_SRC, &x, s.x, err);
+    if (!rc) rc = yd_prim_bind(e, op, p, DNNL_ARG_DIFF_SRC, &x, dx, err);
     if (!rc) rc = yd_prim_bind(e, op, p, DNNL_ARG_DIFF_DST, &y, dy, err);
     if (!rc) rc = bind_weights(e, p, DNNL_ARG_WEIGHTS, s.w, dnnl_primitive_desc_query_md(p->desc, dnnl_query_weights_md, 0), err);
-    return rc;
+    return rc ? rc : yd_make_written(e, op, s.x, dt, dx, err);
 }
 
 // Bind dW: directly where the kernel writes checkpoint layout, through a temporary and a reorder otherwise.
@@ -219,11 +205,12 @@ int yd_make_conv_dw(yd_exec *e, const yd_op *op, yd_err *err)
 {
     shape s = {.x = op->in[0], .w = op->out[0], .y = op->in[1]};
     yd_tid db = op->out[1];
-    int rc = check_shape(e, op, &s, err), dy;
+    int rc = check_shape(e, op, &s, err), dy, x_buf;
     if (!rc && db != YD_NONE) rc = yd_need_param(e, op, db, "bias gradient", (int[4]){(int)s.bdims[0], 1, 1, 1}, err);
     if (rc) return rc;
-    yd_dtype dt = yd_exec_tensor(e, s.x)->dtype;
-    rc = gradient_as(e, op, s.y, dt, &dy, err);
+    yd_dtype dt = yd_compute_type(e, s.x);
+    rc = yd_make_readable(e, op, s.y, dt, &dy, err);
+    if (!rc) rc = yd_make_readable(e, op, s.x, dt, &x_buf, err);
     if (rc) return rc;
     yd_prim *p = yd_prim_kernel(e, op, err);
     if (!p) return YD_E_NOMEM;
@@ -233,7 +220,7 @@ int yd_make_conv_dw(yd_exec *e, const yd_op *op, yd_err *err)
                                                                    s.strides, s.pads, s.pads);
     rc = yd_dnnl_check(e, op, "convolution_backward_weights_desc_init", st, err);
     if (!rc) rc = gradient_primitive(e, op, &s, dt, p, &desc, err);
-    if (!rc) rc = yd_prim_bind(e, op, p, DNNL_ARG_SRC, &x, s.x, err);
+    if (!rc) rc = yd_prim_bind(e, op, p, DNNL_ARG_SRC, &x, x_buf, err);
     if (!rc) rc = yd_prim_bind(e, op, p, DNNL_ARG_DIFF_DST, &y, dy, err);
     if (!rc && db != YD_NONE) rc = yd_prim_bind(e, op, p, DNNL_ARG_DIFF_BIAS, &bias, db, err);
     return rc ? rc : bind_weight_gradient(e, op, &s, p, err);

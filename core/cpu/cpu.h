@@ -24,6 +24,7 @@ typedef struct yd_cpu {
     dnnl_stream_t stream;
     int threads;
     int keep;
+    int bf16_kernels; // oneDNN has bf16 kernels for this processor (AVX-512); otherwise bf16 is only storage
 } yd_cpu;
 
 // One parameter in the layout and type some primitive wants. Shared by every exec of the same yd_weights, counted.
@@ -217,6 +218,13 @@ int yd_make_shuffle(yd_exec *e, const yd_op *op, yd_err *err);
 void yd_convert(const yd_cpu *cpu, const void *src, int src_bf16, void *dst, int dst_bf16, size_t n);
 // Append a kernel that does so between two buffers. op may be NULL.
 int yd_make_convert(yd_exec *e, const yd_op *op, int from, int from_bf16, int to, int to_bf16, size_t n, yd_err *err);
+// The type oneDNN computes in for an operator whose input is map t.
+yd_dtype yd_compute_type(const yd_exec *e, yd_tid t);
+// A buffer with map t's elements as dt: t itself, or a temporary. For reading, the conversion is appended here. For writing, the
+// caller appends its kernel and then calls yd_make_written, which converts the temporary, if it is one, to t.
+int yd_make_readable(yd_exec *e, const yd_op *op, yd_tid t, yd_dtype dt, int *buf, yd_err *err);
+int yd_make_writable(yd_exec *e, const yd_op *op, yd_tid t, yd_dtype dt, int *buf, yd_err *err);
+int yd_make_written(yd_exec *e, const yd_op *op, yd_tid t, yd_dtype dt, int buf, yd_err *err);
 // Refuse the operator unless t exists, has this shape (0 = any) and, for vectors and the like, is f32.
 int yd_need(const yd_exec *e, const yd_op *op, yd_tid t, const char *role, int h, int w, int c, yd_err *err);
 int yd_need_f32(const yd_exec *e, const yd_op *op, yd_tid t, const char *role, int h, int w, int c, yd_err *err);

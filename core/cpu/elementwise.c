@@ -103,6 +103,31 @@ int yd_make_convert(yd_exec *e, const yd_op *op, int from, int from_bf16, int to
     return 0;
 }
 
+yd_dtype yd_compute_type(const yd_exec *e, yd_tid t)
+{
+    return e->cpu->bf16_kernels ? yd_exec_tensor(e, t)->dtype : YD_F32;
+}
+
+int yd_make_writable(yd_exec *e, const yd_op *op, yd_tid t, yd_dtype dt, int *buf, yd_err *err)
+{
+    const yd_tensor *x = yd_exec_tensor(e, t);
+    *buf = x->dtype == dt ? t : yd_exec_temp(e, yd_tensor_numel(x) * yd_sz(e->n) * yd_dtype_bytes(dt));
+    return *buf >= 0 ? 0 : yd_exec_refuse(e, op, YD_E_NOMEM, "no memory for a temporary", err);
+}
+
+int yd_make_readable(yd_exec *e, const yd_op *op, yd_tid t, yd_dtype dt, int *buf, yd_err *err)
+{
+    int rc = yd_make_writable(e, op, t, dt, buf, err);
+    if (rc || *buf == t) return rc;
+    return yd_make_convert(e, op, t, yd_is_bf16(e, t), *buf, dt == YD_BF16, yd_tensor_numel(yd_exec_tensor(e, t)) * yd_sz(e->n), err);
+}
+
+int yd_make_written(yd_exec *e, const yd_op *op, yd_tid t, yd_dtype dt, int buf, yd_err *err)
+{
+    if (buf == t) return 0;
+    return yd_make_convert(e, op, buf, dt == YD_BF16, t, yd_is_bf16(e, t), yd_tensor_numel(yd_exec_tensor(e, t)) * yd_sz(e->n), err);
+}
+
 // --- ADD
 
 YD_INLINE void add_body(const void *a, int ab, const void *b, int bb, void *y, int yb, size_t n)
