@@ -203,13 +203,15 @@ static int draw_sheet(const pictures *p, const sheet_args *a, yd_image *sheet, y
     int rc = yd_image_alloc(sheet, PANELS * (cell + GAP) + GAP, rows * (cell + GAP) + CAPTION_H, 0, err);
     if (rc < 0) return rc;
     memset(sheet->rgb, 255, (size_t)sheet->w * (size_t)sheet->h * 3);
+    char text[PANELS][64];
+    int letters = CAPTION_ZOOM; // narrow panels get small ones
     for (int i = 0; i < PANELS; i++) {
-        char text[64];
+        caption(p, i, text[i], sizeof text[i]);
+        if ((int)strlen(text[i]) * YD_FONT_W * CAPTION_ZOOM > cell) letters = 1;
+    }
+    for (int i = 0; i < PANELS; i++) {
         int left = GAP + i * (cell + GAP);
-        caption(p, i, text, sizeof text);
-        // Narrow panels get the small letters.
-        int size = (int)strlen(text) * YD_FONT_W * CAPTION_ZOOM <= cell ? CAPTION_ZOOM : 1;
-        yd_font_draw(sheet->rgb, sheet->w, sheet->h, left, GAP, size, ink, text);
+        yd_font_draw(sheet->rgb, sheet->w, sheet->h, left, GAP, letters, ink, text[i]);
         for (int r = 0; r < rows; r++)
             paint(p->panel[i], p->w, spots[r], side, zoom, sheet, left, CAPTION_H + r * (cell + GAP));
     }
