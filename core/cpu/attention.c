@@ -83,7 +83,7 @@ static void softmax(const yd_exec *e, const attention *a)
     void *p = yd_exec_ptr(e, a->tmp[PROBS]);
     int pb = a->dt == YD_BF16;
     float scale = (float)(1.0 / sqrt((double)a->c));
-#pragma omp parallel for num_threads(e->cpu->threads) schedule(static)
+#pragma omp parallel for num_threads(yd_threads(e, a->rows * a->tokens)) schedule(static)
     for (size_t r = 0; r < a->rows; r++) softmax_row(s + r * a->tokens, yd_at_mut(p, r * a->tokens, pb), pb, scale, a->tokens);
 }
 
@@ -93,7 +93,7 @@ static void softmax_slope(const yd_exec *e, const attention *a)
     void *ds = yd_exec_ptr(e, a->tmp[PROBS]);
     int db = a->dt == YD_BF16;
     float scale = (float)(1.0 / sqrt((double)a->c));
-#pragma omp parallel for num_threads(e->cpu->threads) schedule(static)
+#pragma omp parallel for num_threads(yd_threads(e, a->rows * a->tokens)) schedule(static)
     for (size_t r = 0; r < a->rows; r++)
         softmax_slope_row(p + r * a->tokens, dp + r * a->tokens, yd_at_mut(ds, r * a->tokens, db), db, scale, a->tokens);
 }

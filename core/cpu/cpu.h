@@ -130,6 +130,12 @@ static inline size_t yd_sz(int x)
     return (size_t)x;
 }
 
+// Threads for an own kernel that touches this many elements: waking a second one costs more than a small kernel takes.
+static inline int yd_threads(const yd_exec *e, size_t elements)
+{
+    return elements < 16384 ? 1 : e->cpu->threads;
+}
+
 // --- weights.c
 int yd_cpu_weights_new(yd_backend *be, const yd_graph *g, const float *const *host, int train, yd_weights **out, yd_err *err);
 void yd_cpu_weights_free(yd_weights *w);

@@ -284,7 +284,7 @@ static int run_loss(yd_exec *e, const yd_kernel *k, yd_err *err)
     const void *pred = yd_exec_ptr(e, op->in[0]);
     void *dpred = op->out[1] == YD_NONE ? NULL : yd_exec_ptr(e, op->out[1]);
     int pb = yd_is_bf16(e, op->in[0]), db = dpred ? yd_is_bf16(e, op->out[1]) : 0;
-#pragma omp parallel for num_threads(e->cpu->threads) schedule(static)
+#pragma omp parallel for num_threads(yd_threads(e, yd_sz(e->n) * pixels * c)) schedule(static)
     for (int i = 0; i < e->n; i++) {
         size_t at = yd_sz(i) * pixels;
         loss l = {.pred = yd_at(pred, at * c, pb), .pred_bf16 = pb, .target = target + at * c, .mask = mask + at, .p = op->p,

@@ -169,7 +169,7 @@ static int run_gnorm(yd_exec *e, const yd_kernel *k, yd_err *err)
     s.coef = (float *)(s.totals + s.n * 2 * s.c);
     s.sums = s.coef + s.n * 3 * s.c;
     size_t tasks = s.n * s.blocks;
-#pragma omp parallel num_threads(e->cpu->threads)
+#pragma omp parallel num_threads(yd_threads(e, s.n * s.pixels * s.c))
     {
 #pragma omp for schedule(static)
         for (size_t i = 0; i < tasks; i++) sum_block(&s, i / s.blocks, i % s.blocks);

@@ -174,7 +174,7 @@ static int run_gnorm_bwd(yd_exec *e, const yd_kernel *k, yd_err *err)
     set_sizes(e, k->op, &s);
     set_operands(e, k->op, &s);
     size_t tasks = s.n * s.blocks;
-#pragma omp parallel num_threads(e->cpu->threads)
+#pragma omp parallel num_threads(yd_threads(e, s.n * s.pixels * s.c))
     {
 #pragma omp for schedule(static)
         for (size_t i = 0; i < s.n; i++) set_moments(&s, i);

@@ -36,7 +36,7 @@ static int run_linear(yd_exec *e, const yd_kernel *k, yd_err *err)
     const float *v = yd_exec_ptr(e, op->in[0]), *w = yd_exec_ptr(e, op->in[1]), *b = op->in[2] == YD_NONE ? NULL : yd_exec_ptr(e, op->in[2]);
     float *y = yd_exec_ptr(e, op->out[0]);
     size_t in = yd_sz(yd_exec_tensor(e, op->in[0])->c), out = yd_sz(yd_exec_tensor(e, op->out[0])->c), n = yd_sz(e->n);
-#pragma omp parallel for num_threads(e->cpu->threads) schedule(static) if (in * out > 16384)
+#pragma omp parallel for num_threads(yd_threads(e, in * out)) schedule(static)
     for (size_t o = 0; o < out; o++)
         for (size_t s = 0; s < n; s++) y[s * out + o] = dot(w + o * in, v + s * in, in) + (b ? b[o] : 0);
     return 0;
@@ -68,7 +68,7 @@ static int run_linear_bwd(yd_exec *e, const yd_kernel *k, yd_err *err)
     float *dv = op->out[0] == YD_NONE ? NULL : yd_exec_ptr(e, op->out[0]), *dw = yd_exec_ptr(e, op->out[1]);
     float *db = op->out[2] == YD_NONE ? NULL : yd_exec_ptr(e, op->out[2]);
     size_t in = yd_sz(yd_exec_tensor(e, op->in[0])->c), out = yd_sz(yd_exec_tensor(e, op->in[2])->c), n = yd_sz(e->n);
-#pragma omp parallel num_threads(e->cpu->threads)
+#pragma omp parallel num_threads(yd_threads(e, in * out * n))
     {
 #pragma omp for schedule(static) nowait
         for (size_t o = 0; o < out; o++) {

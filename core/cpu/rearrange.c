@@ -42,7 +42,7 @@ static int run_concat(yd_exec *e, const yd_kernel *k, yd_err *err)
     (void)err;
     map a = map_of(e, k->op->in[0]), b = map_of(e, k->op->in[1]), y = map_of(e, k->op->out[0]);
     size_t rows = yd_sz(e->n) * y.h;
-#pragma omp parallel for num_threads(e->cpu->threads) schedule(static)
+#pragma omp parallel for num_threads(yd_threads(e, rows * y.w * y.c)) schedule(static)
     for (size_t r = 0; r < rows; r++)
         for (size_t i = r * y.w; i < (r + 1) * y.w; i++) {
             void *q = pixel(&y, i);
@@ -57,7 +57,7 @@ static int run_split(yd_exec *e, const yd_kernel *k, yd_err *err)
     (void)err;
     map y = map_of(e, k->op->in[0]), a = map_of(e, k->op->out[0]), b = map_of(e, k->op->out[1]);
     size_t rows = yd_sz(e->n) * y.h;
-#pragma omp parallel for num_threads(e->cpu->threads) schedule(static)
+#pragma omp parallel for num_threads(yd_threads(e, rows * y.w * y.c)) schedule(static)
     for (size_t r = 0; r < rows; r++)
         for (size_t i = r * y.w; i < (r + 1) * y.w; i++) {
             const void *q = pixel(&y, i);
@@ -98,7 +98,7 @@ static int run_upsample(yd_exec *e, const yd_kernel *k, yd_err *err)
     (void)err;
     map x = map_of(e, k->op->in[0]), y = map_of(e, k->op->out[0]);
     size_t rows = yd_sz(e->n) * y.h;
-#pragma omp parallel for num_threads(e->cpu->threads) schedule(static)
+#pragma omp parallel for num_threads(yd_threads(e, rows * y.w * y.c)) schedule(static)
     for (size_t r = 0; r < rows; r++) // n * 2h rows: row r reads row r/2, samples included
         for (size_t i = 0; i < y.w; i++) copy(pixel(&x, r / 2 * x.w + i / 2), x.bf16, pixel(&y, r * y.w + i), y.bf16, x.c);
     return 0;
@@ -125,7 +125,7 @@ static int run_upsample_bwd(yd_exec *e, const yd_kernel *k, yd_err *err)
     (void)err;
     map dy = map_of(e, k->op->in[0]), dx = map_of(e, k->op->out[0]);
     size_t rows = yd_sz(e->n) * dx.h;
-#pragma omp parallel for num_threads(e->cpu->threads) schedule(static)
+#pragma omp parallel for num_threads(yd_threads(e, rows * dy.w * dy.c)) schedule(static)
     for (size_t r = 0; r < rows; r++)
         for (size_t i = 0; i < dx.w; i++) {
             size_t upper = 2 * r * dy.w + 2 * i;
@@ -160,7 +160,7 @@ static int run_shuffle_either(yd_exec *e, const yd_kernel *k, int to_deep)
     map x = map_of(e, k->op->in[0]), y = map_of(e, k->op->out[0]);
     map deep = to_deep ? y : x, wide = to_deep ? x : y;
     size_t f = yd_sz(k->op->r), rows = yd_sz(e->n) * deep.h;
-#pragma omp parallel for num_threads(e->cpu->threads) schedule(static)
+#pragma omp parallel for num_threads(yd_threads(e, rows * deep.w * deep.c)) schedule(static)
     for (size_t row = 0; row < rows; row++)
         for (size_t i = 0; i < deep.w * f * f; i++) {
             size_t at = i / (f * f), dy = i / f % f, dx = i % f;

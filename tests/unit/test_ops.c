@@ -88,6 +88,12 @@ static const spec specs[] = {
 };
 #define N_SPECS (sizeof specs / sizeof *specs)
 
+#ifdef YD_SANITIZE
+#define SPARSE 1 // the cases that compile hundreds of graphs take some of them
+#else
+#define SPARSE 0
+#endif
+
 static const char *label(const spec *s)
 {
     static char text[160];
@@ -460,7 +466,7 @@ static void check_same_bytes(const spec *s)
 
 static void test_same_bytes(void)
 {
-    for (size_t i = 0; i < N_SPECS; i++) {
+    for (size_t i = 0; i < N_SPECS; i += SPARSE ? 5 : 1) {
         spec f = with_types(specs[i], YD_F32, YD_F32), h = with_types(specs[i], YD_BF16, YD_BF16);
         check_same_bytes(&f);
         check_same_bytes(&h);
@@ -556,17 +562,18 @@ static void test_arithmetic(void)
 
 static void test_older_processors(void)
 {
-    static const char *const isas[] = {"AVX512_CORE", "AVX2", "SSE41"};
-    for (size_t i = 0; i < sizeof isas / sizeof *isas; i++) {
+    static const char *const isas[] = {"AVX2", "AVX512_CORE", "SSE41"};
+    for (size_t i = 0; i < (SPARSE ? 1 : sizeof isas / sizeof *isas); i++) {
         pid_t child = fork();
         if (child == 0) {
             setenv("DNNL_MAX_CPU_ISA", isas[i], 1);
+            if (!freopen("/dev/null", "w", stdout)) _exit(126); // its verdict is its status; this program counts its own cases
             execl("/proc/self/exe", "test_ops", "operators", (char *)NULL);
             _exit(127);
         }
         int status = -1;
         CHECK(child > 0 && waitpid(child, &status, 0) == child);
-        CHECK_MSG(WIFEXITED(status) && WEXITSTATUS(status) == 0, "with %s: status %x", isas[i], (unsigned)status);
+        CHECK_MSG(WIFEXITED(status) && WEXITSTATUS(status) == 0, "with DNNL_MAX_CPU_ISA=%s: status %x", isas[i], (unsigned)status);
     }
 }
 
