@@ -96,6 +96,9 @@ $(O)/bench/%: $(O)/tests/bench/%.o $(O)/tests/bench/common.o $(ORACLE_OBJ) $(DAE
 	$(call say,LD,$@)
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS_DAEMON) $(LIBS_CORE)
 
+# The page and the API description are part of the program.
+$(O)/api/assets.o: $(wildcard api/openapi.json api/web/*)
+
 .PHONY: unit-bins bench-bins
 unit-bins: $(UNIT_BIN)
 bench-bins: $(BENCH_BIN)
