@@ -1,7 +1,7 @@
 // One AdamW step (Loshchilov & Hutter, "Decoupled Weight Decay Regularization", algorithm 2) over all parameters.
 //
-// Parameters are cut into spans of fixed length; the global norm is a double sum per span, joined in span order, so a step gives
-// the same bits for any thread count. Nothing is changed before every gradient is known to be finite.
+// Parameters are cut into spans of fixed length; the global norm is a double sum per span, joined in span order, so a
+// step gives the same bits for any thread count. Nothing is changed before every gradient is known to be finite.
 #include "core/cpu/cpu.h"
 #include "core/simd.h"
 #include <math.h>
@@ -19,15 +19,16 @@ static double square_sum(const float *g, size_t n)
 }
 
 typedef struct rates {
-    float scale;            // of the gradient: clipping
+    float scale; // of the gradient: clipping
     float beta1, beta2;
-    float step;             // lr / (1 - beta1^t)
-    float root;             // 1 / sqrt(1 - beta2^t)
-    float eps, decay, ema;  // decay: lr * weight_decay
+    float step;            // lr / (1 - beta1^t)
+    float root;            // 1 / sqrt(1 - beta2^t)
+    float eps, decay, ema; // decay: lr * weight_decay
 } rates;
 
 YD_SIMD
-static void update(const rates *r, size_t n, const float *restrict g, float *restrict w, float *restrict m, float *restrict v, float *restrict ema)
+static void update(const rates *r, size_t n, const float *restrict g, float *restrict w, float *restrict m,
+                   float *restrict v, float *restrict ema)
 {
     const rates k = *r;
 #pragma omp simd
@@ -66,7 +67,8 @@ static int check_request(const yd_weights *w, const yd_exec *train, const yd_ada
     if (train->w != w) return yd_fail(err, YD_E_INVALID, "the gradients belong to other weights");
     if (hp->step < 1) return yd_fail(err, YD_E_INVALID, "optimiser step %ld: counting starts at 1", hp->step);
     for (int i = 0; i < w->n_params; i++)
-        if (train->pgrads[i] == YD_NONE) return yd_fail(err, YD_E_INVALID, "the graph has no gradient for '%s'", w->params[i].name);
+        if (train->pgrads[i] == YD_NONE)
+            return yd_fail(err, YD_E_INVALID, "the graph has no gradient for '%s'", w->params[i].name);
     return 0;
 }
 
@@ -93,7 +95,8 @@ int yd_cpu_adamw(yd_weights *w, yd_exec *train, const yd_adamw *hp, double *grad
         const yd_span *s = &w->spans[i];
         size_t at = w->params[s->param].at + s->at;
         const float *g = (const float *)yd_exec_ptr(train, train->pgrads[s->param]) + s->at;
-        update(&r, s->count, g, w->part[YD_W_PARAM] + at, w->part[YD_W_M] + at, w->part[YD_W_V] + at, w->part[YD_W_EMA] + at);
+        update(&r, s->count, g, w->part[YD_W_PARAM] + at, w->part[YD_W_M] + at, w->part[YD_W_V] + at,
+               w->part[YD_W_EMA] + at);
     }
     for (int i = 0; i < w->n_params; i++) w->params[i].version++;
     return 0;

@@ -1,16 +1,17 @@
 // Self-attention over the pixels of a map, one head: y = softmax(q k^T / sqrt(c)) v, and its gradient.
 //
-// Matrix products are oneDNN's, created for one sample and run once per sample, so a sample's bits cannot depend on the batch; q, k
-// and v are read in place as strided thirds of qkv. Products compute in the storage type of qkv, or in f32 where the processor has
-// no bf16 kernels; operands stored otherwise are converted. Scores are f32. Forward works on blocks of query rows, so that scores of large maps need not fit in memory at once; the
-// gradient keeps a sample's whole score matrix.
+// Matrix products are oneDNN's, created for one sample and run once per sample, so a sample's bits cannot depend on
+// the batch; q, k and v are read in place as strided thirds of qkv. Products compute in the storage type of qkv, or
+// in f32 where the processor has no bf16 kernels; operands stored otherwise are converted. Scores are f32. Forward
+// works on blocks of query rows, so that scores of large maps need not fit in memory at once; the gradient keeps a
+// sample's whole score matrix.
 #include "core/cpu/cpu.h"
 #include "core/cpu/vec.h"
 #include "core/mem.h"
 #include "core/simd.h"
 #include <math.h>
 
-#define LANES 32
+#define LANES        32
 #define BLOCK_SCORES ((size_t)1 << 20) // forward: scores at once, where the token count has a fitting divisor
 
 enum { SCORES, PROBS, DPROBS, TEMPS };
@@ -84,7 +85,8 @@ static void softmax(const yd_exec *e, const attention *a)
     int pb = a->dt == YD_BF16;
     float scale = (float)(1.0 / sqrt((double)a->c));
 #pragma omp parallel for num_threads(yd_threads(e, a->rows * a->tokens)) schedule(static)
-    for (size_t r = 0; r < a->rows; r++) softmax_row(s + r * a->tokens, yd_at_mut(p, r * a->tokens, pb), pb, scale, a->tokens);
+    for (size_t r = 0; r < a->rows; r++)
+        softmax_row(s + r * a->tokens, yd_at_mut(p, r * a->tokens, pb), pb, scale, a->tokens);
 }
 
 static void softmax_slope(const yd_exec *e, const attention *a)
@@ -95,7 +97,8 @@ static void softmax_slope(const yd_exec *e, const attention *a)
     float scale = (float)(1.0 / sqrt((double)a->c));
 #pragma omp parallel for num_threads(yd_threads(e, a->rows * a->tokens)) schedule(static)
     for (size_t r = 0; r < a->rows; r++)
-        softmax_slope_row(p + r * a->tokens, dp + r * a->tokens, yd_at_mut(ds, r * a->tokens, db), db, scale, a->tokens);
+        softmax_slope_row(p + r * a->tokens, dp + r * a->tokens, yd_at_mut(ds, r * a->tokens, db), db, scale,
+                          a->tokens);
 }
 
 // --- products
@@ -114,7 +117,8 @@ static operand transposed(operand m)
 
 static int describe(const yd_exec *e, const yd_op *op, const operand *m, dnnl_memory_desc_t *md, yd_err *err)
 {
-    dnnl_dims_t dims = {(dnnl_dim_t)m->rows, (dnnl_dim_t)m->cols}, strides = {(dnnl_dim_t)m->row_stride, (dnnl_dim_t)m->col_stride};
+    dnnl_dims_t dims = {(dnnl_dim_t)m->rows, (dnnl_dim_t)m->cols},
+                strides = {(dnnl_dim_t)m->row_stride, (dnnl_dim_t)m->col_stride};
     dnnl_status_t s = dnnl_memory_desc_init_by_strides(md, 2, dims, yd_dnnl_dtype(m->dt), strides);
     return yd_dnnl_check(e, op, "memory_desc_init_by_strides", s, err);
 }
@@ -139,7 +143,8 @@ static int product(yd_exec *e, const yd_op *op, yd_prim *p, operand a, operand b
     if (!rc) rc = yd_prim_create(e, op, p, err);
     for (int i = 0; i < 3 && !rc; i++) {
         size_t size = yd_dtype_bytes(m[i]->dt);
-        rc = yd_prim_bind_at(e, op, p, args[i], &md[i], (yd_place){m[i]->buf, m[i]->at * size, m[i]->step * size, m[i]->every}, err);
+        rc = yd_prim_bind_at(e, op, p, args[i], &md[i],
+                             (yd_place){m[i]->buf, m[i]->at * size, m[i]->step * size, m[i]->every}, err);
     }
     return rc;
 }
@@ -147,7 +152,8 @@ static int product(yd_exec *e, const yd_op *op, yd_prim *p, operand a, operand b
 // --- making both operators
 
 // The kernel's state and its temporaries for `rows` queries at a time.
-static attention *make_state(yd_exec *e, const yd_op *op, int (*run)(yd_exec *, const yd_kernel *, yd_err *), int whole, yd_err *err)
+static attention *make_state(yd_exec *e, const yd_op *op, int (*run)(yd_exec *, const yd_kernel *, yd_err *), int whole,
+                             yd_err *err)
 {
     const yd_tensor *qkv = yd_exec_tensor(e, op->in[0]);
     yd_kernel *k = yd_exec_kernel(e, op, run);
@@ -179,7 +185,8 @@ static int check_shape(const yd_exec *e, const yd_op *op, yd_tid y, const char *
     return yd_need(e, op, y, role, qkv->h, qkv->w, qkv->c / 3, err);
 }
 
-// One third of a qkv-shaped map: the queries of a block, or (rows == tokens) all of a sample, which lasts for its every block.
+// One third of a qkv-shaped map: the queries of a block, or (rows == tokens) all of a sample, which lasts for its
+// every block.
 static operand third(const attention *a, int buf, size_t which, size_t rows)
 {
     size_t every = rows == a->tokens ? a->tokens / a->rows : 1;
@@ -244,7 +251,9 @@ static int run_attention_bwd(yd_exec *e, const yd_kernel *k, yd_err *err)
 int yd_make_attention_bwd(yd_exec *e, const yd_op *op, yd_err *err)
 {
     int rc = check_shape(e, op, op->in[1], "gradient", err);
-    if (!rc) rc = yd_need(e, op, op->out[0], "result", yd_exec_tensor(e, op->in[0])->h, yd_exec_tensor(e, op->in[0])->w, yd_exec_tensor(e, op->in[0])->c, err);
+    if (!rc)
+        rc = yd_need(e, op, op->out[0], "result", yd_exec_tensor(e, op->in[0])->h, yd_exec_tensor(e, op->in[0])->w,
+                     yd_exec_tensor(e, op->in[0])->c, err);
     if (rc) return rc;
     yd_dtype dt = yd_compute_type(e, op->in[0]);
     int qkv, dy_buf, dst;

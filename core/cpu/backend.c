@@ -1,7 +1,7 @@
 // The oneDNN backend: opening it, what it says about itself, and the process settings it needs.
 //
-// Owns the engine, the stream and the thread count. Compute threads are OpenMP's; their number is a property of the calling
-// thread, so compile() and run() set it each time. Files of this folder are listed in cpu.h.
+// Owns the engine, the stream and the thread count. Compute threads are OpenMP's; their number is a property of the
+// calling thread, so compile() and run() set it each time. Files of this folder are listed in cpu.h.
 // Read next: plan.c.
 #include "core/cpu/cpu.h"
 #include "core/mem.h"
@@ -42,15 +42,24 @@ static void device_name(char *dst, size_t size)
 static const char *isa_name(void)
 {
     switch (dnnl_get_effective_cpu_isa()) {
-    case dnnl_cpu_isa_sse41: return "sse41";
-    case dnnl_cpu_isa_avx: return "avx";
-    case dnnl_cpu_isa_avx2: return "avx2";
-    case dnnl_cpu_isa_avx2_vnni: return "avx2_vnni";
-    case dnnl_cpu_isa_avx512_core: return "avx512_core";
-    case dnnl_cpu_isa_avx512_core_vnni: return "avx512_core_vnni";
-    case dnnl_cpu_isa_avx512_core_bf16: return "avx512_core_bf16";
-    case dnnl_cpu_isa_avx512_core_amx: return "avx512_core_amx";
-    default: return "x86-64";
+    case dnnl_cpu_isa_sse41:
+        return "sse41";
+    case dnnl_cpu_isa_avx:
+        return "avx";
+    case dnnl_cpu_isa_avx2:
+        return "avx2";
+    case dnnl_cpu_isa_avx2_vnni:
+        return "avx2_vnni";
+    case dnnl_cpu_isa_avx512_core:
+        return "avx512_core";
+    case dnnl_cpu_isa_avx512_core_vnni:
+        return "avx512_core_vnni";
+    case dnnl_cpu_isa_avx512_core_bf16:
+        return "avx512_core_bf16";
+    case dnnl_cpu_isa_avx512_core_amx:
+        return "avx512_core_amx";
+    default:
+        return "x86-64";
     }
 }
 
@@ -81,8 +90,8 @@ void yd_cpu_prepare_process(char **argv)
 #ifdef YD_SANITIZE
     (void)argv; // a sanitizer's own start-up must not run twice, and its timings mean nothing
 #else
-    // libgomp's threads spin while they wait, which starves every other thread of a small machine. It reads these when it is
-    // loaded, that is, before main(). A value the user has set stays.
+    // libgomp's threads spin while they wait, which starves every other thread of a small machine. It reads these
+    // when it is loaded, that is, before main(). A value the user has set stays.
     if (getenv("YODA_OMP_PREPARED")) return;
     if (setenv("YODA_OMP_PREPARED", "1", 1) != 0) return;
     if (setenv("OMP_WAIT_POLICY", "passive", 0) != 0 || setenv("GOMP_SPINCOUNT", "2000", 0) != 0) return;
@@ -95,10 +104,13 @@ int yd_cpu_open(const yd_cpu_options *opt, yd_backend **out, yd_err *err)
     *out = NULL;
     int threads = opt ? opt->threads : 0;
     if (threads < 0 || threads > MAX_THREADS)
-        return yd_fail_field(err, YD_E_CONFIG, "threads", "0 (all cores) to 1024", "%d compute threads cannot be used", threads);
+        return yd_fail_field(err, YD_E_CONFIG, "threads", "0 (all cores) to 1024", "%d compute threads cannot be used",
+                             threads);
     yd_cpu *cpu = yd_calloc(1, sizeof *cpu);
     if (!cpu) return yd_fail(err, YD_E_NOMEM, "no memory for the CPU backend");
     cpu->threads = threads ? threads : omp_get_num_procs();
+    const char *verbose = getenv("YODA_CPU_VERBOSE");
+    cpu->verbose = verbose && *verbose == '1';
     cpu->bf16_kernels = strncmp(isa_name(), "avx512", 6) == 0;
     cpu->keep = opt ? opt->keep_activations : 0;
     cpu->base = (yd_backend){
@@ -127,5 +139,6 @@ fail_engine:
     dnnl_engine_destroy(cpu->engine);
 fail_free:
     yd_free(cpu);
-    return yd_fail(err, s == dnnl_out_of_memory ? YD_E_NOMEM : YD_E_DEVICE, "oneDNN cannot use this processor (status %d)", (int)s);
+    return yd_fail(err, s == dnnl_out_of_memory ? YD_E_NOMEM : YD_E_DEVICE,
+                   "oneDNN cannot use this processor (status %d)", (int)s);
 }

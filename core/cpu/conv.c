@@ -1,12 +1,12 @@
 // Convolutions on oneDNN: forward with bias and residual, and both gradients.
 //
-// Maps are plain NHWC everywhere; oneDNN's brgconv and jit kernels run at full speed on that, for odd channel counts too. Only the
-// weights are brought into the layout the chosen kernel asks for. A convolution computes in the storage type of its input x (or dx),
-// or in f32 where the processor has no bf16 kernels; operands stored otherwise are converted through temporaries. A bf16
-// convolution may write an f32 result directly.
+// Maps are plain NHWC everywhere; oneDNN's brgconv and jit kernels run at full speed on that, for odd channel counts
+// too. Only the weights are brought into the layout the chosen kernel asks for. A convolution computes in the storage
+// type of its input x (or dx), or in f32 where the processor has no bf16 kernels; operands stored otherwise are
+// converted through temporaries. A bf16 convolution may write an f32 result directly.
 //
-// The residual is added by the `sum` post-op, that is, it has to be in y's place beforehand: y takes over its storage when nobody
-// reads it later, otherwise it is copied. (Binary post-ops would drop to slower or reference kernels.)
+// The residual is added by the `sum` post-op, that is, it has to be in y's place beforehand: y takes over its storage
+// when nobody reads it later, otherwise it is copied. (Binary post-ops would drop to slower or reference kernels.)
 // Read next: prim.c.
 #include "core/cpu/cpu.h"
 #include <string.h>
@@ -95,7 +95,8 @@ static int bind_weights(yd_exec *e, yd_prim *p, int arg, yd_tid t, const dnnl_me
     return 0;
 }
 
-static int forward_primitive(yd_exec *e, const yd_op *op, const shape *s, yd_dtype xdt, yd_dtype ydt, int src, int dst, yd_err *err)
+static int forward_primitive(yd_exec *e, const yd_op *op, const shape *s, yd_dtype xdt, yd_dtype ydt, int src, int dst,
+                             yd_err *err)
 {
     yd_tid b = op->in[2], res = op->in[3];
     dnnl_memory_desc_t x = yd_md_map(e, s->x, xdt), y = yd_md_map(e, s->y, ydt), bias = md_bias(s);
@@ -103,10 +104,11 @@ static int forward_primitive(yd_exec *e, const yd_op *op, const shape *s, yd_dty
     yd_prim *p = yd_prim_kernel(e, op, err);
     if (!p) return YD_E_NOMEM;
     dnnl_convolution_desc_t desc;
-    int rc = yd_dnnl_check(e, op, "convolution_forward_desc_init",
-                           dnnl_convolution_forward_desc_init(&desc, dnnl_forward_inference, dnnl_convolution_direct, &x, &w,
-                                                              b == YD_NONE ? NULL : &bias, &y, s->strides, s->pads, s->pads),
-                           err);
+    int rc =
+        yd_dnnl_check(e, op, "convolution_forward_desc_init",
+                      dnnl_convolution_forward_desc_init(&desc, dnnl_forward_inference, dnnl_convolution_direct, &x, &w,
+                                                         b == YD_NONE ? NULL : &bias, &y, s->strides, s->pads, s->pads),
+                      err);
     dnnl_primitive_attr_t attr;
     if (rc || (rc = make_attr(e, op, res != YD_NONE, &attr, err))) return rc;
     rc = yd_prim_choose(e, op, p, &desc, attr, NULL, err);
@@ -114,7 +116,9 @@ static int forward_primitive(yd_exec *e, const yd_op *op, const shape *s, yd_dty
     if (!rc) rc = yd_prim_create(e, op, p, err);
     if (!rc) rc = yd_prim_bind(e, op, p, DNNL_ARG_SRC, &x, src, err);
     if (!rc) rc = yd_prim_bind(e, op, p, DNNL_ARG_DST, &y, dst, err);
-    if (!rc) rc = bind_weights(e, p, DNNL_ARG_WEIGHTS, s->w, dnnl_primitive_desc_query_md(p->desc, dnnl_query_weights_md, 0), err);
+    if (!rc)
+        rc = bind_weights(e, p, DNNL_ARG_WEIGHTS, s->w, dnnl_primitive_desc_query_md(p->desc, dnnl_query_weights_md, 0),
+                          err);
     if (!rc && b != YD_NONE) rc = bind_weights(e, p, DNNL_ARG_BIAS, b, &bias, err);
     return rc;
 }
@@ -123,7 +127,8 @@ int yd_make_conv(yd_exec *e, const yd_op *op, yd_err *err)
 {
     shape s = {.x = op->in[0], .w = op->in[1], .y = op->out[0]};
     int rc = check_shape(e, op, &s, err);
-    if (!rc && op->in[2] != YD_NONE) rc = yd_need_param(e, op, op->in[2], "bias", (int[4]){(int)s.bdims[0], 1, 1, 1}, err);
+    if (!rc && op->in[2] != YD_NONE)
+        rc = yd_need_param(e, op, op->in[2], "bias", (int[4]){(int)s.bdims[0], 1, 1, 1}, err);
     if (rc) return rc;
     yd_dtype xdt = yd_compute_type(e, s.x), ydt = xdt == YD_F32 ? YD_F32 : yd_exec_tensor(e, s.y)->dtype;
     int src, dst;
@@ -135,18 +140,21 @@ int yd_make_conv(yd_exec *e, const yd_op *op, yd_err *err)
 }
 
 // oneDNN wants the forward convolution as a hint for choosing a gradient's kernel.
-static int forward_hint(const yd_exec *e, const yd_op *op, const shape *s, yd_dtype dt, dnnl_primitive_desc_t *hint, yd_err *err)
+static int forward_hint(const yd_exec *e, const yd_op *op, const shape *s, yd_dtype dt, dnnl_primitive_desc_t *hint,
+                        yd_err *err)
 {
-    dnnl_memory_desc_t x = yd_md_map(e, s->x, dt), y = yd_md_map(e, s->y, dt), w = md_weights(s, yd_dnnl_dtype(dt), dnnl_format_tag_any);
+    dnnl_memory_desc_t x = yd_md_map(e, s->x, dt), y = yd_md_map(e, s->y, dt),
+                       w = md_weights(s, yd_dnnl_dtype(dt), dnnl_format_tag_any);
     dnnl_convolution_desc_t desc;
-    dnnl_status_t st = dnnl_convolution_forward_desc_init(&desc, dnnl_forward_training, dnnl_convolution_direct, &x, &w, NULL, &y, s->strides,
-                                                          s->pads, s->pads);
+    dnnl_status_t st = dnnl_convolution_forward_desc_init(&desc, dnnl_forward_training, dnnl_convolution_direct, &x, &w,
+                                                          NULL, &y, s->strides, s->pads, s->pads);
     if (st == dnnl_success) st = dnnl_primitive_desc_create(hint, &desc, NULL, e->cpu->engine, NULL);
     return yd_dnnl_check(e, op, "forward hint", st, err);
 }
 
 // Choose and create a gradient's primitive.
-static int gradient_primitive(yd_exec *e, const yd_op *op, const shape *s, yd_dtype dt, yd_prim *p, const_dnnl_op_desc_t desc, yd_err *err)
+static int gradient_primitive(yd_exec *e, const yd_op *op, const shape *s, yd_dtype dt, yd_prim *p,
+                              const_dnnl_op_desc_t desc, yd_err *err)
 {
     dnnl_primitive_desc_t hint;
     dnnl_primitive_attr_t attr;
@@ -172,14 +180,18 @@ int yd_make_conv_dx(yd_exec *e, const yd_op *op, yd_err *err)
     if (rc) return rc;
     yd_prim *p = yd_prim_kernel(e, op, err);
     if (!p) return YD_E_NOMEM;
-    dnnl_memory_desc_t x = yd_md_map(e, s.x, dt), y = yd_md_map(e, s.y, dt), w = md_weights(&s, yd_dnnl_dtype(dt), dnnl_format_tag_any);
+    dnnl_memory_desc_t x = yd_md_map(e, s.x, dt), y = yd_md_map(e, s.y, dt),
+                       w = md_weights(&s, yd_dnnl_dtype(dt), dnnl_format_tag_any);
     dnnl_convolution_desc_t desc;
-    dnnl_status_t st = dnnl_convolution_backward_data_desc_init(&desc, dnnl_convolution_direct, &x, &w, &y, s.strides, s.pads, s.pads);
+    dnnl_status_t st =
+        dnnl_convolution_backward_data_desc_init(&desc, dnnl_convolution_direct, &x, &w, &y, s.strides, s.pads, s.pads);
     rc = yd_dnnl_check(e, op, "convolution_backward_data_desc_init", st, err);
     if (!rc) rc = gradient_primitive(e, op, &s, dt, p, &desc, err);
     if (!rc) rc = yd_prim_bind(e, op, p, DNNL_ARG_DIFF_SRC, &x, dx, err);
     if (!rc) rc = yd_prim_bind(e, op, p, DNNL_ARG_DIFF_DST, &y, dy, err);
-    if (!rc) rc = bind_weights(e, p, DNNL_ARG_WEIGHTS, s.w, dnnl_primitive_desc_query_md(p->desc, dnnl_query_weights_md, 0), err);
+    if (!rc)
+        rc = bind_weights(e, p, DNNL_ARG_WEIGHTS, s.w, dnnl_primitive_desc_query_md(p->desc, dnnl_query_weights_md, 0),
+                          err);
     return rc ? rc : yd_make_written(e, op, s.x, dt, dx, err);
 }
 
@@ -214,10 +226,11 @@ int yd_make_conv_dw(yd_exec *e, const yd_op *op, yd_err *err)
     if (rc) return rc;
     yd_prim *p = yd_prim_kernel(e, op, err);
     if (!p) return YD_E_NOMEM;
-    dnnl_memory_desc_t x = yd_md_map(e, s.x, dt), y = yd_md_map(e, s.y, dt), bias = md_bias(&s), w = md_weights(&s, dnnl_f32, dnnl_format_tag_any);
+    dnnl_memory_desc_t x = yd_md_map(e, s.x, dt), y = yd_md_map(e, s.y, dt), bias = md_bias(&s),
+                       w = md_weights(&s, dnnl_f32, dnnl_format_tag_any);
     dnnl_convolution_desc_t desc;
-    dnnl_status_t st = dnnl_convolution_backward_weights_desc_init(&desc, dnnl_convolution_direct, &x, &w, db == YD_NONE ? NULL : &bias, &y,
-                                                                   s.strides, s.pads, s.pads);
+    dnnl_status_t st = dnnl_convolution_backward_weights_desc_init(
+        &desc, dnnl_convolution_direct, &x, &w, db == YD_NONE ? NULL : &bias, &y, s.strides, s.pads, s.pads);
     rc = yd_dnnl_check(e, op, "convolution_backward_weights_desc_init", st, err);
     if (!rc) rc = gradient_primitive(e, op, &s, dt, p, &desc, err);
     if (!rc) rc = yd_prim_bind(e, op, p, DNNL_ARG_SRC, &x, x_buf, err);

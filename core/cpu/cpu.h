@@ -6,12 +6,12 @@
 //   prim.c        a oneDNN primitive with its arguments
 //   conv.c gnorm.c gnorm_bwd.c attention.c linear.c rearrange.c elementwise.c   one operator family each
 //
-// A compiled kernel is a function and the operator it runs. Operands are buffers: tensor i of the graph is buffer i, private
-// temporaries follow. Addresses exist only after planning, so kernels ask for them when they run.
+// A compiled kernel is a function and the operator it runs. Operands are buffers: tensor i of the graph is buffer i,
+// private temporaries follow. Addresses exist only after planning, so kernels ask for them when they run.
 //
-// Invariants. (1) run() neither allocates nor creates primitives. (2) Work is cut into blocks by shape alone, never by thread
-// count, and partial sums are joined in block order: forward results are the same bits for any thread count and batch size.
-// (3) Inside a parallel region only leaf loops run; nothing there can fail.
+// Invariants. (1) run() neither allocates nor creates primitives. (2) Work is cut into blocks by shape alone, never
+// by thread count, and partial sums are joined in block order: forward results are the same bits for any thread count
+// and batch size. (3) Inside a parallel region only leaf loops run; nothing there can fail.
 #ifndef YD_CORE_CPU_H
 #define YD_CORE_CPU_H
 
@@ -24,6 +24,7 @@ typedef struct yd_cpu {
     dnnl_stream_t stream;
     int threads;
     int keep;
+    int verbose;      // print each chosen primitive
     int bf16_kernels; // oneDNN has bf16 kernels for this processor (AVX-512); otherwise bf16 is only storage
 } yd_cpu;
 
@@ -31,7 +32,7 @@ typedef struct yd_cpu {
 typedef struct yd_copy {
     struct yd_copy *next;
     int param, refs;
-    uint64_t version;        // of the master it was made from; 0 = never filled
+    uint64_t version; // of the master it was made from; 0 = never filled
     dnnl_memory_desc_t md;
     void *data;              // NULL: the master itself has this layout
     dnnl_memory_t mem, from; // the copy; the master as oneDNN sees it
@@ -99,12 +100,13 @@ struct yd_exec {
     int at; // operator being compiled: the lifetime of temporaries made now
 };
 
-// --- plan.c: what an operator file may ask while compiling. Kernels run in the order they were appended; the exec frees them.
-// Append a kernel for `op`; NULL when out of memory. The caller fills state and drop.
+// --- plan.c: what an operator file may ask while compiling. Kernels run in the order they were appended; the exec
+// frees them. Append a kernel for `op`; NULL when out of memory. The caller fills state and drop.
 yd_kernel *yd_exec_kernel(yd_exec *e, const yd_op *op, int (*run)(yd_exec *, const yd_kernel *, yd_err *));
 // A private buffer that lives during the operator being compiled. Its number, or -1 when out of memory.
 int yd_exec_temp(yd_exec *e, size_t bytes);
-// Let buffer `to` take over `from`'s storage, if nothing reads `from` later and both are arena buffers of one size. 1 when done.
+// Let buffer `to` take over `from`'s storage, if nothing reads `from` later and both are arena buffers of one size. 1
+// when done.
 int yd_exec_alias(yd_exec *e, yd_tid to, yd_tid from);
 // Make the shared scratch buffer at least this large. Each kernel may use all of it while it runs.
 void yd_exec_scratch(yd_exec *e, size_t bytes);
@@ -137,7 +139,8 @@ static inline int yd_threads(const yd_exec *e, size_t elements)
 }
 
 // --- weights.c
-int yd_cpu_weights_new(yd_backend *be, const yd_graph *g, const float *const *host, int train, yd_weights **out, yd_err *err);
+int yd_cpu_weights_new(yd_backend *be, const yd_graph *g, const float *const *host, int train, yd_weights **out,
+                       yd_err *err);
 void yd_cpu_weights_free(yd_weights *w);
 int yd_cpu_weights_read(yd_weights *w, yd_weights_part part, int param, float *dst, yd_err *err);
 int yd_cpu_weights_write(yd_weights *w, yd_weights_part part, int param, const float *src, yd_err *err);
@@ -158,7 +161,8 @@ int yd_cpu_peek(yd_exec *e, yd_tid t, float *dst, yd_err *err);
 
 // --- prim.c
 #define YD_PRIM_ARGS 7
-// Where an operand lies: `at` bytes into a buffer (-1: the scratch buffer), moving on by `step` bytes each `every` runs.
+// Where an operand lies: `at` bytes into a buffer (-1: the scratch buffer), moving on by `step` bytes each `every`
+// runs.
 typedef struct yd_place {
     int buf;
     size_t at, step, every;
@@ -182,16 +186,19 @@ dnnl_data_type_t yd_dnnl_dtype(yd_dtype dt);
 dnnl_memory_desc_t yd_md_map(const yd_exec *e, yd_tid t, yd_dtype dt);
 // Append a kernel that runs one primitive; its primitive is empty, the calls below fill it. NULL with *err filled.
 yd_prim *yd_prim_kernel(yd_exec *e, const yd_op *op, yd_err *err);
-// Choose the implementation for a filled oneDNN operator descriptor, refusing reference code. `attr` may carry post-ops.
+// Choose the implementation for a filled oneDNN operator descriptor, refusing reference code. `attr` may carry
+// post-ops.
 int yd_prim_choose(yd_exec *e, const yd_op *op, yd_prim *p, const_dnnl_op_desc_t desc, dnnl_primitive_attr_t attr,
                    const_dnnl_primitive_desc_t hint, yd_err *err);
 // Create the chosen primitive.
 int yd_prim_create(yd_exec *e, const yd_op *op, yd_prim *p, yd_err *err);
 // A reorder between two layouts of the same tensor.
-int yd_prim_reorder(yd_exec *e, const yd_op *op, yd_prim *p, const dnnl_memory_desc_t *from, const dnnl_memory_desc_t *to, yd_err *err);
+int yd_prim_reorder(yd_exec *e, const yd_op *op, yd_prim *p, const dnnl_memory_desc_t *from,
+                    const dnnl_memory_desc_t *to, yd_err *err);
 // Attach an operand: a whole buffer; one that moves with the index of yd_prim_run; a working copy.
 int yd_prim_bind(yd_exec *e, const yd_op *op, yd_prim *p, int arg, const dnnl_memory_desc_t *md, int buf, yd_err *err);
-int yd_prim_bind_at(yd_exec *e, const yd_op *op, yd_prim *p, int arg, const dnnl_memory_desc_t *md, yd_place place, yd_err *err);
+int yd_prim_bind_at(yd_exec *e, const yd_op *op, yd_prim *p, int arg, const dnnl_memory_desc_t *md, yd_place place,
+                    yd_err *err);
 void yd_prim_bind_copy(yd_prim *p, int arg, const yd_copy *c);
 int yd_prim_run(yd_exec *e, const yd_op *op, const yd_prim *p, size_t index, yd_err *err);
 void yd_prim_drop(yd_prim *p);
@@ -226,8 +233,9 @@ void yd_convert(const yd_cpu *cpu, const void *src, int src_bf16, void *dst, int
 int yd_make_convert(yd_exec *e, const yd_op *op, int from, int from_bf16, int to, int to_bf16, size_t n, yd_err *err);
 // The type oneDNN computes in for an operator whose input is map t.
 yd_dtype yd_compute_type(const yd_exec *e, yd_tid t);
-// A buffer with map t's elements as dt: t itself, or a temporary. For reading, the conversion is appended here. For writing, the
-// caller appends its kernel and then calls yd_make_written, which converts the temporary, if it is one, to t.
+// A buffer with map t's elements as dt: t itself, or a temporary. For reading, the conversion is appended here. For
+// writing, the caller appends its kernel and then calls yd_make_written, which converts the temporary, if it is one,
+// to t.
 int yd_make_readable(yd_exec *e, const yd_op *op, yd_tid t, yd_dtype dt, int *buf, yd_err *err);
 int yd_make_writable(yd_exec *e, const yd_op *op, yd_tid t, yd_dtype dt, int *buf, yd_err *err);
 int yd_make_written(yd_exec *e, const yd_op *op, yd_tid t, yd_dtype dt, int buf, yd_err *err);

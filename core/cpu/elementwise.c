@@ -1,14 +1,16 @@
-// Operators without neighbours: storage conversion, ADD, SILU and EMBED on vectors, LOSS; and the operand checks all families use.
+// Operators without neighbours: storage conversion, ADD, SILU and EMBED on vectors, LOSS; and the operand checks all
+// families use.
 //
-// Loops over maps are cut into chunks of fixed length and vectorised; the vector operators are tiny and run on one thread.
+// Loops over maps are cut into chunks of fixed length and vectorised; the vector operators are tiny and run on one
+// thread.
 #include "core/cpu/cpu.h"
 #include "core/cpu/vec.h"
 #include "core/simd.h"
 #include <math.h>
 #include <stdio.h>
 
-#define CHUNK ((size_t)16384) // elements per parallel task
-#define SERIAL 2              // tasks not worth waking a second thread for
+#define CHUNK  ((size_t)16384) // elements per parallel task
+#define SERIAL 2               // tasks not worth waking a second thread for
 
 // --- operand checks
 
@@ -23,7 +25,8 @@ int yd_need(const yd_exec *e, const yd_op *op, yd_tid t, const char *role, int h
 {
     if (t == YD_NONE) return refuse_operand(e, op, role, "is missing", err);
     const yd_tensor *x = yd_exec_tensor(e, t);
-    if (x->kind == YD_T_PARAM || x->kind == YD_T_PGRAD) return refuse_operand(e, op, role, "is a parameter, not a map or vector", err);
+    if (x->kind == YD_T_PARAM || x->kind == YD_T_PGRAD)
+        return refuse_operand(e, op, role, "is a parameter, not a map or vector", err);
     char why[120];
     if ((h && x->h != h) || (w && x->w != w) || (c && x->c != c)) {
         snprintf(why, sizeof why, "is %dx%dx%d, not %dx%dx%d (h x w x c, 0 = any)", x->h, x->w, x->c, h, w, c);
@@ -42,7 +45,8 @@ int yd_need_param(const yd_exec *e, const yd_op *op, yd_tid t, const char *role,
 {
     if (t == YD_NONE) return refuse_operand(e, op, role, "is missing", err);
     const yd_tensor *p = yd_exec_tensor(e, t);
-    if (p->kind != YD_T_PARAM && p->kind != YD_T_PGRAD) return refuse_operand(e, op, role, "is not a parameter or its gradient", err);
+    if (p->kind != YD_T_PARAM && p->kind != YD_T_PGRAD)
+        return refuse_operand(e, op, role, "is not a parameter or its gradient", err);
     for (int d = 0; d < 4; d++) {
         int have = d < p->ndim ? p->dims[d] : 1;
         char why[96];
@@ -69,9 +73,12 @@ YD_INLINE void convert_body(const void *src, int sb, void *dst, int db, size_t n
 YD_SIMD
 static void convert_chunk(const void *src, int sb, void *dst, int db, size_t n)
 {
-    if (sb && !db) convert_body(src, 1, dst, 0, n);
-    else if (!sb && db) convert_body(src, 0, dst, 1, n);
-    else memcpy(dst, src, n * (sb ? 2u : 4u));
+    if (sb && !db)
+        convert_body(src, 1, dst, 0, n);
+    else if (!sb && db)
+        convert_body(src, 0, dst, 1, n);
+    else
+        memcpy(dst, src, n * (sb ? 2u : 4u));
 }
 
 void yd_convert(const yd_cpu *cpu, const void *src, int sb, void *dst, int db, size_t n)
@@ -119,13 +126,15 @@ int yd_make_readable(yd_exec *e, const yd_op *op, yd_tid t, yd_dtype dt, int *bu
 {
     int rc = yd_make_writable(e, op, t, dt, buf, err);
     if (rc || *buf == t) return rc;
-    return yd_make_convert(e, op, t, yd_is_bf16(e, t), *buf, dt == YD_BF16, yd_tensor_numel(yd_exec_tensor(e, t)) * yd_sz(e->n), err);
+    return yd_make_convert(e, op, t, yd_is_bf16(e, t), *buf, dt == YD_BF16,
+                           yd_tensor_numel(yd_exec_tensor(e, t)) * yd_sz(e->n), err);
 }
 
 int yd_make_written(yd_exec *e, const yd_op *op, yd_tid t, yd_dtype dt, int buf, yd_err *err)
 {
     if (buf == t) return 0;
-    return yd_make_convert(e, op, buf, dt == YD_BF16, t, yd_is_bf16(e, t), yd_tensor_numel(yd_exec_tensor(e, t)) * yd_sz(e->n), err);
+    return yd_make_convert(e, op, buf, dt == YD_BF16, t, yd_is_bf16(e, t),
+                           yd_tensor_numel(yd_exec_tensor(e, t)) * yd_sz(e->n), err);
 }
 
 // --- ADD
@@ -139,9 +148,12 @@ YD_INLINE void add_body(const void *a, int ab, const void *b, int bb, void *y, i
 YD_SIMD
 static void add_chunk(const void *a, int ab, const void *b, int bb, void *y, int yb, size_t n)
 {
-    if (ab && bb && yb) add_body(a, 1, b, 1, y, 1, n);
-    else if (!ab && !bb && !yb) add_body(a, 0, b, 0, y, 0, n);
-    else add_body(a, ab, b, bb, y, yb, n);
+    if (ab && bb && yb)
+        add_body(a, 1, b, 1, y, 1, n);
+    else if (!ab && !bb && !yb)
+        add_body(a, 0, b, 0, y, 0, n);
+    else
+        add_body(a, ab, b, bb, y, yb, n);
 }
 
 static int run_add(yd_exec *e, const yd_kernel *k, yd_err *err)
@@ -192,7 +204,8 @@ static void silu_slope_vector(const float *v, const float *dy, float *dv, size_t
 static int run_silu(yd_exec *e, const yd_kernel *k, yd_err *err)
 {
     (void)err;
-    silu_vector(yd_exec_ptr(e, k->op->in[0]), yd_exec_ptr(e, k->op->out[0]), yd_tensor_numel(yd_exec_tensor(e, k->op->in[0])) * yd_sz(e->n));
+    silu_vector(yd_exec_ptr(e, k->op->in[0]), yd_exec_ptr(e, k->op->out[0]),
+                yd_tensor_numel(yd_exec_tensor(e, k->op->in[0])) * yd_sz(e->n));
     return 0;
 }
 
@@ -240,7 +253,8 @@ int yd_make_embed(yd_exec *e, const yd_op *op, yd_err *err)
 {
     int rc = yd_need_f32(e, op, op->in[0], "input", 1, 1, 1, err);
     if (!rc) rc = yd_need_f32(e, op, op->out[0], "result", 1, 1, 0, err);
-    if (!rc && yd_exec_tensor(e, op->out[0])->c % 2) rc = yd_exec_refuse(e, op, YD_E_INVALID, "an embedding needs an even number of channels", err);
+    if (!rc && yd_exec_tensor(e, op->out[0])->c % 2)
+        rc = yd_exec_refuse(e, op, YD_E_INVALID, "an embedding needs an even number of channels", err);
     return rc ? rc : add_kernel(e, op, run_embed, err);
 }
 
@@ -279,7 +293,8 @@ static int run_loss(yd_exec *e, const yd_kernel *k, yd_err *err)
     const yd_op *op = k->op;
     const yd_tensor *t = yd_exec_tensor(e, op->in[0]);
     size_t pixels = yd_sz(t->h) * yd_sz(t->w), c = yd_sz(t->c);
-    const float *target = yd_exec_ptr(e, op->in[1]), *mask = yd_exec_ptr(e, op->in[2]), *weight = yd_exec_ptr(e, op->in[3]);
+    const float *target = yd_exec_ptr(e, op->in[1]), *mask = yd_exec_ptr(e, op->in[2]),
+                *weight = yd_exec_ptr(e, op->in[3]);
     float *out = yd_exec_ptr(e, op->out[0]);
     const void *pred = yd_exec_ptr(e, op->in[0]);
     void *dpred = op->out[1] == YD_NONE ? NULL : yd_exec_ptr(e, op->out[1]);
@@ -287,8 +302,16 @@ static int run_loss(yd_exec *e, const yd_kernel *k, yd_err *err)
 #pragma omp parallel for num_threads(yd_threads(e, yd_sz(e->n) * pixels * c)) schedule(static)
     for (int i = 0; i < e->n; i++) {
         size_t at = yd_sz(i) * pixels;
-        loss l = {.pred = yd_at(pred, at * c, pb), .pred_bf16 = pb, .target = target + at * c, .mask = mask + at, .p = op->p,
-                  .dpred = dpred ? yd_at_mut(dpred, at * c, db) : NULL, .dpred_bf16 = db, .weight = weight[i], .pixels = pixels, .c = c};
+        loss l = {.pred = yd_at(pred, at * c, pb),
+                  .pred_bf16 = pb,
+                  .target = target + at * c,
+                  .mask = mask + at,
+                  .p = op->p,
+                  .dpred = dpred ? yd_at_mut(dpred, at * c, db) : NULL,
+                  .dpred_bf16 = db,
+                  .weight = weight[i],
+                  .pixels = pixels,
+                  .c = c};
         out[i] = (float)loss_sample(&l);
     }
     return 0;

@@ -1,10 +1,11 @@
-// The gradient of group normalisation (gnorm.c), recomputing the normalised values and SiLU from x and the saved statistics.
+// The gradient of group normalisation (gnorm.c), recomputing the normalised values and SiLU from x and the saved
+// statistics.
 //
-// With u the normalised input, z = gamma*u + beta and g = dy*f'(z), a channel of a sample needs three sums: A = sum g, B = sum g*u,
-// C = sum u. Then dbeta = sum A and dgamma = sum B over the batch, and per group of N elements
+// With u the normalised input, z = gamma*u + beta and g = dy*f'(z), a channel of a sample needs three sums: A = sum
+// g, B = sum g*u, C = sum u. Then dbeta = sum A and dgamma = sum B over the batch, and per group of N elements
 //     dx = rstd * (gamma*g - m1 - u*m2),   m1 = sum gamma*A / N,  m2 = sum gamma*B / N,
-// and dv, the sum of dx over the pixels, follows from the sums alone. Two passes over x and dy; block sums in f32, joined in
-// block order in double.
+// and dv, the sum of dx over the pixels, follows from the sums alone. Two passes over x and dy; block sums in f32,
+// joined in block order in double.
 //
 // Scratch: [n][3c] double totals, [n][4c] coefficients (mean, rstd, m1, m2), [n*blocks][3c] block sums.
 #include "core/cpu/cpu.h"
@@ -23,9 +24,9 @@ typedef struct grad {
     float *coef, *sums;
 } grad;
 
-YD_INLINE void sum_body(const void *x, int xb, const void *dy, int dyb, int act, size_t rows, size_t c, const float *restrict m,
-                        const float *restrict r, const float *restrict gamma, const float *restrict beta, float *restrict a, float *restrict b,
-                        float *restrict u_sum)
+YD_INLINE void sum_body(const void *x, int xb, const void *dy, int dyb, int act, size_t rows, size_t c,
+                        const float *restrict m, const float *restrict r, const float *restrict gamma,
+                        const float *restrict beta, float *restrict a, float *restrict b, float *restrict u_sum)
 {
     for (size_t i = 0; i < rows; i++) {
         const void *px = yd_at(x, i * c, xb), *pd = yd_at(dy, i * c, dyb);
@@ -45,13 +46,16 @@ static void sum_rows(const grad *s, const void *x, const void *dy, size_t rows, 
 {
     size_t c = s->c;
     const float *m = coef, *r = coef + c;
-    if (s->xb && s->dyb && s->op->act) sum_body(x, 1, dy, 1, 1, rows, c, m, r, s->gamma, s->beta, out, out + c, out + 2 * c);
-    else if (!s->xb && !s->dyb && s->op->act) sum_body(x, 0, dy, 0, 1, rows, c, m, r, s->gamma, s->beta, out, out + c, out + 2 * c);
-    else sum_body(x, s->xb, dy, s->dyb, s->op->act, rows, c, m, r, s->gamma, s->beta, out, out + c, out + 2 * c);
+    if (s->xb && s->dyb && s->op->act)
+        sum_body(x, 1, dy, 1, 1, rows, c, m, r, s->gamma, s->beta, out, out + c, out + 2 * c);
+    else if (!s->xb && !s->dyb && s->op->act)
+        sum_body(x, 0, dy, 0, 1, rows, c, m, r, s->gamma, s->beta, out, out + c, out + 2 * c);
+    else
+        sum_body(x, s->xb, dy, s->dyb, s->op->act, rows, c, m, r, s->gamma, s->beta, out, out + c, out + 2 * c);
 }
 
-YD_INLINE void apply_body(const void *x, int xb, const void *dy, int dyb, void *dx, int dxb, int act, size_t rows, size_t c,
-                          const float *restrict coef, const float *restrict gamma, const float *restrict beta)
+YD_INLINE void apply_body(const void *x, int xb, const void *dy, int dyb, void *dx, int dxb, int act, size_t rows,
+                          size_t c, const float *restrict coef, const float *restrict gamma, const float *restrict beta)
 {
     const float *restrict m = coef, *restrict r = coef + c, *restrict m1 = coef + 2 * c, *restrict m2 = coef + 3 * c;
     for (size_t i = 0; i < rows; i++) {
@@ -70,9 +74,12 @@ YD_SIMD
 static void apply_rows(const grad *s, const void *x, const void *dy, void *dx, size_t rows, const float *coef)
 {
     int xb = s->xb, dyb = s->dyb, dxb = s->dxb, act = s->op->act;
-    if (xb && dyb && dxb && act) apply_body(x, 1, dy, 1, dx, 1, 1, rows, s->c, coef, s->gamma, s->beta);
-    else if (!xb && !dyb && !dxb && act) apply_body(x, 0, dy, 0, dx, 0, 1, rows, s->c, coef, s->gamma, s->beta);
-    else apply_body(x, xb, dy, dyb, dx, dxb, act, rows, s->c, coef, s->gamma, s->beta);
+    if (xb && dyb && dxb && act)
+        apply_body(x, 1, dy, 1, dx, 1, 1, rows, s->c, coef, s->gamma, s->beta);
+    else if (!xb && !dyb && !dxb && act)
+        apply_body(x, 0, dy, 0, dx, 0, 1, rows, s->c, coef, s->gamma, s->beta);
+    else
+        apply_body(x, xb, dy, dyb, dx, dxb, act, rows, s->c, coef, s->gamma, s->beta);
 }
 
 static void set_moments(const grad *s, size_t sample)
@@ -91,7 +98,8 @@ static void sum_block(const grad *s, size_t sample, size_t block)
     size_t first = block * s->rows, left = s->pixels - first, at = (sample * s->pixels + first) * s->c;
     float *out = s->sums + (sample * s->blocks + block) * 3 * s->c;
     memset(out, 0, 3 * s->c * sizeof *out);
-    sum_rows(s, yd_at(s->x, at, s->xb), yd_at(s->dy, at, s->dyb), left < s->rows ? left : s->rows, s->coef + sample * 4 * s->c, out);
+    sum_rows(s, yd_at(s->x, at, s->xb), yd_at(s->dy, at, s->dyb), left < s->rows ? left : s->rows,
+             s->coef + sample * 4 * s->c, out);
 }
 
 static void join_blocks(const grad *s, size_t sample)
@@ -114,7 +122,9 @@ static void join_blocks(const grad *s, size_t sample)
         for (size_t j = g; j < g + width; j++) {
             m1[j] = (float)s1;
             m2[j] = (float)s2;
-            if (s->dv) s->dv[sample * c + j] = (float)((double)r[j] * ((double)s->gamma[j] * a[j] - (double)s->pixels * s1 - u[j] * s2));
+            if (s->dv)
+                s->dv[sample * c + j] =
+                    (float)((double)r[j] * ((double)s->gamma[j] * a[j] - (double)s->pixels * s1 - u[j] * s2));
         }
     }
 }
@@ -122,8 +132,8 @@ static void join_blocks(const grad *s, size_t sample)
 static void apply_block(const grad *s, size_t sample, size_t block)
 {
     size_t first = block * s->rows, left = s->pixels - first, at = (sample * s->pixels + first) * s->c;
-    apply_rows(s, yd_at(s->x, at, s->xb), yd_at(s->dy, at, s->dyb), yd_at_mut(s->dx, at, s->dxb), left < s->rows ? left : s->rows,
-               s->coef + sample * 4 * s->c);
+    apply_rows(s, yd_at(s->x, at, s->xb), yd_at(s->dy, at, s->dyb), yd_at_mut(s->dx, at, s->dxb),
+               left < s->rows ? left : s->rows, s->coef + sample * 4 * s->c);
 }
 
 static void sum_batch(const grad *s)
@@ -174,7 +184,7 @@ static int run_gnorm_bwd(yd_exec *e, const yd_kernel *k, yd_err *err)
     set_sizes(e, k->op, &s);
     set_operands(e, k->op, &s);
     size_t tasks = s.n * s.blocks;
-#pragma omp parallel num_threads(yd_threads(e, s.n * s.pixels * s.c))
+#pragma omp parallel num_threads(yd_threads(e, s.n *s.pixels *s.c))
     {
 #pragma omp for schedule(static)
         for (size_t i = 0; i < s.n; i++) set_moments(&s, i);
@@ -194,7 +204,8 @@ int yd_make_gnorm_bwd(yd_exec *e, const yd_op *op, yd_err *err)
     int rc = yd_need(e, op, op->in[0], "input", 0, 0, 0, err);
     if (rc) return rc;
     const yd_tensor *t = yd_exec_tensor(e, op->in[0]);
-    if (op->groups < 1 || t->c % op->groups) return yd_exec_refuse(e, op, YD_E_INVALID, "the groups do not divide the channels", err);
+    if (op->groups < 1 || t->c % op->groups)
+        return yd_exec_refuse(e, op, YD_E_INVALID, "the groups do not divide the channels", err);
     int vec[4] = {t->c, 1, 1, 1};
     if (op->in[1] != YD_NONE) rc = yd_need_f32(e, op, op->in[1], "vector", 1, 1, t->c, err);
     if (!rc) rc = yd_need_param(e, op, op->in[2], "gamma", vec, err);
@@ -209,5 +220,6 @@ int yd_make_gnorm_bwd(yd_exec *e, const yd_op *op, yd_err *err)
     grad s;
     set_sizes(e, op, &s);
     yd_exec_scratch(e, s.n * s.c * (3 * sizeof(double) + 4 * sizeof(float) + s.blocks * 3 * sizeof(float)));
-    return yd_exec_kernel(e, op, run_gnorm_bwd) ? 0 : yd_exec_refuse(e, op, YD_E_NOMEM, "no memory for its kernel", err);
+    return yd_exec_kernel(e, op, run_gnorm_bwd) ? 0
+                                                : yd_exec_refuse(e, op, YD_E_NOMEM, "no memory for its kernel", err);
 }

@@ -1,7 +1,7 @@
 // LINEAR on per-sample vectors and its gradients: a few hundred numbers each, bound by reading W once.
 //
-// Forward and dW are cut by rows of W, dv by samples. A dot product always runs in LANES partial sums joined in one order, so the
-// bits depend on neither the machine's vector length nor the thread count.
+// Forward and dW are cut by rows of W, dv by samples. A dot product always runs in LANES partial sums joined in one
+// order, so the bits depend on neither the machine's vector length nor the thread count.
 #include "core/cpu/cpu.h"
 #include "core/simd.h"
 #include <string.h>
@@ -33,10 +33,11 @@ static int run_linear(yd_exec *e, const yd_kernel *k, yd_err *err)
 {
     (void)err;
     const yd_op *op = k->op;
-    const float *v = yd_exec_ptr(e, op->in[0]), *w = yd_exec_ptr(e, op->in[1]), *b = op->in[2] == YD_NONE ? NULL : yd_exec_ptr(e, op->in[2]);
+    const float *v = yd_exec_ptr(e, op->in[0]), *w = yd_exec_ptr(e, op->in[1]),
+                *b = op->in[2] == YD_NONE ? NULL : yd_exec_ptr(e, op->in[2]);
     float *y = yd_exec_ptr(e, op->out[0]);
     size_t in = yd_sz(yd_exec_tensor(e, op->in[0])->c), out = yd_sz(yd_exec_tensor(e, op->out[0])->c), n = yd_sz(e->n);
-#pragma omp parallel for num_threads(yd_threads(e, in * out)) schedule(static)
+#pragma omp parallel for num_threads(yd_threads(e, in *out)) schedule(static)
     for (size_t o = 0; o < out; o++)
         for (size_t s = 0; s < n; s++) y[s * out + o] = dot(w + o * in, v + s * in, in) + (b ? b[o] : 0);
     return 0;
@@ -68,7 +69,7 @@ static int run_linear_bwd(yd_exec *e, const yd_kernel *k, yd_err *err)
     float *dv = op->out[0] == YD_NONE ? NULL : yd_exec_ptr(e, op->out[0]), *dw = yd_exec_ptr(e, op->out[1]);
     float *db = op->out[2] == YD_NONE ? NULL : yd_exec_ptr(e, op->out[2]);
     size_t in = yd_sz(yd_exec_tensor(e, op->in[0])->c), out = yd_sz(yd_exec_tensor(e, op->in[2])->c), n = yd_sz(e->n);
-#pragma omp parallel num_threads(yd_threads(e, in * out * n))
+#pragma omp parallel num_threads(yd_threads(e, in *out *n))
     {
 #pragma omp for schedule(static) nowait
         for (size_t o = 0; o < out; o++) {
@@ -99,5 +100,6 @@ int yd_make_linear_bwd(yd_exec *e, const yd_op *op, yd_err *err)
     if (!rc) rc = yd_need_param(e, op, op->out[1], "weight gradient", matrix, err);
     if (!rc && op->out[2] != YD_NONE) rc = yd_need_param(e, op, op->out[2], "bias gradient", vector, err);
     if (rc) return rc;
-    return yd_exec_kernel(e, op, run_linear_bwd) ? 0 : yd_exec_refuse(e, op, YD_E_NOMEM, "no memory for its kernel", err);
+    return yd_exec_kernel(e, op, run_linear_bwd) ? 0
+                                                 : yd_exec_refuse(e, op, YD_E_NOMEM, "no memory for its kernel", err);
 }

@@ -1,11 +1,11 @@
 // Compiling a graph: which buffers exist, when they live, where they lie; and running the compiled list.
 //
-// Steps of compile(), each a function here:  describe (one buffer per tensor, lifetimes from the operator list) -> build (each
-// operator appends its kernels, temporaries and scratch) -> place (offsets in one arena) -> allocate.
+// Steps of compile(), each a function here:  describe (one buffer per tensor, lifetimes from the operator list) ->
+// build (each operator appends its kernels, temporaries and scratch) -> place (offsets in one arena) -> allocate.
 //
-// Placement is greedy by size: the largest buffer first, each at the lowest offset that is free during its whole life. With
-// keep_activations every tensor lives for ever, which makes peek() possible. Staging (INPUT, OUTPUT, PGRAD) is outside the
-// arena, so its addresses are stable while the exec lives.
+// Placement is greedy by size: the largest buffer first, each at the lowest offset that is free during its whole
+// life. With keep_activations every tensor lives for ever, which makes peek() possible. Staging (INPUT, OUTPUT,
+// PGRAD) is outside the arena, so its addresses are stable while the exec lives.
 // Read next: conv.c, gnorm.c.
 #include "core/cpu/cpu.h"
 #include "core/mem.h"
@@ -92,19 +92,21 @@ yd_copy *yd_exec_copy(yd_exec *e, yd_tid t, const dnnl_memory_desc_t *md, yd_err
 static int check_params(const yd_exec *e, yd_err *err)
 {
     if (e->g->n_params != e->w->n_params)
-        return yd_fail(err, YD_E_INVALID, "the graph has %d parameters, the weights %d", e->g->n_params, e->w->n_params);
+        return yd_fail(err, YD_E_INVALID, "the graph has %d parameters, the weights %d", e->g->n_params,
+                       e->w->n_params);
     for (int i = 0; i < e->g->n_params; i++) {
         const yd_tensor *t = yd_exec_tensor(e, e->g->params[i]);
         if (yd_tensor_numel(t) != e->w->params[i].count)
-            return yd_fail(err, YD_E_INVALID, "parameter '%s' has %zu elements in the graph, %zu in the weights", t->name, yd_tensor_numel(t),
-                           e->w->params[i].count);
+            return yd_fail(err, YD_E_INVALID, "parameter '%s' has %zu elements in the graph, %zu in the weights",
+                           t->name, yd_tensor_numel(t), e->w->params[i].count);
     }
     return 0;
 }
 
 static int tensor_bytes(const yd_exec *e, const yd_tensor *t, yd_dtype dt, size_t *bytes, yd_err *err)
 {
-    if (t->h < 1 || t->w < 1 || t->c < 1) return yd_fail(err, YD_E_INVALID, "tensor '%s' is %dx%dx%d", t->name, t->h, t->w, t->c);
+    if (t->h < 1 || t->w < 1 || t->c < 1)
+        return yd_fail(err, YD_E_INVALID, "tensor '%s' is %dx%dx%d", t->name, t->h, t->w, t->c);
     size_t b = yd_dtype_bytes(dt);
     if (yd_mul_size(b, yd_sz(e->n), &b) || yd_mul_size(b, yd_sz(t->h), &b) || yd_mul_size(b, yd_sz(t->w), &b) ||
         yd_mul_size(b, yd_sz(t->c), &b) || b > (size_t)PTRDIFF_MAX / 2)
@@ -116,7 +118,8 @@ static int tensor_bytes(const yd_exec *e, const yd_tensor *t, yd_dtype dt, size_
 static int stage(yd_exec *e, yd_tid id, size_t bytes, yd_err *err)
 {
     e->staging[id] = yd_alloc_aligned(bytes);
-    if (!e->staging[id]) return yd_fail(err, YD_E_NOMEM, "no memory for '%s' (%zu bytes)", yd_exec_tensor(e, id)->name, bytes);
+    if (!e->staging[id])
+        return yd_fail(err, YD_E_NOMEM, "no memory for '%s' (%zu bytes)", yd_exec_tensor(e, id)->name, bytes);
     e->bufs[id].ptr = e->staging[id];
     return 0;
 }
@@ -147,7 +150,8 @@ static int describe_tensor(yd_exec *e, yd_tid id, yd_err *err)
 static int check_ids(const yd_exec *e, const yd_op *op, yd_err *err)
 {
     for (int k = 0; k < YD_OP_MAX_IN; k++)
-        if (op->in[k] < YD_NONE || op->in[k] >= e->g->n_tensors) return yd_fail(err, YD_E_INVALID, "%s reads tensor %d", yd_op_name(op->kind), op->in[k]);
+        if (op->in[k] < YD_NONE || op->in[k] >= e->g->n_tensors)
+            return yd_fail(err, YD_E_INVALID, "%s reads tensor %d", yd_op_name(op->kind), op->in[k]);
     for (int k = 0; k < YD_OP_MAX_OUT; k++)
         if (op->out[k] < YD_NONE || op->out[k] >= e->g->n_tensors)
             return yd_fail(err, YD_E_INVALID, "%s writes tensor %d", yd_op_name(op->kind), op->out[k]);
@@ -163,7 +167,8 @@ static int lifetimes(yd_exec *e, yd_err *err)
         for (int k = 0; k < YD_OP_MAX_IN; k++) {
             if (op->in[k] == YD_NONE) continue;
             yd_buf *b = &e->bufs[op->in[k]];
-            if (b->bytes && b->first >= i) return yd_exec_refuse(e, op, YD_E_INVALID, "an operand is read before it is written", err);
+            if (b->bytes && b->first >= i)
+                return yd_exec_refuse(e, op, YD_E_INVALID, "an operand is read before it is written", err);
             b->last = i;
         }
         for (int k = 0; k < YD_OP_MAX_OUT; k++) {
@@ -207,16 +212,26 @@ static int run_load(yd_exec *e, const yd_kernel *k, yd_err *err)
 static int build(yd_exec *e, yd_err *err)
 {
     static int (*const make[])(yd_exec *, const yd_op *, yd_err *) = {
-        [YD_OP_CONV] = yd_make_conv,           [YD_OP_GNORM] = yd_make_gnorm,
-        [YD_OP_LINEAR] = yd_make_linear,       [YD_OP_SILU] = yd_make_silu,
-        [YD_OP_EMBED] = yd_make_embed,         [YD_OP_CONCAT] = yd_make_concat,
-        [YD_OP_ADD] = yd_make_add,             [YD_OP_UPSAMPLE] = yd_make_upsample,
-        [YD_OP_UNSHUFFLE] = yd_make_unshuffle, [YD_OP_SHUFFLE] = yd_make_shuffle,
-        [YD_OP_ATTENTION] = yd_make_attention, [YD_OP_LOSS] = yd_make_loss,
-        [YD_OP_CONV_DX] = yd_make_conv_dx,     [YD_OP_CONV_DW] = yd_make_conv_dw,
-        [YD_OP_GNORM_BWD] = yd_make_gnorm_bwd, [YD_OP_LINEAR_BWD] = yd_make_linear_bwd,
-        [YD_OP_SILU_BWD] = yd_make_silu_bwd,   [YD_OP_UPSAMPLE_BWD] = yd_make_upsample_bwd,
-        [YD_OP_SPLIT] = yd_make_split,         [YD_OP_ATTENTION_BWD] = yd_make_attention_bwd,
+        [YD_OP_CONV] = yd_make_conv,
+        [YD_OP_GNORM] = yd_make_gnorm,
+        [YD_OP_LINEAR] = yd_make_linear,
+        [YD_OP_SILU] = yd_make_silu,
+        [YD_OP_EMBED] = yd_make_embed,
+        [YD_OP_CONCAT] = yd_make_concat,
+        [YD_OP_ADD] = yd_make_add,
+        [YD_OP_UPSAMPLE] = yd_make_upsample,
+        [YD_OP_UNSHUFFLE] = yd_make_unshuffle,
+        [YD_OP_SHUFFLE] = yd_make_shuffle,
+        [YD_OP_ATTENTION] = yd_make_attention,
+        [YD_OP_LOSS] = yd_make_loss,
+        [YD_OP_CONV_DX] = yd_make_conv_dx,
+        [YD_OP_CONV_DW] = yd_make_conv_dw,
+        [YD_OP_GNORM_BWD] = yd_make_gnorm_bwd,
+        [YD_OP_LINEAR_BWD] = yd_make_linear_bwd,
+        [YD_OP_SILU_BWD] = yd_make_silu_bwd,
+        [YD_OP_UPSAMPLE_BWD] = yd_make_upsample_bwd,
+        [YD_OP_SPLIT] = yd_make_split,
+        [YD_OP_ATTENTION_BWD] = yd_make_attention_bwd,
     };
     for (int i = 0; i < e->g->n_tensors; i++) {
         const yd_tensor *t = yd_exec_tensor(e, i);
@@ -243,7 +258,8 @@ static int overlaps(const yd_buf *a, const yd_buf *b)
     return a->first <= b->last && b->first <= a->last;
 }
 
-// The lowest offset where `b` fits beside the buffers placed before it (order[0..placed)), which are kept sorted by offset.
+// The lowest offset where `b` fits beside the buffers placed before it (order[0..placed)), which are kept sorted by
+// offset.
 static size_t lowest_fit(const yd_exec *e, const int *order, int placed, const yd_buf *b)
 {
     size_t at = 0;
@@ -307,9 +323,11 @@ static int allocate(yd_exec *e, yd_err *err)
     e->arena = yd_alloc_aligned(e->arena_bytes);
     e->scratch = yd_alloc_aligned(e->scratch_bytes);
     if (!e->arena || !e->scratch)
-        return yd_fail(err, YD_E_NOMEM, "no memory for the activations of %d samples (%zu bytes)", e->n, e->arena_bytes + e->scratch_bytes);
+        return yd_fail(err, YD_E_NOMEM, "no memory for the activations of %d samples (%zu bytes)", e->n,
+                       e->arena_bytes + e->scratch_bytes);
     for (int i = 0; i < e->n_bufs; i++) // a tensor that nobody writes has no place
-        if (e->bufs[i].bytes && e->bufs[i].first != INT_MAX) e->bufs[i].ptr = e->arena + e->bufs[e->bufs[i].root].offset;
+        if (e->bufs[i].bytes && e->bufs[i].first != INT_MAX)
+            e->bufs[i].ptr = e->arena + e->bufs[e->bufs[i].root].offset;
     return 0;
 }
 
@@ -381,9 +399,12 @@ int yd_cpu_run(yd_exec *e, yd_err *err)
 
 int yd_cpu_peek(yd_exec *e, yd_tid t, float *dst, yd_err *err)
 {
-    if (!e->cpu->keep) return yd_fail(err, YD_E_UNSUPPORTED, "tensors can be looked at only when the backend was opened with keep_activations");
+    if (!e->cpu->keep)
+        return yd_fail(err, YD_E_UNSUPPORTED,
+                       "tensors can be looked at only when the backend was opened with keep_activations");
     if (t < 0 || t >= e->g->n_tensors || yd_exec_tensor(e, t)->kind != YD_T_ACT || !e->bufs[t].ptr)
         return yd_fail(err, YD_E_INVALID, "tensor %d is not a computed tensor of this graph", t);
-    yd_convert(e->cpu, yd_exec_ptr(e, t), yd_is_bf16(e, t), dst, 0, yd_tensor_numel(yd_exec_tensor(e, t)) * yd_sz(e->n));
+    yd_convert(e->cpu, yd_exec_ptr(e, t), yd_is_bf16(e, t), dst, 0,
+               yd_tensor_numel(yd_exec_tensor(e, t)) * yd_sz(e->n));
     return 0;
 }

@@ -1,14 +1,13 @@
 // A oneDNN primitive and its operands: chosen once, run many times.
 //
-// Reference implementations ("ref:any" and the like) are refused here, for every operator: they are hundreds of times slower and oneDNN falls
-// back to them silently. The environment variable YODA_CPU_VERBOSE=1 prints what was chosen.
+// Reference implementations ("ref:any" and the like) are refused here, for every operator: they are hundreds of times
+// slower and oneDNN falls back to them silently. The environment variable YODA_CPU_VERBOSE=1 prints what was chosen.
 //
-// Operands that live in the arena get their address at each run. Working copies of weights keep one memory object for life,
-// because setting a handle makes oneDNN clear the padding of blocked layouts, that is, write to them.
+// Operands that live in the arena get their address at each run. Working copies of weights keep one memory object for
+// life, because setting a handle makes oneDNN clear the padding of blocked layouts, that is, write to them.
 #include "core/cpu/cpu.h"
 #include "core/mem.h"
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 int yd_dnnl_check(const yd_exec *e, const yd_op *op, const char *call, dnnl_status_t s, yd_err *err)
@@ -17,7 +16,10 @@ int yd_dnnl_check(const yd_exec *e, const yd_op *op, const char *call, dnnl_stat
     char what[128];
     int code = s == dnnl_out_of_memory ? YD_E_NOMEM : s == dnnl_unimplemented ? YD_E_UNSUPPORTED : YD_E_DEVICE;
     snprintf(what, sizeof what, "oneDNN's %s %s (status %d)", call,
-             s == dnnl_out_of_memory ? "ran out of memory" : s == dnnl_unimplemented ? "has no kernel for this shape and type" : "failed", (int)s);
+             s == dnnl_out_of_memory   ? "ran out of memory"
+             : s == dnnl_unimplemented ? "has no kernel for this shape and type"
+                                       : "failed",
+             (int)s);
     if (op) return yd_exec_refuse(e, op, code, what, err);
     return yd_fail(err, code, "%s", what);
 }
@@ -46,12 +48,9 @@ const char *yd_prim_impl(const yd_prim *p)
 
 static void announce(const yd_exec *e, const yd_op *op, const yd_prim *p)
 {
-    static int verbose = -1; // written by the device's owner only; the same value from any thread
-    if (verbose < 0) {
-        const char *v = getenv("YODA_CPU_VERBOSE");
-        verbose = v && *v == '1';
-    }
-    if (verbose) fprintf(stderr, "%-12s n=%d %-40s %s\n", yd_op_name(op->kind), e->n, yd_exec_tensor(e, op->out[0])->name, yd_prim_impl(p));
+    if (!e->cpu->verbose) return;
+    const char *name = yd_exec_tensor(e, op->out[0])->name;
+    fprintf(stderr, "%-12s n=%d %-40s %s\n", yd_op_name(op->kind), e->n, name, yd_prim_impl(p));
 }
 
 static int run_prim(yd_exec *e, const yd_kernel *k, yd_err *err)
@@ -106,13 +105,15 @@ int yd_prim_create(yd_exec *e, const yd_op *op, yd_prim *p, yd_err *err)
     return yd_prim_bind(e, op, p, DNNL_ARG_SCRATCHPAD, md, -1, err);
 }
 
-int yd_prim_reorder(yd_exec *e, const yd_op *op, yd_prim *p, const dnnl_memory_desc_t *from, const dnnl_memory_desc_t *to, yd_err *err)
+int yd_prim_reorder(yd_exec *e, const yd_op *op, yd_prim *p, const dnnl_memory_desc_t *from,
+                    const dnnl_memory_desc_t *to, yd_err *err)
 {
     dnnl_primitive_attr_t attr;
     int rc = yd_dnnl_check(e, op, "primitive_attr_create", dnnl_primitive_attr_create(&attr), err);
     if (rc) return rc;
     dnnl_status_t s = dnnl_primitive_attr_set_scratchpad_mode(attr, dnnl_scratchpad_mode_user);
-    if (s == dnnl_success) s = dnnl_reorder_primitive_desc_create(&p->desc, from, e->cpu->engine, to, e->cpu->engine, attr);
+    if (s == dnnl_success)
+        s = dnnl_reorder_primitive_desc_create(&p->desc, from, e->cpu->engine, to, e->cpu->engine, attr);
     dnnl_primitive_attr_destroy(attr);
     rc = yd_dnnl_check(e, op, "reorder_primitive_desc_create", s, err);
     return rc ? rc : yd_prim_create(e, op, p, err);
@@ -123,12 +124,14 @@ int yd_prim_bind(yd_exec *e, const yd_op *op, yd_prim *p, int arg, const dnnl_me
     return yd_prim_bind_at(e, op, p, arg, md, (yd_place){buf, 0, 0, 1}, err);
 }
 
-int yd_prim_bind_at(yd_exec *e, const yd_op *op, yd_prim *p, int arg, const dnnl_memory_desc_t *md, yd_place place, yd_err *err)
+int yd_prim_bind_at(yd_exec *e, const yd_op *op, yd_prim *p, int arg, const dnnl_memory_desc_t *md, yd_place place,
+                    yd_err *err)
 {
     if (p->n_args == YD_PRIM_ARGS) return yd_exec_refuse(e, op, YD_E_INTERNAL, "too many operands", err);
     yd_prim_arg *a = &p->args[p->n_args];
     *a = (yd_prim_arg){.arg = arg, .place = place};
-    int rc = yd_dnnl_check(e, op, "memory_create", dnnl_memory_create(&a->mem, md, e->cpu->engine, DNNL_MEMORY_NONE), err);
+    int rc =
+        yd_dnnl_check(e, op, "memory_create", dnnl_memory_create(&a->mem, md, e->cpu->engine, DNNL_MEMORY_NONE), err);
     if (!rc) p->n_args++;
     return rc;
 }

@@ -1,7 +1,7 @@
 // Operators that move elements: CONCAT, SPLIT, UPSAMPLE and its gradient, UNSHUFFLE, SHUFFLE.
 //
-// Each is written as "fill one row of pixels of the result", rows being the parallel tasks: a row depends on its own sample only.
-// Storage types may differ between operands; equal types, the usual case, are plain copies.
+// Each is written as "fill one row of pixels of the result", rows being the parallel tasks: a row depends on its own
+// sample only. Storage types may differ between operands; equal types, the usual case, are plain copies.
 #include "core/cpu/cpu.h"
 #include "core/cpu/vec.h"
 #include "core/simd.h"
@@ -25,7 +25,8 @@ static inline void *pixel(const map *m, size_t index)
 
 static inline void copy(const void *src, int sb, void *dst, int db, size_t n)
 {
-    if (sb == db) memcpy(dst, src, n * (sb ? 2u : 4u));
+    if (sb == db)
+        memcpy(dst, src, n * (sb ? 2u : 4u));
     else
         for (size_t i = 0; i < n; i++) yd_store(dst, i, db, yd_load(src, i, sb));
 }
@@ -42,7 +43,7 @@ static int run_concat(yd_exec *e, const yd_kernel *k, yd_err *err)
     (void)err;
     map a = map_of(e, k->op->in[0]), b = map_of(e, k->op->in[1]), y = map_of(e, k->op->out[0]);
     size_t rows = yd_sz(e->n) * y.h;
-#pragma omp parallel for num_threads(yd_threads(e, rows * y.w * y.c)) schedule(static)
+#pragma omp parallel for num_threads(yd_threads(e, rows *y.w *y.c)) schedule(static)
     for (size_t r = 0; r < rows; r++)
         for (size_t i = r * y.w; i < (r + 1) * y.w; i++) {
             void *q = pixel(&y, i);
@@ -57,7 +58,7 @@ static int run_split(yd_exec *e, const yd_kernel *k, yd_err *err)
     (void)err;
     map y = map_of(e, k->op->in[0]), a = map_of(e, k->op->out[0]), b = map_of(e, k->op->out[1]);
     size_t rows = yd_sz(e->n) * y.h;
-#pragma omp parallel for num_threads(yd_threads(e, rows * y.w * y.c)) schedule(static)
+#pragma omp parallel for num_threads(yd_threads(e, rows *y.w *y.c)) schedule(static)
     for (size_t r = 0; r < rows; r++)
         for (size_t i = r * y.w; i < (r + 1) * y.w; i++) {
             const void *q = pixel(&y, i);
@@ -98,9 +99,10 @@ static int run_upsample(yd_exec *e, const yd_kernel *k, yd_err *err)
     (void)err;
     map x = map_of(e, k->op->in[0]), y = map_of(e, k->op->out[0]);
     size_t rows = yd_sz(e->n) * y.h;
-#pragma omp parallel for num_threads(yd_threads(e, rows * y.w * y.c)) schedule(static)
+#pragma omp parallel for num_threads(yd_threads(e, rows *y.w *y.c)) schedule(static)
     for (size_t r = 0; r < rows; r++) // n * 2h rows: row r reads row r/2, samples included
-        for (size_t i = 0; i < y.w; i++) copy(pixel(&x, r / 2 * x.w + i / 2), x.bf16, pixel(&y, r * y.w + i), y.bf16, x.c);
+        for (size_t i = 0; i < y.w; i++)
+            copy(pixel(&x, r / 2 * x.w + i / 2), x.bf16, pixel(&y, r * y.w + i), y.bf16, x.c);
     return 0;
 }
 
@@ -115,9 +117,12 @@ YD_INLINE void sum4_body(const void *a, const void *b, int sb, void *y, int yb, 
 YD_SIMD
 static void sum4(const void *a, const void *b, int sb, void *y, int yb, size_t c)
 {
-    if (sb && yb) sum4_body(a, b, 1, y, 1, c);
-    else if (!sb && !yb) sum4_body(a, b, 0, y, 0, c);
-    else sum4_body(a, b, sb, y, yb, c);
+    if (sb && yb)
+        sum4_body(a, b, 1, y, 1, c);
+    else if (!sb && !yb)
+        sum4_body(a, b, 0, y, 0, c);
+    else
+        sum4_body(a, b, sb, y, yb, c);
 }
 
 static int run_upsample_bwd(yd_exec *e, const yd_kernel *k, yd_err *err)
@@ -125,7 +130,7 @@ static int run_upsample_bwd(yd_exec *e, const yd_kernel *k, yd_err *err)
     (void)err;
     map dy = map_of(e, k->op->in[0]), dx = map_of(e, k->op->out[0]);
     size_t rows = yd_sz(e->n) * dx.h;
-#pragma omp parallel for num_threads(yd_threads(e, rows * dy.w * dy.c)) schedule(static)
+#pragma omp parallel for num_threads(yd_threads(e, rows *dy.w *dy.c)) schedule(static)
     for (size_t r = 0; r < rows; r++)
         for (size_t i = 0; i < dx.w; i++) {
             size_t upper = 2 * r * dy.w + 2 * i;
@@ -160,15 +165,17 @@ static int run_shuffle_either(yd_exec *e, const yd_kernel *k, int to_deep)
     map x = map_of(e, k->op->in[0]), y = map_of(e, k->op->out[0]);
     map deep = to_deep ? y : x, wide = to_deep ? x : y;
     size_t f = yd_sz(k->op->r), rows = yd_sz(e->n) * deep.h;
-#pragma omp parallel for num_threads(yd_threads(e, rows * deep.w * deep.c)) schedule(static)
+#pragma omp parallel for num_threads(yd_threads(e, rows *deep.w *deep.c)) schedule(static)
     for (size_t row = 0; row < rows; row++)
         for (size_t i = 0; i < deep.w * f * f; i++) {
             size_t at = i / (f * f), dy = i / f % f, dx = i % f;
             void *d = pixel(&deep, row * deep.w + at), *w = pixel(&wide, (row * f + dy) * wide.w + at * f + dx);
             for (size_t c = 0; c < wide.c; c++) {
                 size_t dc = c * f * f + dy * f + dx;
-                if (to_deep) yd_store(d, dc, deep.bf16, yd_load(w, c, wide.bf16));
-                else yd_store(w, c, wide.bf16, yd_load(d, dc, deep.bf16));
+                if (to_deep)
+                    yd_store(d, dc, deep.bf16, yd_load(w, c, wide.bf16));
+                else
+                    yd_store(w, c, wide.bf16, yd_load(d, dc, deep.bf16));
             }
         }
     return 0;
@@ -192,7 +199,8 @@ static int check_factor(const yd_exec *e, const yd_op *op, yd_tid deep, yd_tid w
     int rc = yd_need(e, op, deep, "deep map", 0, 0, 0, err);
     if (rc) return rc;
     const yd_tensor *d = yd_exec_tensor(e, deep);
-    if (d->c % (op->r * op->r)) return yd_exec_refuse(e, op, YD_E_INVALID, "the factor's square does not divide the deep map's channels", err);
+    if (d->c % (op->r * op->r))
+        return yd_exec_refuse(e, op, YD_E_INVALID, "the factor's square does not divide the deep map's channels", err);
     return yd_need(e, op, wide, "wide map", d->h * op->r, d->w * op->r, d->c / (op->r * op->r), err);
 }
 

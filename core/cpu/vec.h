@@ -1,7 +1,8 @@
 // Element arithmetic for the vectorised loops: storage conversion, exp, sigmoid.
 //
-// Everything here is inlined into YD_SIMD functions and written so that gcc vectorises it: no branches, no libm calls. The `bf16`
-// arguments are constants at the call sites that matter, so each loop is compiled once per storage type.
+// Everything here is inlined into YD_SIMD functions and written so that gcc vectorises it: no branches, no libm
+// calls. The `bf16` arguments are constants at the call sites that matter, so each loop is compiled once per storage
+// type.
 #ifndef YD_CORE_CPU_VEC_H
 #define YD_CORE_CPU_VEC_H
 
@@ -40,8 +41,10 @@ YD_INLINE float yd_load(const void *p, size_t i, int bf16)
 
 YD_INLINE void yd_store(void *p, size_t i, int bf16, float v)
 {
-    if (bf16) ((uint16_t *)p)[i] = yd_to_bf16(v);
-    else ((float *)p)[i] = v;
+    if (bf16)
+        ((uint16_t *)p)[i] = yd_to_bf16(v);
+    else
+        ((float *)p)[i] = v;
 }
 
 YD_INLINE const void *yd_at(const void *p, size_t i, int bf16)
@@ -54,7 +57,8 @@ YD_INLINE void *yd_at_mut(void *p, size_t i, int bf16)
     return (char *)p + i * (bf16 ? 2u : 4u);
 }
 
-// exp(x) within 2e-7 relative for |x| <= 87; clamped outside, so never Inf or 0. x = k ln2 + r, |r| <= ln2/2, Taylor to r^7/7!.
+// exp(x) within 2e-7 relative for |x| <= 87; clamped outside, so never Inf or 0. x = k ln2 + r, |r| <= ln2/2, Taylor
+// to r^7/7!.
 YD_INLINE float yd_exp(float x)
 {
     const float magic = 12582912.0f; // 1.5 * 2^23: adding it rounds to an integer kept in the low bits

@@ -1,8 +1,8 @@
 // Parameters on the CPU: f32 masters in checkpoint layout, and working copies in the layouts the primitives want.
 //
-// All parameters of one part (weights, m, v, EMA) lie in one block, each starting on a cache line. A working copy is shared by
-// every exec that wants the same layout. Masters carry a version that grows with each write; run() refreshes the copies that
-// are behind, so writing is cheap and takes effect at the next run.
+// All parameters of one part (weights, m, v, EMA) lie in one block, each starting on a cache line. A working copy is
+// shared by every exec that wants the same layout. Masters carry a version that grows with each write; run()
+// refreshes the copies that are behind, so writing is cheap and takes effect at the next run.
 #include "core/cpu/cpu.h"
 #include "core/mem.h"
 #include <string.h>
@@ -28,7 +28,8 @@ static int lay_out(yd_weights *w, const yd_graph *g, yd_err *err)
         }
         p->at = w->count;
         size_t padded;
-        if (yd_add_size(p->count, LINE_FLOATS - 1, &padded) || yd_add_size(w->count, padded / LINE_FLOATS * LINE_FLOATS, &w->count))
+        if (yd_add_size(p->count, LINE_FLOATS - 1, &padded) ||
+            yd_add_size(w->count, padded / LINE_FLOATS * LINE_FLOATS, &w->count))
             return yd_fail(err, YD_E_NOMEM, "the parameters do not fit in memory");
         w->n_spans += (int)((p->count + SPAN_FLOATS - 1) / SPAN_FLOATS);
     }
@@ -61,10 +62,12 @@ static int allocate(yd_weights *w, int train, yd_err *err)
     cut_spans(w);
     return 0;
 fail:
-    return yd_fail(err, YD_E_NOMEM, "no memory for %zu parameters%s", w->count, train ? " and the optimiser's state" : "");
+    return yd_fail(err, YD_E_NOMEM, "no memory for %zu parameters%s", w->count,
+                   train ? " and the optimiser's state" : "");
 }
 
-int yd_cpu_weights_new(yd_backend *be, const yd_graph *g, const float *const *host, int train, yd_weights **out, yd_err *err)
+int yd_cpu_weights_new(yd_backend *be, const yd_graph *g, const float *const *host, int train, yd_weights **out,
+                       yd_err *err)
 {
     *out = NULL;
     yd_weights *w = yd_calloc(1, sizeof *w);
@@ -105,9 +108,11 @@ static int locate(const yd_weights *w, yd_weights_part part, int param, float **
 {
     if (param < 0 || param >= w->n_params)
         return yd_fail(err, YD_E_INVALID, "parameter %d does not exist; there are %d", param, w->n_params);
-    if ((int)part < 0 || (int)part > YD_W_EMA) return yd_fail(err, YD_E_INVALID, "there is no weights part %d", (int)part);
+    if ((int)part < 0 || (int)part > YD_W_EMA)
+        return yd_fail(err, YD_E_INVALID, "there is no weights part %d", (int)part);
     if (!w->part[part])
-        return yd_fail(err, YD_E_INVALID, "'%s' has no %s: the weights were not made for training", w->params[param].name, part_names[part]);
+        return yd_fail(err, YD_E_INVALID, "'%s' has no %s: the weights were not made for training",
+                       w->params[param].name, part_names[part]);
     *at = w->part[part] + w->params[param].at;
     return 0;
 }
@@ -157,8 +162,8 @@ static int copy_fill_in(yd_weights *w, yd_copy *c, yd_err *err)
     if (desc) dnnl_primitive_desc_destroy(desc);
     if (s == dnnl_success) return 0;
 fail:
-    return yd_fail(err, s == dnnl_out_of_memory ? YD_E_NOMEM : YD_E_DEVICE, "parameter '%s' cannot be brought into the kernel's layout (oneDNN status %d)",
-                   p->name, (int)s);
+    return yd_fail(err, s == dnnl_out_of_memory ? YD_E_NOMEM : YD_E_DEVICE,
+                   "parameter '%s' cannot be brought into the kernel's layout (oneDNN status %d)", p->name, (int)s);
 }
 
 yd_copy *yd_copy_get(yd_weights *w, int param, const dnnl_memory_desc_t *md, yd_err *err)
@@ -202,7 +207,8 @@ int yd_copy_refresh(yd_weights *w, yd_copy *c, yd_err *err)
     dnnl_exec_arg_t args[2] = {{DNNL_ARG_FROM, c->from}, {DNNL_ARG_TO, c->mem}};
     dnnl_status_t s = dnnl_primitive_execute(c->reorder, w->cpu->stream, 2, args);
     if (s == dnnl_success) s = dnnl_stream_wait(w->cpu->stream);
-    if (s != dnnl_success) return yd_fail(err, YD_E_DEVICE, "refreshing '%s' failed (oneDNN status %d)", p->name, (int)s);
+    if (s != dnnl_success)
+        return yd_fail(err, YD_E_DEVICE, "refreshing '%s' failed (oneDNN status %d)", p->name, (int)s);
     c->version = p->version;
     return 0;
 }

@@ -43,7 +43,8 @@ static void loss(oracle *o, const yd_op *op)
     }
 }
 
-// Visit every (output pixel, input pixel, weight) triple of a convolution: dx += w*dy, dw += x*dy. Unwanted results are YD_NONE.
+// Visit every (output pixel, input pixel, weight) triple of a convolution: dx += w*dy, dw += x*dy. Unwanted results
+// are YD_NONE.
 static void conv_scatter(oracle *o, const yd_op *op, yd_tid x, yd_tid w, yd_tid dy, yd_tid dx, yd_tid dw)
 {
     const yd_tensor *xs = shape(o, dx == YD_NONE ? x : dx), *ys = shape(o, dy);
@@ -75,7 +76,8 @@ static void conv_dw(oracle *o, const yd_op *op)
     zero(o, op->out[1]);
     conv_scatter(o, op, op->in[0], YD_NONE, op->in[1], YD_NONE, op->out[0]);
     size_t c = (size_t)shape(o, op->in[1])->c;
-    for (size_t i = 0; op->out[1] != YD_NONE && i < oracle_count(o, op->in[1]); i++) o->t[op->out[1]][i % c] += o->t[op->in[1]][i];
+    for (size_t i = 0; op->out[1] != YD_NONE && i < oracle_count(o, op->in[1]); i++)
+        o->t[op->out[1]][i % c] += o->t[op->in[1]][i];
 }
 
 static void gnorm_group_bwd(oracle *o, const yd_op *op, int s, int g)
@@ -84,7 +86,8 @@ static void gnorm_group_bwd(oracle *o, const yd_op *op, int s, int g)
     const yd_tensor *xs = shape(o, x);
     const double *gamma = o->t[op->in[2]], *beta = o->t[op->in[3]];
     int width = xs->c / op->groups;
-    double count = (double)width * xs->h * xs->w, mean = AT(stats, s, 0, 0, g), rstd = AT(stats, s, 0, 0, op->groups + g), m1 = 0, m2 = 0;
+    double count = (double)width * xs->h * xs->w, mean = AT(stats, s, 0, 0, g),
+           rstd = AT(stats, s, 0, 0, op->groups + g), m1 = 0, m2 = 0;
     for (int pass = 0; pass < 2; pass++)
         for (int i = 0; i < xs->h; i++)
             for (int j = 0; j < xs->w; j++)
@@ -128,7 +131,8 @@ static void linear_bwd(oracle *o, const yd_op *op)
 
 static void silu_bwd(oracle *o, const yd_op *op)
 {
-    for (size_t i = 0; i < oracle_count(o, op->in[0]); i++) o->t[op->out[0]][i] = o->t[op->in[1]][i] * silu_slope(o->t[op->in[0]][i]);
+    for (size_t i = 0; i < oracle_count(o, op->in[0]); i++)
+        o->t[op->out[0]][i] = o->t[op->in[1]][i] * silu_slope(o->t[op->in[0]][i]);
 }
 
 static void upsample_bwd(oracle *o, const yd_op *op)
@@ -155,7 +159,8 @@ static void split(oracle *o, const yd_op *op)
 }
 
 // One query of one sample: its probabilities, and what its dy gives to q, k and v.
-static void attention_query(const double *qkv, const double *dy, double *dqkv, double *p, double *dp, int i, int t, int c)
+static void attention_query(const double *qkv, const double *dy, double *dqkv, double *p, double *dp, int i, int t,
+                            int c)
 {
     double sum = 0, mean = 0, top = -INFINITY, scale = 1 / sqrt(c);
     for (int j = 0; j < t; j++) {
@@ -186,22 +191,42 @@ static void attention_bwd(oracle *o, const yd_op *op)
     zero(o, op->out[0]);
     for (size_t s = 0; p && s < (size_t)o->n; s++)
         for (int i = 0; i < t; i++)
-            attention_query(o->t[op->in[0]] + s * 3 * sample, o->t[op->in[1]] + s * sample, o->t[op->out[0]] + s * 3 * sample, p, p + t, i, t, c);
+            attention_query(o->t[op->in[0]] + s * 3 * sample, o->t[op->in[1]] + s * sample,
+                            o->t[op->out[0]] + s * 3 * sample, p, p + t, i, t, c);
     free(p);
 }
 
 void oracle_backward(oracle *o, const yd_op *op)
 {
     switch (op->kind) {
-    case YD_OP_LOSS: loss(o, op); break;
-    case YD_OP_CONV_DX: conv_dx(o, op); break;
-    case YD_OP_CONV_DW: conv_dw(o, op); break;
-    case YD_OP_GNORM_BWD: gnorm_bwd(o, op); break;
-    case YD_OP_LINEAR_BWD: linear_bwd(o, op); break;
-    case YD_OP_SILU_BWD: silu_bwd(o, op); break;
-    case YD_OP_UPSAMPLE_BWD: upsample_bwd(o, op); break;
-    case YD_OP_SPLIT: split(o, op); break;
-    case YD_OP_ATTENTION_BWD: attention_bwd(o, op); break;
-    default: break;
+    case YD_OP_LOSS:
+        loss(o, op);
+        break;
+    case YD_OP_CONV_DX:
+        conv_dx(o, op);
+        break;
+    case YD_OP_CONV_DW:
+        conv_dw(o, op);
+        break;
+    case YD_OP_GNORM_BWD:
+        gnorm_bwd(o, op);
+        break;
+    case YD_OP_LINEAR_BWD:
+        linear_bwd(o, op);
+        break;
+    case YD_OP_SILU_BWD:
+        silu_bwd(o, op);
+        break;
+    case YD_OP_UPSAMPLE_BWD:
+        upsample_bwd(o, op);
+        break;
+    case YD_OP_SPLIT:
+        split(o, op);
+        break;
+    case YD_OP_ATTENTION_BWD:
+        attention_bwd(o, op);
+        break;
+    default:
+        break;
     }
 }

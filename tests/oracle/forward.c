@@ -82,7 +82,8 @@ static void linear(oracle *o, const yd_op *op)
 
 static void silu(oracle *o, const yd_op *op)
 {
-    for (size_t i = 0; i < oracle_count(o, op->in[0]); i++) o->t[op->out[0]][i] = o->t[op->in[0]][i] * sigmoid(o->t[op->in[0]][i]);
+    for (size_t i = 0; i < oracle_count(o, op->in[0]); i++)
+        o->t[op->out[0]][i] = o->t[op->in[0]][i] * sigmoid(o->t[op->in[0]][i]);
 }
 
 static void embed(oracle *o, const yd_op *op)
@@ -109,7 +110,8 @@ static void concat(oracle *o, const yd_op *op)
 
 static void add(oracle *o, const yd_op *op)
 {
-    for (size_t i = 0; i < oracle_count(o, op->out[0]); i++) o->t[op->out[0]][i] = o->t[op->in[0]][i] + o->t[op->in[1]][i];
+    for (size_t i = 0; i < oracle_count(o, op->out[0]); i++)
+        o->t[op->out[0]][i] = o->t[op->in[0]][i] + o->t[op->in[1]][i];
 }
 
 static void upsample(oracle *o, const yd_op *op)
@@ -131,8 +133,10 @@ static void shuffle(oracle *o, const yd_op *op, yd_tid wide, yd_tid deep, int to
             for (int j = 0; j < ws->w; j++)
                 for (int c = 0; c < ws->c; c++) {
                     double *w = &AT(wide, s, i, j, c), *d = &AT(deep, s, i / r, j / r, c * r * r + i % r * r + j % r);
-                    if (to_deep) *d = *w;
-                    else *w = *d;
+                    if (to_deep)
+                        *d = *w;
+                    else
+                        *w = *d;
                 }
 }
 
@@ -163,17 +167,40 @@ static void attention(oracle *o, const yd_op *op)
 void oracle_forward(oracle *o, const yd_op *op)
 {
     switch (op->kind) {
-    case YD_OP_CONV: conv(o, op); break;
-    case YD_OP_GNORM: gnorm(o, op); break;
-    case YD_OP_LINEAR: linear(o, op); break;
-    case YD_OP_SILU: silu(o, op); break;
-    case YD_OP_EMBED: embed(o, op); break;
-    case YD_OP_CONCAT: concat(o, op); break;
-    case YD_OP_ADD: add(o, op); break;
-    case YD_OP_UPSAMPLE: upsample(o, op); break;
-    case YD_OP_UNSHUFFLE: shuffle(o, op, op->in[0], op->out[0], 1); break;
-    case YD_OP_SHUFFLE: shuffle(o, op, op->out[0], op->in[0], 0); break;
-    case YD_OP_ATTENTION: attention(o, op); break;
-    default: break;
+    case YD_OP_CONV:
+        conv(o, op);
+        break;
+    case YD_OP_GNORM:
+        gnorm(o, op);
+        break;
+    case YD_OP_LINEAR:
+        linear(o, op);
+        break;
+    case YD_OP_SILU:
+        silu(o, op);
+        break;
+    case YD_OP_EMBED:
+        embed(o, op);
+        break;
+    case YD_OP_CONCAT:
+        concat(o, op);
+        break;
+    case YD_OP_ADD:
+        add(o, op);
+        break;
+    case YD_OP_UPSAMPLE:
+        upsample(o, op);
+        break;
+    case YD_OP_UNSHUFFLE:
+        shuffle(o, op, op->in[0], op->out[0], 1);
+        break;
+    case YD_OP_SHUFFLE:
+        shuffle(o, op, op->out[0], op->in[0], 0);
+        break;
+    case YD_OP_ATTENTION:
+        attention(o, op);
+        break;
+    default:
+        break;
     }
 }

@@ -1,4 +1,5 @@
-// The oracle's frame: tensors, order of operators, bf16 rounding, the optimiser. The operators are in forward.c and backward.c.
+// The oracle's frame: tensors, order of operators, bf16 rounding, the optimiser. The operators are in forward.c and
+// backward.c.
 #include "tests/oracle/oracle.h"
 #include <math.h>
 #include <stdint.h>
@@ -62,15 +63,19 @@ void oracle_run(oracle *o, int round)
         if (o->g->tensors[i].kind == YD_T_INPUT) round_tensor(o, i);
     for (int i = 0; i < o->g->n_ops; i++) {
         const yd_op *op = &o->g->ops[i];
-        if (op->kind < YD_OP_LOSS) oracle_forward(o, op);
-        else oracle_backward(o, op);
+        if (op->kind < YD_OP_LOSS)
+            oracle_forward(o, op);
+        else
+            oracle_backward(o, op);
         for (int k = 0; k < YD_OP_MAX_OUT && round; k++) round_tensor(o, op->out[k]);
     }
 }
 
-void oracle_adamw(const yd_adamw *hp, double grad_scale, size_t n, const double *g, double *w, double *m, double *v, double *ema)
+void oracle_adamw(const yd_adamw *hp, double grad_scale, size_t n, const double *g, double *w, double *m, double *v,
+                  double *ema)
 {
-    double b1 = (double)hp->beta1, b2 = (double)hp->beta2, lr = (double)hp->lr, d = (double)hp->ema_decay, t = (double)hp->step;
+    double b1 = (double)hp->beta1, b2 = (double)hp->beta2, lr = (double)hp->lr, d = (double)hp->ema_decay,
+           t = (double)hp->step;
     for (size_t i = 0; i < n; i++) {
         double gi = g[i] * grad_scale;
         m[i] = b1 * m[i] + (1 - b1) * gi;

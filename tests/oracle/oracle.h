@@ -1,7 +1,7 @@
 // A graph run in double by plain loops: the meaning of every operator, written to be read.
 //
-// Nothing here is fast, shared with core/cpu, or clever. Tensors are double arrays, NHWC with n samples, or a parameter in its
-// checkpoint layout. Tests fill the inputs and parameters, run, and compare.
+// Nothing here is fast, shared with core/cpu, or clever. Tensors are double arrays, NHWC with n samples, or a
+// parameter in its checkpoint layout. Tests fill the inputs and parameters, run, and compare.
 #ifndef TESTS_ORACLE_H
 #define TESTS_ORACLE_H
 
@@ -31,6 +31,7 @@ void oracle_forward(oracle *o, const yd_op *op);
 void oracle_backward(oracle *o, const yd_op *op);
 
 // One AdamW step on one parameter. grad_scale: the clipping factor.
-void oracle_adamw(const yd_adamw *hp, double grad_scale, size_t n, const double *g, double *w, double *m, double *v, double *ema);
+void oracle_adamw(const yd_adamw *hp, double grad_scale, size_t n, const double *g, double *w, double *m, double *v,
+                  double *ema);
 
 #endif

@@ -1,13 +1,14 @@
 // The CPU backend as a whole: a small U-Net compiled, run, trained and refused.
 //
-// The network uses every forward operator, among them the residuals that tempt an arena planner: one whose source dies there, one
-// whose source is read later, and one whose source is the convolution's own input. Expected values come from tests/oracle.
+// The network uses every forward operator, among them the residuals that tempt an arena planner: one whose source
+// dies there, one whose source is read later, and one whose source is the convolution's own input. Expected values
+// come from tests/oracle.
 #include "core/cpu/cpu.h"
 #include "core/mem.h"
 #include "tests/oracle/oracle.h"
 #include "tests/unit/t.h"
 
-#define SIZE 16
+#define SIZE  16
 #define BATCH 3
 
 static yd_backend *be, *be1, *be_keep; // two threads; one thread; two threads, activations kept
@@ -45,27 +46,30 @@ static yd_graph *network(yd_dtype dt, int train)
     yd_graph *g = yd_graph_new();
     yd_tid x = yd_graph_input(g, "x", SIZE, SIZE, 3, dt), s = yd_graph_input(g, "s", 1, 1, 1, YD_F32);
     yd_tid e = yd_graph_embed(g, "embed", s, 8, 10.0f);
-    e = yd_graph_silu(g, "embed.silu", yd_graph_linear(g, "embed.1", e, P(g, "e1.w", 2, 24, 8, 1), P(g, "e1.b", 1, 24, 1, 1)));
+    e = yd_graph_silu(g, "embed.silu",
+                      yd_graph_linear(g, "embed.1", e, P(g, "e1.w", 2, 24, 8, 1), P(g, "e1.b", 1, 24, 1, 1)));
     yd_tid v = yd_graph_linear(g, "embed.2", e, P(g, "e2.w", 2, 16, 24, 1), YD_NONE);
     yd_tid u = yd_graph_unshuffle(g, "unshuffle", x, 2);
     yd_tid a = conv(g, "in", u, YD_NONE, 16, 3, 1);
-    yd_tid h = conv(g, "r1.2", norm(g, "r1.n", conv(g, "r1.1", norm(g, "r1.m", a, YD_NONE, 4, 1), YD_NONE, 16, 3, 1), v, 4, 1), a, 16, 3, 1);
-    yd_tid same = conv(g, "self", h, h, 16, 3, 1);           // residual is the input
-    yd_tid down = conv(g, "down", same, YD_NONE, 24, 3, 2);  // 4x4
+    yd_tid h =
+        conv(g, "r1.2", norm(g, "r1.n", conv(g, "r1.1", norm(g, "r1.m", a, YD_NONE, 4, 1), YD_NONE, 16, 3, 1), v, 4, 1),
+             a, 16, 3, 1);
+    yd_tid same = conv(g, "self", h, h, 16, 3, 1);          // residual is the input
+    yd_tid down = conv(g, "down", same, YD_NONE, 24, 3, 2); // 4x4
     yd_tid att = yd_graph_attention(g, "att", conv(g, "qkv", norm(g, "att.n", down, YD_NONE, 8, 0), YD_NONE, 72, 1, 1));
-    yd_tid mid = conv(g, "proj", att, down, 24, 1, 1);       // residual dies here
+    yd_tid mid = conv(g, "proj", att, down, 24, 1, 1); // residual dies here
     yd_tid up = conv(g, "up", yd_graph_upsample(g, "nearest", mid), YD_NONE, 16, 3, 1);
     yd_tid cat = yd_graph_concat(g, "cat", up, same);
     yd_tid r = conv(g, "r2.skip", cat, YD_NONE, 16, 1, 1);
     yd_tid sum = yd_graph_add(g, "sum", r, h);
     yd_tid r2 = conv(g, "r2.out", norm(g, "r2.n", cat, YD_NONE, 8, 1), sum, 16, 3, 1); // residual is read later
-    yd_tid last = conv(g, "out", norm(g, "out.n", yd_graph_concat(g, "join", r2, sum), YD_NONE, 4, 1), YD_NONE, 12, 3, 1);
+    yd_tid last =
+        conv(g, "out", norm(g, "out.n", yd_graph_concat(g, "join", r2, sum), YD_NONE, 4, 1), YD_NONE, 12, 3, 1);
     yd_tid y = yd_graph_shuffle(g, "y", last, 2);
     if (!train) yd_graph_output(g, y);
     if (train) yd_graph_backward(g, y, 2);
     return g;
 }
-
 
 // --- values
 
@@ -104,7 +108,8 @@ static net net_open(yd_dtype dt, int train, int n)
         }
     }
     for (int i = 0; i < t.g->n_tensors; i++)
-        for (size_t j = 0; t.g->tensors[i].kind == YD_T_INPUT && j < oracle_count(t.o, i); j++) t.o->t[i][j] = (double)draw();
+        for (size_t j = 0; t.g->tensors[i].kind == YD_T_INPUT && j < oracle_count(t.o, i); j++)
+            t.o->t[i][j] = (double)draw();
     return t;
 }
 
@@ -211,7 +216,8 @@ static void test_network_bytes(void)
         CHECK(memcmp(all, other, sizeof all) == 0);
         outputs(be_keep, &t, 0, BATCH, other, &kept);
         CHECK(memcmp(all, other, sizeof all) == 0); // the arena's sharing changes nothing
-        CHECK_MSG(packed.arena_bytes * 2 < kept.arena_bytes, "%zu bytes packed, %zu kept", packed.arena_bytes, kept.arena_bytes);
+        CHECK_MSG(packed.arena_bytes * 2 < kept.arena_bytes, "%zu bytes packed, %zu kept", packed.arena_bytes,
+                  kept.arena_bytes);
         CHECK(packed.n_kernels > t.g->n_ops / 2 && packed.flops > 0);
         for (int i = 0; i < BATCH; i++) {
             outputs(be, &t, i, 1, other, NULL);
@@ -242,7 +248,8 @@ static void test_weights_write(void)
         for (int k = 0; k < 2; k++) {
             run(k ? &n : &m);
             const float *got = be->buffer(k ? n.e : m.e, y); // y[0,0,:] is shuffled from channels 0, 4, 8
-            CHECK_MSG(got[0] == 0 && got[1] == 4 && got[2] == 8, "exec %d: %g %g %g", k, (double)got[0], (double)got[1], (double)got[2]);
+            CHECK_MSG(got[0] == 0 && got[1] == 4 && got[2] == 8, "exec %d: %g %g %g", k, (double)got[0], (double)got[1],
+                      (double)got[2]);
         }
         be->exec_free(second);
         machine_close(&m);
@@ -298,7 +305,13 @@ static void test_gradients(void)
     }
 }
 
-static const yd_adamw hyper = {.lr = 1e-2f, .beta1 = 0.9f, .beta2 = 0.99f, .eps = 1e-8f, .weight_decay = 0.05f, .clip_norm = 0.5f, .ema_decay = 0.9f};
+static const yd_adamw hyper = {.lr = 1e-2f,
+                               .beta1 = 0.9f,
+                               .beta2 = 0.99f,
+                               .eps = 1e-8f,
+                               .weight_decay = 0.05f,
+                               .clip_norm = 0.5f,
+                               .ema_decay = 0.9f};
 
 // One parameter followed through three steps by the oracle's optimiser, fed with the backend's gradients.
 static void test_adamw(void)
@@ -315,9 +328,11 @@ static void test_adamw(void)
         run(&m);
         double norm = 0, sum = 0;
         for (int i = 0; i < t.g->n_tensors; i++)
-            for (size_t j = 0; t.g->tensors[i].kind == YD_T_PGRAD && j < oracle_count(t.o, i); j++) sum += pow((double)be->buffer(m.e, i)[j], 2);
+            for (size_t j = 0; t.g->tensors[i].kind == YD_T_PGRAD && j < oracle_count(t.o, i); j++)
+                sum += pow((double)be->buffer(m.e, i)[j], 2);
         for (int i = 0; i < t.g->n_tensors; i++)
-            for (size_t j = 0; t.g->tensors[i].kind == YD_T_PGRAD && t.g->tensors[i].param == p && j < count; j++) ref[4][j] = (double)be->buffer(m.e, i)[j];
+            for (size_t j = 0; t.g->tensors[i].kind == YD_T_PGRAD && t.g->tensors[i].param == p && j < count; j++)
+                ref[4][j] = (double)be->buffer(m.e, i)[j];
         yd_adamw hp = hyper;
         hp.step = step;
         CHECK(be->adamw(m.w, m.e, &hp, &norm, NULL) == 0);
@@ -342,7 +357,8 @@ static void test_training(void)
     for (int half = 0; half < 2; half++) {
         net t = net_open(half ? YD_BF16 : YD_F32, 1, 2);
         machine m = machine_open(be, &t, 0, 2, 1);
-        yd_tid loss = yd_graph_find(t.g, "loss"), weight = yd_graph_find(t.g, "weight"), mask = yd_graph_find(t.g, "mask");
+        yd_tid loss = yd_graph_find(t.g, "loss"), weight = yd_graph_find(t.g, "weight"),
+               mask = yd_graph_find(t.g, "mask");
         for (size_t i = 0; i < oracle_count(t.o, weight); i++) be->buffer(m.e, weight)[i] = 1.0f / (SIZE * SIZE);
         for (size_t i = 0; i < oracle_count(t.o, mask); i++) be->buffer(m.e, mask)[i] = 1;
         float first = 0, last = 0;
@@ -370,7 +386,8 @@ static void test_nan_gradient(void)
     yd_adamw hp = hyper;
     hp.step = 1;
     CHECK(be->adamw(m.w, m.e, &hp, NULL, &err) == YD_E_NUMERIC);
-    CHECK_MSG(yd_graph_find(t.g, err.field) != YD_NONE && strstr(err.detail, err.field), "field '%s', detail '%s'", err.field, err.detail);
+    CHECK_MSG(yd_graph_find(t.g, err.field) != YD_NONE && strstr(err.detail, err.field), "field '%s', detail '%s'",
+              err.field, err.detail);
     float after[16 * 16 * 9];
     int p = t.g->tensors[yd_graph_find(t.g, "r1.1.w")].param;
     CHECK(be->weights_read(m.w, YD_W_PARAM, p, after, NULL) == 0 && memcmp(after, t.host[p], sizeof after) == 0);
@@ -403,13 +420,34 @@ static int compile_changed(void (*change)(yd_graph *), yd_err *err)
     return rc;
 }
 
-static void change_nothing(yd_graph *g) { (void)g; }
-static void change_stride(yd_graph *g) { g->ops[0].stride = 2; }
-static void change_groups(yd_graph *g) { g->ops[1].groups = 3; }
-static void change_output(yd_graph *g) { g->tensors[g->ops[1].out[0]].dtype = YD_BF16; }
-static void change_input(yd_graph *g) { g->ops[0].in[0] = YD_NONE; }
-static void change_index(yd_graph *g) { g->ops[0].in[2] = 1000; }
-static void change_kind(yd_graph *g) { g->ops[0].kind = (yd_op_kind)99; }
+static void change_nothing(yd_graph *g)
+{
+    (void)g;
+}
+static void change_stride(yd_graph *g)
+{
+    g->ops[0].stride = 2;
+}
+static void change_groups(yd_graph *g)
+{
+    g->ops[1].groups = 3;
+}
+static void change_output(yd_graph *g)
+{
+    g->tensors[g->ops[1].out[0]].dtype = YD_BF16;
+}
+static void change_input(yd_graph *g)
+{
+    g->ops[0].in[0] = YD_NONE;
+}
+static void change_index(yd_graph *g)
+{
+    g->ops[0].in[2] = 1000;
+}
+static void change_kind(yd_graph *g)
+{
+    g->ops[0].kind = (yd_op_kind)99;
+}
 static void change_order(yd_graph *g)
 {
     yd_op op = g->ops[0];
@@ -439,7 +477,8 @@ static void test_refusals(void)
     }
 }
 
-// Every primitive is chosen by yd_prim_choose(). Asked for something that oneDNN has only in reference code on any processor, it refuses.
+// Every primitive is chosen by yd_prim_choose(). Asked for something that oneDNN has only in reference code on any
+// processor, it refuses.
 static void test_reference_code(void)
 {
     net t = net_open(YD_F32, 0, 1);
@@ -449,7 +488,8 @@ static void test_reference_code(void)
     dnnl_lrn_desc_t desc;
     dnnl_memory_desc_t md = yd_md_map(m.e, yd_graph_find(t.g, "cat"), YD_F32);
     dnnl_primitive_attr_t attr;
-    CHECK(dnnl_lrn_forward_desc_init(&desc, dnnl_forward_inference, dnnl_lrn_within_channel, &md, 3, 1, 1, 1) == dnnl_success);
+    CHECK(dnnl_lrn_forward_desc_init(&desc, dnnl_forward_inference, dnnl_lrn_within_channel, &md, 3, 1, 1, 1) ==
+          dnnl_success);
     CHECK(dnnl_primitive_attr_create(&attr) == dnnl_success);
     CHECK(yd_prim_choose(m.e, &t.g->ops[0], &p, &desc, attr, NULL, &err) == YD_E_UNSUPPORTED);
     CHECK_MSG(strstr(err.detail, "EMBED 'embed'") && strstr(err.detail, "ref:any"), "'%s'", err.detail);
@@ -463,7 +503,8 @@ static void test_requests(void)
 {
     yd_err err = {0};
     yd_backend *b = be;
-    CHECK(yd_cpu_open(&(yd_cpu_options){.threads = -1}, &b, &err) == YD_E_CONFIG && b == NULL && strcmp(err.field, "threads") == 0);
+    CHECK(yd_cpu_open(&(yd_cpu_options){.threads = -1}, &b, &err) == YD_E_CONFIG && b == NULL &&
+          strcmp(err.field, "threads") == 0);
     yd_backend_info info;
     be->info(be, &info);
     CHECK(strcmp(info.name, "cpu") == 0 && info.device[0] && info.isa[0] && strncmp(info.library, "oneDNN 2.", 9) == 0);
@@ -478,7 +519,8 @@ static void test_requests(void)
     CHECK(be->weights_read(m.w, YD_W_PARAM, -1, x, &err) == YD_E_INVALID);
     CHECK(be->weights_write(m.w, YD_W_PARAM, t.g->n_params, x, &err) == YD_E_INVALID);
     CHECK(be->peek(m.e, yd_graph_find(t.g, "cat"), x, &err) == YD_E_UNSUPPORTED);
-    CHECK(be->buffer(m.e, yd_graph_find(t.g, "cat")) == NULL && be->buffer(m.e, -1) == NULL && be->buffer(m.e, t.g->n_tensors) == NULL);
+    CHECK(be->buffer(m.e, yd_graph_find(t.g, "cat")) == NULL && be->buffer(m.e, -1) == NULL &&
+          be->buffer(m.e, t.g->n_tensors) == NULL);
     yd_adamw hp = hyper;
     hp.step = 1;
     CHECK(be->adamw(m.w, m.e, &hp, NULL, &err) == YD_E_INVALID);
@@ -486,7 +528,18 @@ static void test_requests(void)
     net_close(&t);
 }
 
-// Every allocation of ours fails once: each failure is reported as such and leaves nothing behind (the sanitizer build counts).
+// The wait policy is in place, and preparing again changes nothing (if it restarted the program, this would never end).
+static void test_process(void)
+{
+#ifndef YD_SANITIZE
+    CHECK(getenv("OMP_WAIT_POLICY") && getenv("GOMP_SPINCOUNT"));
+    yd_cpu_prepare_process((char *[]){"test_backend", NULL});
+#endif
+    CHECK(be != NULL);
+}
+
+// Every allocation of ours fails once: each failure is reported as such and leaves nothing behind (the sanitizer
+// build counts).
 static void test_out_of_memory(void)
 {
     net t = net_open(YD_BF16, 1, 1);
@@ -522,7 +575,10 @@ int main(int argc, char **argv)
     int rc = yd_cpu_open(&(yd_cpu_options){.threads = 2}, &be, &err);
     if (!rc) rc = yd_cpu_open(&(yd_cpu_options){.threads = 1}, &be1, &err);
     if (!rc) rc = yd_cpu_open(&(yd_cpu_options){.threads = 2, .keep_activations = 1}, &be_keep, &err);
-    if (rc) return fprintf(stderr, "%s\n", err.detail), 1;
+    if (rc) {
+        fprintf(stderr, "%s\n", err.detail);
+        return 1;
+    }
     static const t_case cases[] = {
         {"a U-Net agrees with the oracle", test_network},
         {"a U-Net's bytes depend on neither batch, threads nor arena", test_network_bytes},
@@ -535,6 +591,7 @@ int main(int argc, char **argv)
         {"impossible operators are refused by name", test_refusals},
         {"reference code is refused", test_reference_code},
         {"impossible requests are refused", test_requests},
+        {"the process is prepared once", test_process},
         {"running out of memory is reported and leaks nothing", test_out_of_memory},
     };
     rc = t_main(argc, argv, cases, sizeof cases / sizeof *cases);
