@@ -87,12 +87,12 @@ static void say_gap(stream *s, uint64_t id)
     s->cursor = id;
 }
 
-// {"step":1} becomes {"step":1,"image":{"media_type":"image/jpeg","base64":"  and the picture follows.
+// {"step":1} becomes {"step":1,"image":{"mime":"image/jpeg","base64":"  and the picture follows.
 static void open_picture(yd_text *t, const yd_event *e)
 {
     const size_t n = strlen(e->data);
     yd_text_add(t, e->data, n ? n - 1 : 0); // without the brace
-    yd_text_printf(t, "%s\"image\":{\"media_type\":\"%s\",\"base64\":\"", n > 2 ? "," : "", e->blob->mime);
+    yd_text_printf(t, "%s\"image\":{\"mime\":\"%s\",\"base64\":\"", n > 2 ? "," : "", e->blob->mime);
 }
 
 static void say_event(stream *s, const yd_event *e)

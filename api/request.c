@@ -290,6 +290,7 @@ void yd_request_wake(yd_request *r)
     r->suspended = 0;
     yd_conn_unwatch(r->conn);
     MHD_resume_connection(r->mhd);
+    yd_api_kick(r->api);
 }
 
 void yd_requests_end_all(yd_api *api)

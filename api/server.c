@@ -2,8 +2,8 @@
 //
 // DESIGN
 //   libmicrohttpd runs without a thread: its epoll descriptor is polled by the loop, MHD_run() is called when it is readable or when
-//   the time that MHD_get_timeout() names has come. Resumed connections wake the same descriptor (an eventfd inside), so
-//   MHD_resume_connection may be called from anywhere on the loop and takes effect in the next turn, never inside the call.
+//   the time that MHD_get_timeout() names has come. A resumed connection wakes nothing by itself: whoever resumes one calls
+//   yd_api_kick(), which has MHD_run() called in the loop's next turn, never inside the call (also from within MHD_run() itself).
 //   The listening socket is ours: bind errors get words, and draining can close it by itself.
 //
 //       start --> serving --(service drains)--> draining --> quiesce --> stop: end every wait and stream, run until no connection
@@ -35,7 +35,7 @@ typedef struct yd_pump {
     uv_timer_t timer;
     uv_timer_t heartbeat;
     yd_api *api; // NULL once stopping
-    int handles;
+    int handles, kicked;
     void (*done)(void *);
     void *arg;
 } yd_pump;
@@ -100,9 +100,11 @@ static void on_mhd_timer(uv_timer_t *t);
 static void pump(yd_pump *p)
 {
     if (!p->api) return;
+    p->kicked = 0;
     MHD_run(p->api->mhd);
     MHD_UNSIGNED_LONG_LONG ms;
-    if (MHD_get_timeout(p->api->mhd, &ms) == MHD_YES) uv_timer_start(&p->timer, on_mhd_timer, ms, 0);
+    if (p->kicked) uv_timer_start(&p->timer, on_mhd_timer, 0, 0);
+    else if (MHD_get_timeout(p->api->mhd, &ms) == MHD_YES) uv_timer_start(&p->timer, on_mhd_timer, ms, 0);
     else uv_timer_stop(&p->timer);
 }
 
@@ -116,6 +118,14 @@ static void on_mhd_ready(uv_poll_t *poll, int status, int events)
     (void)status;
     (void)events;
     pump(poll->data);
+}
+
+void yd_api_kick(yd_api *api)
+{
+    yd_pump *p = api->pump;
+    if (!p || p->kicked) return;
+    p->kicked = 1;
+    uv_timer_start(&p->timer, on_mhd_timer, 0, 0);
 }
 
 static void on_heartbeat(uv_timer_t *t)

@@ -23,4 +23,7 @@ struct yd_api {
     int draining, stopping;
 };
 
+// A connection was resumed: let the server look at it in the loop's next turn.
+void yd_api_kick(yd_api *api);
+
 #endif
