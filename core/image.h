@@ -36,7 +36,8 @@ typedef struct yd_image_header {
 // Start libvips, block untrusted and unlisted loaders, set its caches to zero and one thread per operation. Idempotent. YD_E_INTERNAL.
 int yd_image_init(yd_err *err);
 
-// Read the header only. YD_E_IMAGE_FORMAT (accepted lists the formats), YD_E_IMAGE, YD_E_IMAGE_TOO_LARGE / _SMALL (with the limit).
+// Read the header only. YD_E_IMAGE_FORMAT (accepted lists the formats), YD_E_IMAGE, YD_E_IMAGE_TOO_LARGE / _SMALL and YD_E_BODY_TOO_LARGE
+// (max_bytes), each with the limit.
 int yd_image_probe(const void *bytes, size_t len, const yd_image_limits *lim, yd_image_header *out, yd_err *err);
 
 // Probe, then decode. On success *out owns its pixels: yd_image_clear.

@@ -15,7 +15,7 @@
 #include <string.h>
 #include <vips/vips.h>
 
-enum { STRIP = 16, CUBE = 9, NEARLY = 2 };
+enum { STRIP = 16, CUBE = 9, NEARLY = 2, MAX_SCANS = 100 };
 
 typedef struct source {
     VipsImage *im; // as loaded
@@ -63,6 +63,33 @@ static int check_png_size(const uint8_t *bytes, size_t len, const yd_image_limit
     return check_size(be32(bytes + 16), be32(bytes + 20), lim, err);
 }
 
+// Number of scans of a JPEG, found by walking its markers; what other segments hold (thumbnails) is stepped over.
+static int count_scans(const uint8_t *p, size_t len)
+{
+    int scans = 0;
+    for (size_t i = 2; i + 3 < len;) {
+        if (p[i] != 0xff || p[i + 1] == 0xff) {
+            i++;
+            continue;
+        }
+        int marker = p[i + 1];
+        if (marker == 0xd9) break;
+        scans += marker == 0xda;
+        int bare = marker <= 0x01 || (marker >= 0xd0 && marker <= 0xd8); // stuffed byte, restart: no length follows
+        i += bare ? 2 : 2 + ((size_t)p[i + 2] << 8 | p[i + 3]);
+    }
+    return scans;
+}
+
+// Each scan of a progressive JPEG passes over all pixels, yet may have only some bytes: a small file could cost minutes.
+static int check_scans(const uint8_t *bytes, size_t len, yd_err *err)
+{
+    int scans = count_scans(bytes, len);
+    if (scans <= MAX_SCANS) return 0;
+    return yd_fail_field(err, YD_E_IMAGE, "image", "at most 100 scans",
+                         "the JPEG file has %d scans, no more than %d are accepted", scans, MAX_SCANS);
+}
+
 static int check_format(const void *bytes, size_t len, const yd_image_limits *lim, const char **format, yd_err *err)
 {
     static const char formats[] = "png, jpeg";
@@ -81,7 +108,7 @@ static int check_format(const void *bytes, size_t len, const yd_image_limits *li
         return yd_fail_field(err, YD_E_IMAGE_FORMAT, "image", formats, "this is a %s file; png and jpeg are accepted",
                              name);
     *format = name;
-    return strcmp(name, "PNG") == 0 ? check_png_size(bytes, len, lim, err) : 0;
+    return strcmp(name, "PNG") == 0 ? check_png_size(bytes, len, lim, err) : check_scans(bytes, len, err);
 }
 
 static int damaged(const source *s, yd_err *err)

@@ -401,6 +401,38 @@ static void bombs(void)
     g_object_unref(v);
 }
 
+// Thousands of passes in a small JPEG are refused; an ordinary progressive one and one that only quotes markers are read.
+static void many_scans(void)
+{
+    VipsImage *v = noise_image(64, 64, 3);
+    void *buf = NULL;
+    size_t n = 0;
+    CHECK(vips_jpegsave_buffer(v, &buf, &n, "interlace", TRUE, NULL) == 0);
+    bytes b = take(buf, n);
+    yd_err err;
+    CHECK_MSG(decode_rc(b.p, b.n, &wide, &err) == 0, "%s", err.detail);
+
+    static const uint8_t scan[] = {0xff, 0xda, 0, 8, 1, 1, 0, 1, 1, 0, 0x55}, comment[] = {0xff, 0xfe, 0x04, 0x02};
+    enum { SCANS = 2000, QUOTED = 512 };
+    uint8_t *many = malloc(b.n + SCANS * sizeof scan);
+    memcpy(many, b.p, b.n - 2);
+    for (size_t i = 0; i < SCANS; i++) memcpy(many + b.n - 2 + i * sizeof scan, scan, sizeof scan);
+    memcpy(many + b.n - 2 + SCANS * sizeof scan, b.p + b.n - 2, 2);
+    CHECK_MSG(decode_rc(many, b.n + SCANS * sizeof scan, &wide, &err) == YD_E_IMAGE && strstr(err.detail, "scans"),
+              "%s", err.detail);
+    free(many);
+
+    uint8_t *quoting = malloc(b.n + sizeof comment + 2 * QUOTED);
+    memcpy(quoting, b.p, 2);
+    memcpy(quoting + 2, comment, sizeof comment);
+    for (size_t i = 0; i < QUOTED; i++) memcpy(quoting + 2 + sizeof comment + 2 * i, scan, 2);
+    memcpy(quoting + 2 + sizeof comment + 2 * QUOTED, b.p + 2, b.n - 2);
+    CHECK_MSG(decode_rc(quoting, b.n + sizeof comment + 2 * QUOTED, &wide, &err) == 0, "%s", err.detail);
+    free(quoting);
+    free(b.p);
+    g_object_unref(v);
+}
+
 static void cut_short(void)
 {
     VipsImage *v = noise_image(64, 48, 3);
@@ -679,6 +711,7 @@ int main(int argc, char **argv)
         {"blocked_loaders", blocked_loaders},
         {"sizes", sizes},
         {"bombs", bombs},
+        {"many_scans", many_scans},
         {"cut_short", cut_short},
         {"mutants", mutants},
         {"png_round_trip", png_round_trip},
