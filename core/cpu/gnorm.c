@@ -1,10 +1,11 @@
-// Group normalisation with the noise-level vector added before and SiLU applied after, over NHWC maps: y =
-// f(gamma*(x+v-mean)*rstd + beta).
+// Group normalisation, with the noise-level vector added before and SiLU applied after, over NHWC maps:
+//     y = f(gamma*(x + v - mean)*rstd + beta)
 //
 // Two passes over x. The first takes, per block of pixels and channel, f32 sums of d and d*d, d = x - x(first pixel
 // of the sample): the shift keeps large means from cancelling. v shifts a channel's mean and leaves its variance
-// alone, so it needs no pass. Blocks are joined per sample in double, in block order. The second pass is y = f((x -
-// m)*a + b) with per-channel m, a, b; the part of the mean that m cannot hold in f32 goes into b.
+// alone, so it needs no pass. Blocks are joined per sample in double, in block order. The second pass applies
+//     y = f((x - m)*a + b)
+// with per-channel m, a, b; the part of the mean that m cannot hold in f32 goes into b.
 //
 // Scratch: [n][2c] double totals, [n][3c] coefficients, [n*blocks][3c] block sums (shift, sum, squares).
 // Read next: gnorm_bwd.c.

@@ -291,7 +291,7 @@ static void test_gradients(void)
         run(&m);
         oracle_run(t.o, half);
         yd_tid loss = yd_graph_find(t.g, "loss");
-        CHECK_MSG(off_by(&m, &t, loss) < (half ? 2e-2 : 1e-5), "loss is off by %.3g", off_by(&m, &t, loss));
+        CHECK(off_by(&m, &t, loss) < (half ? 2e-2 : 1e-5));
         int found = 0;
         for (int i = 0; i < t.g->n_tensors; i++) {
             if (t.g->tensors[i].kind != YD_T_PGRAD) continue;
@@ -410,7 +410,7 @@ static int compile_changed(void (*change)(yd_graph *), yd_err *err)
     yd_weights *w = NULL;
     yd_exec *e = NULL;
     CHECK(be->weights_new(be, g, host, 0, &w, NULL) == 0);
-    change(g);
+    if (change) change(g);
     *err = (yd_err){0};
     int rc = be->compile(be, g, w, 1, &e, err);
     CHECK((rc == 0) == (e != NULL));
@@ -420,10 +420,6 @@ static int compile_changed(void (*change)(yd_graph *), yd_err *err)
     return rc;
 }
 
-static void change_nothing(yd_graph *g)
-{
-    (void)g;
-}
 static void change_stride(yd_graph *g)
 {
     g->ops[0].stride = 2;
@@ -461,7 +457,7 @@ static void test_refusals(void)
         int code;
         const char *words;
     } cases[] = {
-        {change_nothing, 0, ""},
+        {NULL, 0, ""},
         {change_stride, YD_E_INVALID, "CONV 'c'"},
         {change_groups, YD_E_INVALID, "GNORM 'n'"},
         {change_output, YD_E_INVALID, "outputs are f32"},
