@@ -13,7 +13,7 @@
 static void answer_job(yd_request *r, yd_job *j)
 {
     json_t *body = yd_service_job_json(r->service, j);
-    char *text = body ? json_dumps(body, JSON_COMPACT) : NULL;
+    char *text = body ? json_dumps(body, JSON_COMPACT | JSON_REAL_PRECISION(10)) : NULL;
     json_decref(body);
     if (!text) {
         yd_respond(r, 503, NULL, 0);

@@ -7,6 +7,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#define REAL_DIGITS 10 // 0.4, not 0.40000000000000002
+
 static const char no_memory[] = "{\"type\":\"/problems/out-of-memory\",\"title\":\"Out of memory\",\"status\":503}\n";
 
 void yd_header(struct MHD_Response *resp, const char *name, const char *value)
@@ -83,7 +85,7 @@ void yd_respond_text(yd_request *r, int status, const char *type, char *text, si
 // Text of a JSON value with a newline at its end; consumes it. NULL: out of memory.
 static char *print_json(json_t *body, size_t *len)
 {
-    const size_t flags = JSON_COMPACT;
+    const size_t flags = JSON_COMPACT | JSON_REAL_PRECISION(REAL_DIGITS);
     const size_t need = body ? json_dumpb(body, NULL, 0, flags) : 0;
     char *text = need ? yd_malloc(need + 1) : NULL;
     if (text) {

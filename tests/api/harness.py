@@ -1,0 +1,287 @@
+"""What the API tests share: a running yodad, requests by curl and by bare sockets, pictures made on the spot, and the count of checks.
+
+Requests of well-behaved clients go through the real curl; those of ill-behaved ones through sockets. Nothing here retries.
+"""
+import json
+import os
+import re
+import signal
+import socket
+import struct
+import subprocess
+import tempfile
+import time
+import zlib
+
+YODAD = os.environ.get("YODAD", "build/yodad")
+YODA = os.environ.get("YODA", "build/yoda")
+TIMEOUT_S = 30
+
+passed, failed, skipped = 0, 0, 0
+_problems = []
+
+
+class Skip(Exception):
+    """A test that cannot run here."""
+
+
+def check(ok, what, detail=""):
+    if not ok:
+        _problems.append(f"not true: {what} {str(detail)[:400]}")
+    return ok
+
+
+def run_tests(module, daemon_for):
+    """Run every test_* of a module, in the order written; each is given the daemon that its `daemon` attribute names."""
+    global passed, failed, skipped
+    for name, fn in list(vars(module).items()):
+        if not name.startswith("test_"):
+            continue
+        _problems.clear()
+        began, verdict = time.monotonic(), "ok"
+        try:
+            fn(*daemon_for(fn))
+        except Skip as e:
+            verdict = "skip"
+            print(f"  skipped: {e}")
+        except Exception as e:  # a test that breaks off has failed, and the others still run
+            _problems.append(f"{type(e).__name__}: {e}")
+        if _problems:
+            verdict = "FAIL"
+            print("\n".join("  " + p for p in _problems))
+        passed += verdict == "ok"
+        failed += verdict == "FAIL"
+        skipped += verdict == "skip"
+        print(f"{verdict:<4} {module.__name__.removeprefix('test_')}: {name[5:].replace('_', ' ')} "
+              f"({time.monotonic() - began:.1f} s)", flush=True)
+
+
+# ---- pictures
+
+def png(width, height, pixel=None, bit_depth=8, colour=2, rows=None):
+    """A PNG from pixel(x, y) -> (r, g, b), or from raw scan lines."""
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+    if rows is None:
+        rows = b"".join(b"\0" + b"".join(bytes(pixel(x, y)) for x in range(width)) for y in range(height))
+    head = struct.pack(">IIBBBBB", width, height, bit_depth, colour, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows, 9)) + chunk(b"IEND", b"")
+
+
+def textured(width, height, salt=0):
+    return png(width, height, lambda x, y: ((x * 7 + salt) % 256, (y * 5) % 256, (x * y + salt * 31) % 256))
+
+
+def bomb(side=30000):
+    """A side x side one-bit picture: some 100 KB that would decode to gigabytes."""
+    line = b"\0" + b"\0" * ((side + 7) // 8)
+    z = zlib.compressobj(9)
+    data = b"".join(z.compress(line * 100) for _ in range(side // 100)) + z.flush()
+    def chunk(kind, body):
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+    head = struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+
+
+def png_size(data):
+    return struct.unpack(">II", data[16:24]) if data[:8] == b"\x89PNG\r\n\x1a\n" else None
+
+
+# ---- requests
+
+class Answer:
+    def __init__(self, status, headers, body):
+        self.status, self.headers, self.body = status, headers, body
+
+    def json(self):
+        return json.loads(self.body)
+
+    def header(self, name):
+        return self.headers.get(name.lower())
+
+
+def parse_head(text):
+    lines = text.split("\r\n")
+    headers = {}
+    for line in lines[1:]:
+        key, colon, value = line.partition(":")
+        if colon:
+            headers[key.strip().lower()] = value.strip()
+    return int(lines[0].split()[1]), headers
+
+
+class Daemon:
+    """One yodad on a free port of loopback. Flags as keywords: max_pixels=1000 becomes --max-pixels=1000."""
+
+    def __init__(self, **flags):
+        self.dir = tempfile.mkdtemp(prefix="yodad-test-")
+        self.log_path = os.path.join(self.dir, "log")
+        flags = {"listen": "127.0.0.1:0", "model_dir": self.dir, **flags}
+        args = [YODAD] + [f"--{k.replace('_', '-')}={v}" for k, v in flags.items()]
+        self.log = open(self.log_path, "w+", errors="replace")
+        env = {k: v for k, v in os.environ.items() if not k.startswith("YODAD_")}
+        self.process = subprocess.Popen(args, stderr=self.log, stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL, env=env)
+        self.port = int(self._await_log(r'"address":"127\.0\.0\.1:(\d+)"').group(1))
+        self.url = f"http://127.0.0.1:{self.port}"
+        deadline = time.monotonic() + 60
+        while self.curl("/readyz").status != 200:
+            if time.monotonic() > deadline:
+                raise RuntimeError("yodad is not ready after 60 s: " + self.log_text()[-2000:])
+            time.sleep(0.05)
+
+    def _await_log(self, pattern):
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            found = re.search(pattern, self.log_text())
+            if found:
+                return found
+            if self.process.poll() is not None:
+                break
+            time.sleep(0.02)
+        raise RuntimeError(f"yodad did not start (exit {self.process.poll()}): {self.log_text()[-2000:]}")
+
+    def log_text(self):
+        with open(self.log_path, errors="replace") as f:
+            return f.read()
+
+    def alive(self):
+        return self.process.poll() is None
+
+    def fds(self):
+        return len(os.listdir(f"/proc/{self.process.pid}/fd"))
+
+    def settle_fds(self, baseline, seconds=6):
+        """Wait until no more descriptors are open than in `baseline`; the number reached."""
+        deadline = time.monotonic() + seconds
+        while self.fds() > baseline and time.monotonic() < deadline:
+            time.sleep(0.05)
+        return self.fds()
+
+    def cpu_s(self):
+        with open(f"/proc/{self.process.pid}/stat") as f:
+            fields = f.read().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def rss(self):
+        with open(f"/proc/{self.process.pid}/status") as f:
+            return int(re.search(r"VmRSS:\s+(\d+)", f.read()).group(1)) * 1024
+
+    def stop(self, sig=signal.SIGTERM, seconds=40):
+        """Signal it and wait; the exit status, or None when it had to be killed."""
+        if self.alive():
+            self.process.send_signal(sig)
+        try:
+            return self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            return None
+
+    # -- curl
+
+    def curl_args(self, path, *args, headers=(), timeout=TIMEOUT_S):
+        out = ["curl", "-sS", "--max-time", str(timeout), "--globoff"]
+        for h in headers:
+            out += ["-H", h]
+        return out + list(args) + [self.url + path]
+
+    def curl(self, path, *args, data=None, headers=(), timeout=TIMEOUT_S):
+        """Run curl -i; data is sent with --data-binary. status 0: no answer (body: what curl said)."""
+        extra = ["-i"] + (["--data-binary", "@-"] if data is not None else [])
+        p = subprocess.run(self.curl_args(path, *extra, *args, headers=headers, timeout=timeout), input=data or b"",
+                           stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        out = p.stdout
+        while True:
+            head, blank, rest = out.partition(b"\r\n\r\n")
+            if not blank:
+                return Answer(0, {}, p.stderr)
+            status, headers_in = parse_head(head.decode("latin-1"))
+            if status != 100:
+                return Answer(status, headers_in, rest)
+            out = rest
+
+    def submit(self, picture, query="", **kw):
+        return self.curl("/v1/jobs" + query, data=picture, **kw)
+
+    def job(self, picture, query=""):
+        a = self.submit(picture, query)
+        if a.status != 202:
+            raise AssertionError(f"job refused: {a.status} {a.body[:300]}")
+        return a.json()["id"]
+
+    def wait_state(self, job, *states, seconds=TIMEOUT_S):
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            state = self.curl(f"/v1/jobs/{job}").json()["state"]
+            if state in states:
+                return state
+            time.sleep(0.02)
+        raise AssertionError(f"job {job} is {state}, not {states}, after {seconds} s")
+
+    # -- bare sockets
+
+    def connect(self, timeout=10):
+        return socket.create_connection(("127.0.0.1", self.port), timeout)
+
+    def raw(self, data, timeout=10, half_close=False):
+        """Send bytes, read until the server closes or says nothing for a while; what came."""
+        with self.connect(timeout) as s:
+            s.sendall(data)
+            if half_close:
+                s.shutdown(socket.SHUT_WR)
+            return drain_socket(s, timeout)
+
+
+def drain_socket(s, timeout):
+    s.settimeout(timeout)
+    got = b""
+    try:
+        while True:
+            piece = s.recv(65536)
+            if not piece:
+                return got
+            got += piece
+    except (socket.timeout, ConnectionError):
+        return got
+
+
+def sse(text):
+    """Server-sent events as a list of (id, event, data)."""
+    out = []
+    for block in text.replace("\r\n", "\n").split("\n\n"):
+        fields = dict(line.split(": ", 1) for line in block.split("\n") if ": " in line)
+        if "event" in fields:
+            out.append((int(fields["id"]), fields["event"], json.loads(fields["data"])))
+    return out
+
+
+def make_model(folder):
+    """The shipped model when there is one, otherwise a small untrained one; a folder with exactly one model."""
+    import glob
+    shipped = sorted(glob.glob("models/*.safetensors"))
+    target = os.path.join(folder, "model.safetensors")
+    if shipped:
+        os.symlink(os.path.abspath(shipped[0]), target)
+        return folder
+    config = {"format": "yoda-model-1", "name": "untrained-4x",
+              "network": {"type": "sr3", "in_channel": 6, "out_channel": 3, "inner_channel": 16, "channel_multiplier": [1, 2],
+                          "res_blocks": 1, "norm_groups": 8, "attn_res": [], "image_size": 64, "unshuffle": 2,
+                          "mid_attention": False, "noise_scale": 1000},
+              "noise_input": "sqrt_gamma", "prediction": "eps", "target": "residual", "residual_scale": 4, "clip": 3,
+              "schedule": {"kind": "cosine", "train_steps": 1000}, "scale": 4, "window": 64, "overlap": 16,
+              "conditioning": "pillow8",
+              "defaults": {"steps": 4, "sampler": "ddim", "eta": 0.5, "attention": "edge", "mask_form": "add", "lower_bound": 0.4}}
+    path = os.path.join(folder, "config.json")
+    with open(path, "w") as f:
+        json.dump(config, f)
+    subprocess.run([YODA, "init", path, "-o", target], check=True, stdout=subprocess.DEVNULL)
+    os.remove(path)
+    return folder
+
+
+def uses(name):
+    """Mark a test with the shared daemon it wants (tests/api/run has the list)."""
+    def mark(fn):
+        fn.daemon = name
+        return fn
+    return mark
