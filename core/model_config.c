@@ -254,10 +254,10 @@ static void read_public(reader *r, yd_jid model, yd_model_config *c)
 
 static int check_whole(const yd_model_config *c, yd_err *err)
 {
-    const int multiple = yd_net_multiple(&c->net);
     if (c->net.n_levels < 1) return yd_fail_field(err, YD_E_CHECKPOINT, "channel_multiplier", "1 to 8 levels", "model config: no levels");
     if (c->net.inner_channel % 2)
         return yd_fail_field(err, YD_E_CHECKPOINT, "inner_channel", "an even number", "model config: \"inner_channel\" is odd");
+    const int multiple = yd_net_multiple(&c->net);
     if (c->window % multiple)
         return yd_fail_field(err, YD_E_CHECKPOINT, "window", "", "model config: \"window\" %d is not a multiple of %d, which this network needs",
                              c->window, multiple);
