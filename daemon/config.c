@@ -10,8 +10,10 @@
 #include <string.h>
 
 #define ROW_TEXT(name, def, help) {#name, YD_CONF_TEXT, offsetof(yd_config, name), help, def, NULL, 0, 0, 0},
-#define ROW_CHOICE(name, def, words, help) {#name, YD_CONF_CHOICE, offsetof(yd_config, name), help, def, words, 0, 0, 0},
-#define ROW_NUMBER(name, def, min, max, help) {#name, YD_CONF_NUMBER, offsetof(yd_config, name), help, NULL, NULL, def, min, max},
+#define ROW_CHOICE(name, def, words, help)                                                                             \
+    {#name, YD_CONF_CHOICE, offsetof(yd_config, name), help, def, words, 0, 0, 0},
+#define ROW_NUMBER(name, def, min, max, help)                                                                          \
+    {#name, YD_CONF_NUMBER, offsetof(yd_config, name), help, NULL, NULL, def, min, max},
 #define ROW_SWITCH(name, def, help) {#name, YD_CONF_SWITCH, offsetof(yd_config, name), help, NULL, NULL, def, 0, 1},
 
 static const yd_conf_row rows[] = {YD_CONFIG(ROW_TEXT, ROW_CHOICE, ROW_NUMBER, ROW_SWITCH)};
@@ -32,9 +34,12 @@ void yd_config_init(yd_config *cfg)
     memset(cfg, 0, sizeof *cfg);
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         const yd_conf_row *r = &rows[i];
-        if (r->kind == YD_CONF_NUMBER) *(int64_t *)(void *)text_field(cfg, r) = r->number;
-        else if (r->kind == YD_CONF_SWITCH) *(int *)(void *)text_field(cfg, r) = (int)r->number;
-        else snprintf(text_field(cfg, r), r->kind == YD_CONF_TEXT ? YD_TEXT_MAX : 16, "%s", r->text);
+        if (r->kind == YD_CONF_NUMBER)
+            *(int64_t *)(void *)text_field(cfg, r) = r->number;
+        else if (r->kind == YD_CONF_SWITCH)
+            *(int *)(void *)text_field(cfg, r) = (int)r->number;
+        else
+            snprintf(text_field(cfg, r), r->kind == YD_CONF_TEXT ? YD_TEXT_MAX : 16, "%s", r->text);
     }
     snprintf(cfg->host, sizeof cfg->host, "127.0.0.1");
     cfg->port = 8080;
@@ -94,7 +99,8 @@ static int set_switch(yd_config *cfg, const yd_conf_row *r, const char *value, y
 static int set_choice(yd_config *cfg, const yd_conf_row *r, const char *value, yd_err *err)
 {
     if (strcmp(r->name, "device") == 0 && strcmp(value, "cuda") == 0)
-        return yd_fail_field(err, YD_E_CONFIG, r->name, r->words, "this build has no CUDA backend; it accepts %s", r->words);
+        return yd_fail_field(err, YD_E_CONFIG, r->name, r->words, "this build has no CUDA backend; it accepts %s",
+                             r->words);
     if (!is_word_of(value, r->words))
         return yd_fail_field(err, YD_E_CONFIG, r->name, r->words, "'%.64s' is not one of %s", value, r->words);
     snprintf(text_field(cfg, r), 16, "%s", value);
@@ -136,13 +142,17 @@ int yd_config_set(yd_config *cfg, const char *name, const char *value, yd_err *e
 {
     const yd_conf_row *r = yd_conf_find(name);
     if (!r)
-        return yd_fail_field(err, YD_E_CONFIG, name, nearest(name), "there is no setting '%.64s'; the nearest is '%s'", name,
-                             nearest(name));
+        return yd_fail_field(err, YD_E_CONFIG, name, nearest(name), "there is no setting '%.64s'; the nearest is '%s'",
+                             name, nearest(name));
     switch (r->kind) {
-    case YD_CONF_TEXT: return set_text(cfg, r, value, err);
-    case YD_CONF_CHOICE: return set_choice(cfg, r, value, err);
-    case YD_CONF_NUMBER: return set_number(cfg, r, value, err);
-    case YD_CONF_SWITCH: return set_switch(cfg, r, value, err);
+    case YD_CONF_TEXT:
+        return set_text(cfg, r, value, err);
+    case YD_CONF_CHOICE:
+        return set_choice(cfg, r, value, err);
+    case YD_CONF_NUMBER:
+        return set_number(cfg, r, value, err);
+    case YD_CONF_SWITCH:
+        return set_switch(cfg, r, value, err);
     }
     return yd_fail(err, YD_E_INTERNAL, "setting '%s' has no kind", name);
 }
@@ -160,7 +170,8 @@ static int split_listen(yd_config *cfg, yd_err *err)
         host++;
         n -= 2;
     } else if (memchr(host, ':', n)) {
-        return yd_fail_field(err, YD_E_CONFIG, "listen", accepted, "an IPv6 address is written in brackets: '%.128s'", cfg->listen);
+        return yd_fail_field(err, YD_E_CONFIG, "listen", accepted, "an IPv6 address is written in brackets: '%.128s'",
+                             cfg->listen);
     }
     if (n == 0) return yd_fail_field(err, YD_E_CONFIG, "listen", accepted, "'%.128s' names no address", cfg->listen);
     memcpy(cfg->host, host, n);
@@ -179,10 +190,11 @@ int yd_config_check(yd_config *cfg, yd_err *err)
     int rc = split_listen(cfg, err);
     if (rc) return rc;
     if (!is_loopback(cfg->host) && !cfg->insecure_no_auth)
-        return yd_fail_field(err, YD_E_CONFIG, "listen", "a loopback address, or --insecure-no-auth",
-                             "'%.128s' is no loopback address and nobody would be asked for a key; add --insecure-no-auth to "
-                             "allow that",
-                             cfg->host);
+        return yd_fail_field(
+            err, YD_E_CONFIG, "listen", "a loopback address, or --insecure-no-auth",
+            "'%.128s' is no loopback address and nobody would be asked for a key; add --insecure-no-auth to "
+            "allow that",
+            cfg->host);
     return 0;
 }
 

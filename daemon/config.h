@@ -52,8 +52,9 @@
     NUMBER(connection_memory_bytes, 16 * YD_KIB, 4 * YD_KIB, 64 * YD_KIB, "of one connection: headers, send buffer")   \
     NUMBER(header_timeout_ms, 10000, 100, 3600000, "a request's header must be there after this time")                 \
     NUMBER(body_timeout_ms, 60000, 100, 3600000, "a request's body must be there after this time")                     \
-    NUMBER(body_min_rate, 1 * YD_KIB, 0, 1 * YD_GIB, "bytes per second a body must average after two seconds; 0: any")  \
-    NUMBER(send_timeout_ms, 60000, 100, 3600000, "a response must be taken after this time, plus size / send_min_rate") \
+    NUMBER(body_min_rate, 1 * YD_KIB, 0, 1 * YD_GIB, "bytes per second a body must average after two seconds; 0: any") \
+    NUMBER(send_timeout_ms, 60000, 100, 3600000,                                                                       \
+           "a response must be taken after this time, plus size / send_min_rate")                                      \
     NUMBER(send_min_rate, 16 * YD_KIB, 1 * YD_KIB, 1 * YD_GIB, "bytes per second a client must take a response at")    \
     NUMBER(idle_timeout_ms, 15000, 100, 3600000, "an idle kept-alive connection is closed after this time")            \
     NUMBER(max_wait_ms, 60000, 0, 3600000, "longest wait of a long poll")                                              \
@@ -67,10 +68,10 @@
 #define YD_TEXT_MAX 256
 
 typedef struct yd_config {
-#define YD_FIELD_TEXT(name, def, help) char name[YD_TEXT_MAX];
-#define YD_FIELD_CHOICE(name, def, words, help) char name[16];
+#define YD_FIELD_TEXT(name, def, help)             char name[YD_TEXT_MAX];
+#define YD_FIELD_CHOICE(name, def, words, help)    char name[16];
 #define YD_FIELD_NUMBER(name, def, min, max, help) int64_t name;
-#define YD_FIELD_SWITCH(name, def, help) int name;
+#define YD_FIELD_SWITCH(name, def, help)           int name;
     YD_CONFIG(YD_FIELD_TEXT, YD_FIELD_CHOICE, YD_FIELD_NUMBER, YD_FIELD_SWITCH)
 #undef YD_FIELD_TEXT
 #undef YD_FIELD_CHOICE

@@ -26,8 +26,11 @@ static int set_from_json(yd_config *cfg, const char *key, const json_t *v, yd_er
     if (json_is_integer(v)) {
         snprintf(number, sizeof number, "%lld", (long long)json_integer_value(v));
         text = number;
-    } else if (json_is_boolean(v)) text = json_is_true(v) ? "true" : "false";
-    if (!text) return yd_fail_field(err, YD_E_CONFIG, key, "a string, an integer or a boolean", "the value has the wrong type");
+    } else if (json_is_boolean(v))
+        text = json_is_true(v) ? "true" : "false";
+    if (!text)
+        return yd_fail_field(err, YD_E_CONFIG, key, "a string, an integer or a boolean",
+                             "the value has the wrong type");
     return yd_config_set(cfg, key, text, err);
 }
 
@@ -44,9 +47,11 @@ static int load_file(yd_config *cfg, const char *path, yd_err *err)
     yd_free(text);
     if (bad) return yd_fail_field(err, YD_E_CONFIG, "config", "", "%s cannot be read or is larger than 1 MiB", path);
     if (!o)
-        return yd_fail_field(err, YD_E_CONFIG, "config", "a JSON object", "%s:%d:%d: %s", path, je.line, je.column, je.text);
+        return yd_fail_field(err, YD_E_CONFIG, "config", "a JSON object", "%s:%d:%d: %s", path, je.line, je.column,
+                             je.text);
     int rc = 0;
-    if (!json_is_object(o)) rc = yd_fail_field(err, YD_E_CONFIG, "config", "a JSON object", "%s holds no JSON object", path);
+    if (!json_is_object(o))
+        rc = yd_fail_field(err, YD_E_CONFIG, "config", "a JSON object", "%s holds no JSON object", path);
     const char *key;
     json_t *v;
     json_object_foreach(o, key, v)
@@ -84,10 +89,14 @@ typedef struct flag {
 
 static int action_of(const char *name, yd_config_action *action)
 {
-    if (strcmp(name, "help") == 0) *action = YD_SHOW_HELP;
-    else if (strcmp(name, "version") == 0) *action = YD_SHOW_VERSION;
-    else if (strcmp(name, "check_config") == 0) *action = YD_CHECK_CONFIG;
-    else return 0;
+    if (strcmp(name, "help") == 0)
+        *action = YD_SHOW_HELP;
+    else if (strcmp(name, "version") == 0)
+        *action = YD_SHOW_VERSION;
+    else if (strcmp(name, "check_config") == 0)
+        *action = YD_CHECK_CONFIG;
+    else
+        return 0;
     return 1;
 }
 
@@ -171,8 +180,10 @@ static void print_accepted(yd_text *t, const yd_conf_row *r)
 {
     if (r->kind == YD_CONF_NUMBER)
         yd_text_printf(t, " [%lld..%lld, default %lld]", (long long)r->min, (long long)r->max, (long long)r->number);
-    else if (r->kind == YD_CONF_CHOICE) yd_text_printf(t, " [%s, default %s]", r->words, r->text);
-    else if (r->kind == YD_CONF_TEXT && *r->text) yd_text_printf(t, " [default %s]", r->text);
+    else if (r->kind == YD_CONF_CHOICE)
+        yd_text_printf(t, " [%s, default %s]", r->words, r->text);
+    else if (r->kind == YD_CONF_TEXT && *r->text)
+        yd_text_printf(t, " [default %s]", r->text);
 }
 
 char *yd_config_help(void)
@@ -181,11 +192,12 @@ char *yd_config_help(void)
     size_t n;
     const yd_conf_row *rows = yd_conf_rows(&n);
     yd_text_printf(&t, "yodad %s: upscales pictures over HTTP\n\nusage: yodad [--NAME VALUE]...\n\n", YD_VERSION);
-    yd_text_printf(&t, "Every setting can also stand in the file as name_with_underscores and in the environment as YODAD_NAME;\n"
-                       "flags win over the environment, the environment over the file.\n\n"
-                       "  --config FILE               a JSON object of settings\n"
-                       "  --check-config              print the effective configuration as JSON and leave\n"
-                       "  --version, --help\n\n");
+    yd_text_printf(
+        &t, "Every setting can also stand in the file as name_with_underscores and in the environment as YODAD_NAME;\n"
+            "flags win over the environment, the environment over the file.\n\n"
+            "  --config FILE               a JSON object of settings\n"
+            "  --check-config              print the effective configuration as JSON and leave\n"
+            "  --version, --help\n\n");
     for (size_t i = 0; i < n; i++) {
         char name[64];
         snprintf(name, sizeof name, "%s", rows[i].name);

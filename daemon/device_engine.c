@@ -30,7 +30,8 @@ static int open_device(yd_device *d, yd_err *err)
     return yd_engine_new(e->backend, e->model, &eo, &e->engine, err);
 }
 
-static int run(yd_device *d, yd_sampler *const *sampler, const yd_unit *unit, int n, int *done, yd_step_info *info, yd_err *err)
+static int run(yd_device *d, yd_sampler *const *sampler, const yd_unit *unit, int n, int *done, yd_step_info *info,
+               yd_err *err)
 {
     return yd_engine_run(((engine_device *)d)->engine, sampler, unit, n, done, info, err);
 }

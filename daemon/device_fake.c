@@ -23,22 +23,27 @@ typedef struct fake_device {
 
 static int open_device(yd_device *d, yd_err *err)
 {
-    static const char config[] =
-        "{\"format\":\"yoda-model-1\",\"name\":\"fake-2x\",\"network\":{\"type\":\"sr3\",\"in_channel\":6,\"out_channel\":3,"
-        "\"inner_channel\":8,\"channel_multiplier\":[1],\"res_blocks\":1,\"norm_groups\":4,\"attn_res\":[],\"image_size\":64},"
-        "\"prediction\":\"x0\",\"target\":\"residual\",\"residual_scale\":4,\"clip\":3,\"schedule\":{\"kind\":\"cosine\"},"
-        "\"scale\":2,\"window\":64,\"overlap\":16,\"conditioning\":\"pillow8\","
-        "\"defaults\":{\"steps\":4,\"sampler\":\"ddim\",\"eta\":0.5,\"attention\":\"edge\",\"mask_form\":\"add\",\"lower_bound\":0.4}}";
+    static const char config[] = "{\"format\":\"yoda-model-1\",\"name\":\"fake-2x\",\"network\":{\"type\":\"sr3\",\"in_"
+                                 "channel\":6,\"out_channel\":3,"
+                                 "\"inner_channel\":8,\"channel_multiplier\":[1],\"res_blocks\":1,\"norm_groups\":4,"
+                                 "\"attn_res\":[],\"image_size\":64},"
+                                 "\"prediction\":\"x0\",\"target\":\"residual\",\"residual_scale\":4,\"clip\":3,"
+                                 "\"schedule\":{\"kind\":\"cosine\"},"
+                                 "\"scale\":2,\"window\":64,\"overlap\":16,\"conditioning\":\"pillow8\","
+                                 "\"defaults\":{\"steps\":4,\"sampler\":\"ddim\",\"eta\":0.5,\"attention\":\"edge\","
+                                 "\"mask_form\":\"add\",\"lower_bound\":0.4}}";
     fake_device *f = (fake_device *)d;
     snprintf(f->model.checksum, sizeof f->model.checksum, "sha256:fake");
     return yd_model_config_parse(config, sizeof config - 1, &f->model.cfg, err);
 }
 
-static int run(yd_device *d, yd_sampler *const *sampler, const yd_unit *unit, int n, int *done, yd_step_info *info, yd_err *err)
+static int run(yd_device *d, yd_sampler *const *sampler, const yd_unit *unit, int n, int *done, yd_step_info *info,
+               yd_err *err)
 {
     fake_device *f = (fake_device *)d;
     struct timespec wait = {.tv_sec = f->unit_us / 1000000, .tv_nsec = f->unit_us % 1000000 * 1000};
-    if (++f->runs == f->fail_at) return yd_fail(err, YD_E_DEVICE, "the fake device fails in its run %lld", (long long)f->runs);
+    if (++f->runs == f->fail_at)
+        return yd_fail(err, YD_E_DEVICE, "the fake device fails in its run %lld", (long long)f->runs);
     for (int i = 0; i < n; i++) {
         float level;
         yd_sampler_gather(sampler[i], &unit[i], f->x, &level);

@@ -86,8 +86,10 @@ static size_t bytes_of(const yd_event *e)
 static void drop(yd_event_log *log, size_t at)
 {
     yd_event *e = &log->event[at];
-    if (e->type == YD_EVENT_PREVIEW) log->previews--;
-    else if (e->id > log->trimmed_id) log->trimmed_id = e->id;
+    if (e->type == YD_EVENT_PREVIEW)
+        log->previews--;
+    else if (e->id > log->trimmed_id)
+        log->trimmed_id = e->id;
     log->bytes -= bytes_of(e);
     yd_free(e->data);
     yd_blob_unref(e->blob);
@@ -146,8 +148,10 @@ static void notify(yd_event_log *log)
 int yd_events_append(yd_event_log *log, yd_event_type type, char *data, yd_blob *blob, uint64_t *id, yd_err *err)
 {
     int rc = 0;
-    if (log->ended) rc = yd_fail(err, YD_E_CONFLICT, "event '%s' after the end of the job", types[type].name);
-    else if (!data || make_room(log, types[type].last)) rc = yd_fail(err, YD_E_NOMEM, "no memory for an event");
+    if (log->ended)
+        rc = yd_fail(err, YD_E_CONFLICT, "event '%s' after the end of the job", types[type].name);
+    else if (!data || make_room(log, types[type].last))
+        rc = yd_fail(err, YD_E_NOMEM, "no memory for an event");
     if (rc) {
         yd_free(data);
         yd_blob_unref(blob);
@@ -169,8 +173,10 @@ const yd_event *yd_events_next(const yd_event_log *log, uint64_t after, int *gap
     size_t lo = 0, hi = log->count; // first index with id > after
     while (lo < hi) {
         size_t mid = lo + (hi - lo) / 2;
-        if (log->event[mid].id > after) hi = mid;
-        else lo = mid + 1;
+        if (log->event[mid].id > after)
+            hi = mid;
+        else
+            lo = mid + 1;
     }
     if (lo == log->count) return NULL;
     const yd_event *e = &log->event[lo];

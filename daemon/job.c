@@ -29,8 +29,8 @@ int yd_job_state_parse(const char *text, yd_job_state *out, yd_err *err)
             *out = (yd_job_state)i;
             return 0;
         }
-    return yd_fail_field(err, YD_E_SETTING, "state", "queued, running, succeeded, failed, cancelled", "'%.32s' is no state of a job",
-                         text);
+    return yd_fail_field(err, YD_E_SETTING, "state", "queued, running, succeeded, failed, cancelled",
+                         "'%.32s' is no state of a job", text);
 }
 
 yd_job *yd_job_new(yd_service *s, const yd_job_record *rec)
@@ -66,7 +66,8 @@ void yd_job_free(yd_job *j)
 int yd_job_id_new(char id[YD_ID_MAX], yd_err *err)
 {
     uint8_t r[16];
-    if (getrandom(r, sizeof r, 0) != (ssize_t)sizeof r) return yd_fail(err, YD_E_INTERNAL, "no random bytes for an id: %m");
+    if (getrandom(r, sizeof r, 0) != (ssize_t)sizeof r)
+        return yd_fail(err, YD_E_INTERNAL, "no random bytes for an id: %m");
     r[6] = (uint8_t)((r[6] & 0x0f) | 0x40); // version 4
     r[8] = (uint8_t)((r[8] & 0x3f) | 0x80); // variant 1
     size_t n = 0;
@@ -98,7 +99,7 @@ const yd_err *yd_job_problem(const yd_job *j)
 void yd_job_event(yd_job *j, yd_event_type type, json_t *data, yd_blob *blob)
 {
     yd_err err = {0};
-    char *printed = data ? json_dumps(data, JSON_COMPACT) : NULL; // jansson's own allocator
+    char *printed = data ? json_dumps(data, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL; // jansson's own allocator
     char *text = printed ? yd_strdup(printed) : NULL;
     json_decref(data);
     free(printed);
@@ -107,7 +108,8 @@ void yd_job_event(yd_job *j, yd_event_type type, json_t *data, yd_blob *blob)
         j->last_words = NULL;
     }
     if (yd_events_append(j->events, type, text, blob, NULL, &err) && err.code != YD_E_CONFLICT)
-        yd_log(YD_LOG_ERROR, j->request_id, "event lost", "job", j->rec.id, "event", yd_event_name(type), "why", err.detail, NULL);
+        yd_log(YD_LOG_ERROR, j->request_id, "event lost", "job", j->rec.id, "event", yd_event_name(type), "why",
+               err.detail, NULL);
 }
 
 size_t yd_job_bytes(const yd_job *j)
@@ -173,8 +175,8 @@ static json_t *timings_json(const yd_job_timings *t)
     const struct {
         const char *name;
         double ms;
-    } row[] = {{"wait_ms", t->wait_ms},       {"prepare_ms", t->prepare_ms}, {"compute_ms", t->compute_ms},
-               {"device_ms", t->device_ms},   {"encode_ms", t->encode_ms},   {"total_ms", t->total_ms}};
+    } row[] = {{"wait_ms", t->wait_ms},     {"prepare_ms", t->prepare_ms}, {"compute_ms", t->compute_ms},
+               {"device_ms", t->device_ms}, {"encode_ms", t->encode_ms},   {"total_ms", t->total_ms}};
     for (size_t i = 0; o && i < sizeof row / sizeof row[0]; i++)
         if (row[i].ms > 0) json_object_set_new(o, row[i].name, json_real(row[i].ms));
     return o;
@@ -183,16 +185,17 @@ static json_t *timings_json(const yd_job_timings *t)
 json_t *yd_service_job_json(const yd_service *s, const yd_job *j)
 {
     const yd_job_record *r = &j->rec;
-    json_t *o = json_pack("{s:s, s:s, s:o, s:o, s:o, s:s, s:{s:i, s:i, s:s}, s:{s:i, s:i}, s:o, s:o, s:o, s:o}", "id", r->id,
-                          "state", yd_job_state_name(r->state), "created", time_json(r->created_ms), "started",
-                          time_json(r->started_ms), "finished", time_json(r->finished_ms), "model", r->model, "input", "width",
-                          r->in_w, "height", r->in_h, "format", r->in_format, "output", "width", r->out_w, "height", r->out_h,
-                          "settings", yd_job_settings_json(&r->settings, &s->model), "progress", progress_json(&r->progress),
-                          "timings", timings_json(&r->timings), "links", links_json(j));
+    json_t *o = json_pack("{s:s, s:s, s:o, s:o, s:o, s:s, s:{s:i, s:i, s:s}, s:{s:i, s:i}, s:o, s:o, s:o, s:o}", "id",
+                          r->id, "state", yd_job_state_name(r->state), "created", time_json(r->created_ms), "started",
+                          time_json(r->started_ms), "finished", time_json(r->finished_ms), "model", r->model, "input",
+                          "width", r->in_w, "height", r->in_h, "format", r->in_format, "output", "width", r->out_w,
+                          "height", r->out_h, "settings", yd_job_settings_json(&r->settings, &s->model), "progress",
+                          progress_json(&r->progress), "timings", timings_json(&r->timings), "links", links_json(j));
     if (!o) return NULL;
     if (!yd_job_state_final(r->state))
-        json_object_set_new(o, "queue", json_pack("{s:i, s:f}", "position", yd_scheduler_position(&s->sched, &j->turn), "eta_s",
-                                                  yd_job_eta_s(j)));
+        json_object_set_new(
+            o, "queue",
+            json_pack("{s:i, s:f}", "position", yd_scheduler_position(&s->sched, &j->turn), "eta_s", yd_job_eta_s(j)));
     if (r->state == YD_JOB_FAILED) json_object_set_new(o, "problem", yd_problem_json(&r->problem));
     return o;
 }

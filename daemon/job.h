@@ -46,13 +46,13 @@ struct yd_job {
     yd_prepared prep; // from COMPUTING to the end of ARCHIVING
     int has_prep;
     int64_t created_us, started_us, computing_us, encoding_us; // monotonic
-    double step_s; // device time of the step under way
+    double step_s;                                             // device time of the step under way
 
     yd_blob *preview; // the latest encoded one
     int preview_step;
-    int64_t preview_us;   // when the last one was asked for
-    int preview_encoding; // one is in the pool
-    int preview_ordered;  // a unit on the device will bring one
+    int64_t preview_us;            // when the last one was asked for
+    int preview_encoding;          // one is in the pool
+    int preview_ordered;           // a unit on the device will bring one
     yd_picture_call *wait_preview; // calls that wait for a fresh copy
 };
 

@@ -8,15 +8,17 @@
 #include <string.h>
 #include <sys/random.h>
 
-static const char names[] = "model, scale, steps, seed, sampler, eta, variance, attention, mask_form, lower_bound, lr_noise, "
-                            "skip, format, quality, preview_every, preview_max_side";
+static const char names[] =
+    "model, scale, steps, seed, sampler, eta, variance, attention, mask_form, lower_bound, lr_noise, "
+    "skip, format, quality, preview_every, preview_max_side";
 
 const char *yd_job_settings_names(void)
 {
     return names;
 }
 
-void yd_job_settings_init(yd_job_settings *js, const yd_model_config *model, const yd_config *cfg, const char *in_format)
+void yd_job_settings_init(yd_job_settings *js, const yd_model_config *model, const yd_config *cfg,
+                          const char *in_format)
 {
     memset(js, 0, sizeof *js);
     js->sample = model->defaults;
@@ -47,8 +49,8 @@ static int set_scale(yd_job_settings *js, const yd_model_config *model, const ch
     double v = strtod(value, &end);
     if (end == value || *end || errno || v != model->scale) {
         snprintf(accepted, sizeof accepted, "%d", model->scale);
-        return yd_fail_field(err, YD_E_SETTING, "scale", accepted, "scale is '%.64s'; the model %s upscales by %d", value,
-                             model->name, model->scale);
+        return yd_fail_field(err, YD_E_SETTING, "scale", accepted, "scale is '%.64s'; the model %s upscales by %d",
+                             value, model->name, model->scale);
     }
     js->scale = model->scale;
     return 0;
@@ -57,18 +59,21 @@ static int set_scale(yd_job_settings *js, const yd_model_config *model, const ch
 static int set_model(const yd_model_config *model, const char *value, yd_err *err)
 {
     if (strcmp(value, model->name) == 0) return 0;
-    return yd_fail_field(err, YD_E_SETTING, "model", model->name, "there is no model '%.64s' here, only %s", value, model->name);
+    return yd_fail_field(err, YD_E_SETTING, "model", model->name, "there is no model '%.64s' here, only %s", value,
+                         model->name);
 }
 
 static int set_random_seed(yd_job_settings *js, yd_err *err)
 {
     uint64_t seed;
-    if (getrandom(&seed, sizeof seed, 0) != (ssize_t)sizeof seed) return yd_fail(err, YD_E_INTERNAL, "no random seed: %m");
+    if (getrandom(&seed, sizeof seed, 0) != (ssize_t)sizeof seed)
+        return yd_fail(err, YD_E_INTERNAL, "no random seed: %m");
     js->sample.seed = seed >> 11; // 53 bits: the number survives every JSON reader
     return 0;
 }
 
-int yd_job_settings_set(yd_job_settings *js, const yd_model_config *model, const char *name, const char *value, yd_err *err)
+int yd_job_settings_set(yd_job_settings *js, const yd_model_config *model, const char *name, const char *value,
+                        yd_err *err)
 {
     if (strcmp(name, "model") == 0) return set_model(model, value, err);
     if (strcmp(name, "scale") == 0) return set_scale(js, model, value, err);
@@ -97,8 +102,8 @@ json_t *yd_job_settings_json(const yd_job_settings *js, const yd_model_config *m
     snprintf(seed, sizeof seed, "%llu", (unsigned long long)js->sample.seed);
     if (o && big) json_object_set_new(o, "seed", json_string(seed));
     json_t *more = json_pack("{s:s, s:i, s:s, s:i, s:i}", "model", model->name, "scale", js->scale, "format",
-                             js->format == YD_JPEG ? "jpeg" : "png", "preview_every", js->preview_every, "preview_max_side",
-                             js->preview_max_side);
+                             js->format == YD_JPEG ? "jpeg" : "png", "preview_every", js->preview_every,
+                             "preview_max_side", js->preview_max_side);
     if (more && js->format == YD_JPEG) json_object_set_new(more, "quality", json_integer(js->quality));
     if (o && (!more || json_object_update(o, more))) {
         json_decref(o);

@@ -19,10 +19,12 @@ typedef struct yd_job_settings {
 } yd_job_settings;
 
 // What a model and the configuration give when the client says nothing. The result's format: the input's ("png" or "jpeg").
-void yd_job_settings_init(yd_job_settings *js, const yd_model_config *model, const yd_config *cfg, const char *in_format);
+void yd_job_settings_init(yd_job_settings *js, const yd_model_config *model, const yd_config *cfg,
+                          const char *in_format);
 
 // Take one setting. YD_E_SETTING naming the field and what it accepts; an unknown name lists the names there are.
-int yd_job_settings_set(yd_job_settings *js, const yd_model_config *model, const char *name, const char *value, yd_err *err);
+int yd_job_settings_set(yd_job_settings *js, const yd_model_config *model, const char *name, const char *value,
+                        yd_err *err);
 
 // The settings as used (new reference). NULL: out of memory.
 json_t *yd_job_settings_json(const yd_job_settings *js, const yd_model_config *model);

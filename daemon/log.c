@@ -62,7 +62,8 @@ static int put_escaped(line *l, const char *text)
             esc[0] = '\\';
             esc[1] = (char)*s;
             rc = put(l, esc, 2);
-        } else rc = put(l, (const char *)s, n);
+        } else
+            rc = put(l, (const char *)s, n);
         if (rc) return rc;
         s += n;
     }

@@ -17,7 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define POLL_MS 20
+#define POLL_MS    20
 #define QUIESCE_MS 2000
 
 extern char **environ;
@@ -50,8 +50,10 @@ static void stop(program *p)
     uv_close((uv_handle_t *)&p->poll, NULL);
     uv_close((uv_handle_t *)&p->term, NULL);
     uv_close((uv_handle_t *)&p->interrupt, NULL);
-    if (p->api) yd_api_stop(p->api, on_api_stopped, p);
-    else on_api_stopped(p);
+    if (p->api)
+        yd_api_stop(p->api, on_api_stopped, p);
+    else
+        on_api_stopped(p);
 }
 
 static void on_poll(uv_timer_t *t)
@@ -111,8 +113,10 @@ static int serve(program *p, yd_err *err)
     uv_signal_start(&p->term, on_signal, SIGTERM);
     uv_signal_start(&p->interrupt, on_signal, SIGINT);
     rc = yd_api_start(&p->loop, p->service, &p->api, err);
-    if (rc) stop(p);
-    else yd_log(YD_LOG_INFO, NULL, "listening", "address", yd_api_address(p->api), "version", YD_VERSION, NULL);
+    if (rc)
+        stop(p);
+    else
+        yd_log(YD_LOG_INFO, NULL, "listening", "address", yd_api_address(p->api), "version", YD_VERSION, NULL);
     uv_run(&p->loop, UV_RUN_DEFAULT);
     return rc;
 }

@@ -11,8 +11,8 @@
 
 #define MAX_BUCKETS 16
 #define MAX_REASONS 32
-#define MAX_MODELS 16
-#define LABEL_MAX 64
+#define MAX_MODELS  16
+#define LABEL_MAX   64
 
 typedef struct histogram {
     uint64_t bucket[MAX_BUCKETS + 1]; // the last one: above every bound
@@ -137,9 +137,12 @@ static void label(yd_text *t, const char *name, const char *value)
 {
     yd_text_printf(t, "%s=\"", name);
     for (; *value; value++) {
-        if (*value == '\n') yd_text_add(t, "\\n", 2);
-        else if (*value == '"' || *value == '\\') yd_text_printf(t, "\\%c", *value);
-        else yd_text_add(t, value, 1);
+        if (*value == '\n')
+            yd_text_add(t, "\\n", 2);
+        else if (*value == '"' || *value == '\\')
+            yd_text_printf(t, "\\%c", *value);
+        else
+            yd_text_add(t, value, 1);
     }
     yd_text_add(t, "\"", 1);
 }
@@ -219,7 +222,8 @@ char *yd_metrics_text(const yd_metrics *m, const yd_metrics_now *now, size_t *le
     yd_text t = {0};
     print_jobs(&t, m);
     print_histograms(&t, m);
-    head(&t, "yodad_windows_total", "counter", "Window-steps computed, and skipped because no pixel of theirs was active.");
+    head(&t, "yodad_windows_total", "counter",
+         "Window-steps computed, and skipped because no pixel of theirs was active.");
     yd_text_printf(&t, "yodad_windows_total{kind=\"run\"} %llu\nyodad_windows_total{kind=\"skipped\"} %llu\n",
                    (unsigned long long)m->windows_run, (unsigned long long)m->windows_skipped);
     head(&t, "yodad_sse_clients", "gauge", "Open event streams.");

@@ -19,7 +19,7 @@ yd_metrics *yd_metrics_new(void); // NULL: out of memory
 void yd_metrics_free(yd_metrics *m);
 
 void yd_metrics_job(yd_metrics *m, const char *model, yd_outcome o);
-void yd_metrics_wait(yd_metrics *m, double seconds);                     // queued -> started
+void yd_metrics_wait(yd_metrics *m, double seconds); // queued -> started
 void yd_metrics_duration(yd_metrics *m, yd_stage stage, double seconds);
 void yd_metrics_step(yd_metrics *m, double seconds, int windows_run, int windows_skipped);
 void yd_metrics_batch(yd_metrics *m, int units, int max_batch);

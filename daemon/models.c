@@ -25,16 +25,21 @@ int yd_models_find(const char *dir, const char *name, char *path, size_t cap, yd
 {
     char best[256] = "", list[256] = "";
     DIR *d = opendir(dir);
-    if (!d) return yd_fail_field(err, YD_E_CONFIG, "model_dir", "a directory of *.safetensors", "%s: %s", dir, strerror(errno));
+    if (!d)
+        return yd_fail_field(err, YD_E_CONFIG, "model_dir", "a directory of *.safetensors", "%s: %s", dir,
+                             strerror(errno));
     for (const struct dirent *e; (e = readdir(d));) {
         size_t n = model_name_length(e->d_name);
         if (!n) continue;
         add_name(list, sizeof list, e->d_name, n);
-        int wanted = *name ? strlen(name) == n && strncmp(name, e->d_name, n) == 0 : !*best || strcmp(e->d_name, best) < 0;
+        int wanted =
+            *name ? strlen(name) == n && strncmp(name, e->d_name, n) == 0 : !*best || strcmp(e->d_name, best) < 0;
         if (wanted) snprintf(best, sizeof best, "%s", e->d_name);
     }
     closedir(d);
-    if (!*list) return yd_fail_field(err, YD_E_CONFIG, "model_dir", "a directory of *.safetensors", "there is no model in %s", dir);
+    if (!*list)
+        return yd_fail_field(err, YD_E_CONFIG, "model_dir", "a directory of *.safetensors", "there is no model in %s",
+                             dir);
     if (!*best) return yd_fail_field(err, YD_E_CONFIG, "model", list, "there is no model '%.64s' in %s", name, dir);
     if ((size_t)snprintf(path, cap, "%s/%s", dir, best) >= cap)
         return yd_fail_field(err, YD_E_CONFIG, "model_dir", "", "the path %.200s is too long", dir);

@@ -22,10 +22,10 @@ struct yd_picture_call {
     void *arg;
     int cancelled;
     // What work reads.
-    yd_blob *from;       // encoded source, or the finished answer (as_is)
+    yd_blob *from; // encoded source, or the finished answer (as_is)
     int as_is;
-    uint8_t *rgb;        // or pixels of the output picture
-    const float *map;    // or planes of the prepared state, which the pin keeps
+    uint8_t *rgb;     // or pixels of the output picture
+    const float *map; // or planes of the prepared state, which the pin keeps
     const uint16_t *activation;
     const yd_sampler *sampler;
     int w, h, sampling_step;
@@ -68,8 +68,10 @@ int yd_picture_encode(const uint8_t *rgb, int w, int h, int max_side, int jpeg, 
     yd_image_format fmt = jpeg ? YD_JPEG : YD_PNG;
     fit(w, h, max_side, &fw, &fh);
     if ((rc = yd_image_alloc(&im, fw, fh, 0, err))) return rc;
-    if (fw == w && fh == h) memcpy(im.rgb, rgb, (size_t)w * (size_t)h * 3);
-    else rc = yd_resize_bicubic_u8(rgb, w, h, 3, im.rgb, fw, fh, err);
+    if (fw == w && fh == h)
+        memcpy(im.rgb, rgb, (size_t)w * (size_t)h * 3);
+    else
+        rc = yd_resize_bicubic_u8(rgb, w, h, 3, im.rgb, fw, fh, err);
     if (!rc) rc = yd_image_encode(&im, fmt, PREVIEW_QUALITY, 1, &bytes, &len, err);
     if (!rc) rc = wrap(bytes, len, yd_image_format_mime(fmt), fw, fh, out, err);
     yd_image_clear(&im);
@@ -94,7 +96,8 @@ int yd_attention_encode(const float *map, int w, int h, int max_side, yd_blob **
     fit(w, h, max_side, &fw, &fh);
     if (fw != w || fh != h) {
         small = yd_malloc((size_t)fw * (size_t)fh);
-        rc = small ? yd_resize_bicubic_u8(full, w, h, 1, small, fw, fh, err) : yd_fail(err, YD_E_NOMEM, "no memory for a map");
+        rc = small ? yd_resize_bicubic_u8(full, w, h, 1, small, fw, fh, err)
+                   : yd_fail(err, YD_E_NOMEM, "no memory for a map");
     }
     if (!rc) rc = encode_grey(small ? small : full, fw, fh, out, err);
     yd_free(small);
@@ -128,7 +131,8 @@ static int mask_from_packed(yd_picture_call *c, uint8_t *mask)
     yd_image im = {0};
     int rc = decode_own(c->from, &im, &c->err);
     size_t n = (size_t)c->w * (size_t)c->h;
-    if (!rc && (im.w != c->w || im.h != 2 * c->h)) rc = yd_fail(&c->err, YD_E_INTERNAL, "the activation steps have another size");
+    if (!rc && (im.w != c->w || im.h != 2 * c->h))
+        rc = yd_fail(&c->err, YD_E_INTERNAL, "the activation steps have another size");
     for (size_t i = 0; !rc && i < n; i++) {
         int a = im.rgb[3 * i] | im.rgb[3 * (n + i)] << 8;
         mask[i] = a >= c->sampling_step ? 255 : 0;
@@ -153,7 +157,8 @@ static int make_preview(yd_picture_call *c)
 {
     yd_image im = {0};
     int rc = 0;
-    if (c->from) rc = decode_own(c->from, &im, &c->err);
+    if (c->from)
+        rc = decode_own(c->from, &im, &c->err);
     else if (c->sampler) {
         rc = yd_image_alloc(&im, c->w, c->h, 0, &c->err);
         if (!rc) yd_sampler_preview(c->sampler, im.rgb);
@@ -168,10 +173,14 @@ static void call_work(yd_task *task)
 {
     yd_picture_call *c = (yd_picture_call *)task;
     if (c->rc) return;
-    if (c->as_is) c->answer = yd_blob_ref(c->from);
-    else if (c->want.kind == YD_PICTURE_MASK) c->rc = make_mask(c);
-    else if (c->want.kind == YD_PICTURE_ATTENTION) c->rc = yd_attention_encode(c->map, c->w, c->h, 0, &c->answer, &c->err);
-    else c->rc = make_preview(c);
+    if (c->as_is)
+        c->answer = yd_blob_ref(c->from);
+    else if (c->want.kind == YD_PICTURE_MASK)
+        c->rc = make_mask(c);
+    else if (c->want.kind == YD_PICTURE_ATTENTION)
+        c->rc = yd_attention_encode(c->map, c->w, c->h, 0, &c->answer, &c->err);
+    else
+        c->rc = make_preview(c);
 }
 
 static void call_after(yd_task *task)
@@ -179,8 +188,10 @@ static void call_after(yd_task *task)
     yd_picture_call *c = (yd_picture_call *)task;
     yd_blob_unref(c->from);
     yd_free(c->rgb);
-    if (c->cancelled) yd_blob_unref(c->answer);
-    else c->fn(c->arg, c->rc, c->answer, c->rc ? &c->err : NULL);
+    if (c->cancelled)
+        yd_blob_unref(c->answer);
+    else
+        c->fn(c->arg, c->rc, c->answer, c->rc ? &c->err : NULL);
 }
 
 // ---- asking --------------------------------------------------------------------------------------------------------
@@ -191,7 +202,8 @@ static int not_there(const yd_job *j, yd_err *err)
         if (err) *err = j->rec.problem;
         return j->rec.problem.code;
     }
-    if (j->rec.state == YD_JOB_CANCELLED) return yd_fail(err, YD_E_CANCELLED, "the job was cancelled; it has no pictures any more");
+    if (j->rec.state == YD_JOB_CANCELLED)
+        return yd_fail(err, YD_E_CANCELLED, "the job was cancelled; it has no pictures any more");
     return yd_fail(err, YD_E_NOT_READY, "the job is %s; the picture is not there yet", yd_job_state_name(j->rec.state));
 }
 
@@ -201,11 +213,14 @@ static int aim_mask(yd_picture_call *c, const yd_job *j, yd_err *err)
     if (c->want.step < 1 || c->want.step > steps) {
         char accepted[48];
         snprintf(accepted, sizeof accepted, "an integer from 1 to %d", steps);
-        return yd_fail_field(err, YD_E_SETTING, "step", accepted, "there is no step %d; the job has %d", c->want.step, steps);
+        return yd_fail_field(err, YD_E_SETTING, "step", accepted, "there is no step %d; the job has %d", c->want.step,
+                             steps);
     }
     c->sampling_step = steps - c->want.step + 1;
-    if (j->has_prep) c->activation = yd_sampler_activation(j->prep.sampler);
-    else c->from = yd_blob_ref(j->rec.activation);
+    if (j->has_prep)
+        c->activation = yd_sampler_activation(j->prep.sampler);
+    else
+        c->from = yd_blob_ref(j->rec.activation);
     return j->has_prep || c->from ? 0 : not_there(j, err);
 }
 
@@ -214,7 +229,8 @@ static int aim_attention(yd_picture_call *c, const yd_job *j, yd_err *err)
     if (j->rec.attention) {
         c->from = yd_blob_ref(j->rec.attention);
         c->as_is = 1;
-    } else if (j->has_prep) c->map = j->prep.map;
+    } else if (j->has_prep)
+        c->map = j->prep.map;
     return j->has_prep || c->from ? 0 : not_there(j, err);
 }
 
@@ -228,7 +244,8 @@ static int aim_preview(yd_picture_call *c, const yd_job *j, yd_err *err)
         return 0;
     }
     if (yd_job_state_final(j->rec.state) || !j->has_prep) return not_there(j, err);
-    if (j->preview && j->preview_step == j->rec.progress.step && c->want.jpeg && c->want.max_side == js->preview_max_side) {
+    if (j->preview && j->preview_step == j->rec.progress.step && c->want.jpeg &&
+        c->want.max_side == js->preview_max_side) {
         c->from = yd_blob_ref(j->preview);
         c->as_is = 1;
         return 0;
@@ -238,8 +255,8 @@ static int aim_preview(yd_picture_call *c, const yd_job *j, yd_err *err)
     return 0;
 }
 
-int yd_service_picture(yd_service *s, yd_job *j, const yd_picture_want *want, yd_picture_fn fn, void *arg, yd_picture_call **out,
-                       yd_err *err)
+int yd_service_picture(yd_service *s, yd_job *j, const yd_picture_want *want, yd_picture_fn fn, void *arg,
+                       yd_picture_call **out, yd_err *err)
 {
     (void)s;
     yd_picture_call *c = yd_calloc(1, sizeof *c);
@@ -259,7 +276,8 @@ int yd_service_picture(yd_service *s, yd_job *j, const yd_picture_want *want, yd
     if (rc == 1) {
         c->next = j->wait_preview;
         j->wait_preview = c;
-    } else yd_task_start(&c->task, j, call_work, call_after);
+    } else
+        yd_task_start(&c->task, j, call_work, call_after);
     if (out) *out = c;
     return 0;
 }
@@ -277,10 +295,14 @@ void yd_pictures_serve(yd_job *j, const uint8_t *rgb)
         next = c->next;
         if (rgb && !c->cancelled) {
             c->rgb = yd_malloc(n);
-            if (c->rgb) memcpy(c->rgb, rgb, n);
-            else c->rc = yd_fail(&c->err, YD_E_NOMEM, "no memory for a preview");
-        } else if (j->rec.result) c->from = yd_blob_ref(j->rec.result);
-        else c->rc = not_there(j, &c->err);
+            if (c->rgb)
+                memcpy(c->rgb, rgb, n);
+            else
+                c->rc = yd_fail(&c->err, YD_E_NOMEM, "no memory for a preview");
+        } else if (j->rec.result)
+            c->from = yd_blob_ref(j->rec.result);
+        else
+            c->rc = not_there(j, &c->err);
         yd_task_start(&c->task, j, call_work, call_after);
     }
 }
@@ -318,8 +340,8 @@ static void preview_after(yd_task *task)
     j->preview_step = t->step;
     snprintf(path, sizeof path, YD_JOB_PATH "%s/preview", j->rec.id);
     yd_job_event(j, YD_EVENT_PREVIEW,
-                 json_pack("{s:i, s:i, s:i, s:i, s:s, s:s}", "step", t->step, "steps", j->rec.progress.steps, "width", t->blob->width,
-                           "height", t->blob->height, "mime", t->blob->mime, "link", path),
+                 json_pack("{s:i, s:i, s:i, s:i, s:s, s:s}", "step", t->step, "steps", j->rec.progress.steps, "width",
+                           t->blob->width, "height", t->blob->height, "mime", t->blob->mime, "link", path),
                  t->blob);
 }
 

@@ -14,7 +14,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#define UNIT_WEIGHT 0.2     // of a new measurement in the moving average
+#define UNIT_WEIGHT     0.2 // of a new measurement in the moving average
 #define DEVICE_PATIENCE 3   // failed runs in a row after which the device counts as broken
 
 // ---- pool tasks ----------------------------------------------------------------------------------------------------
@@ -188,9 +188,10 @@ static json_t *attention_data(const yd_job *j, const yd_blob *map)
 {
     char path[128];
     snprintf(path, sizeof path, YD_JOB_PATH "%s/attention", j->rec.id);
-    json_t *o = json_pack("{s:s, s:f, s:I, s:I, s:f, s:s}", "method", j->rec.settings.sample.attention, "diffused_share",
-                          j->rec.progress.diffused_share, "windows_total", (json_int_t)j->rec.progress.windows_total,
-                          "windows_skipped", (json_int_t)j->rec.progress.windows_skipped, "eta_s", yd_job_eta_s(j), "link", path);
+    json_t *o = json_pack("{s:s, s:f, s:I, s:I, s:f, s:s}", "method", j->rec.settings.sample.attention,
+                          "diffused_share", j->rec.progress.diffused_share, "windows_total",
+                          (json_int_t)j->rec.progress.windows_total, "windows_skipped",
+                          (json_int_t)j->rec.progress.windows_skipped, "eta_s", yd_job_eta_s(j), "link", path);
     if (o && map) {
         json_object_set_new(o, "width", json_integer(map->width));
         json_object_set_new(o, "height", json_integer(map->height));
@@ -243,7 +244,8 @@ static void start_prepare(yd_job *j)
     yd_err err = {0};
     prepare_task *t = yd_calloc(1, sizeof *t);
     int64_t now_ms = yd_wall_ms();
-    int rc = t ? s->store->claim(s->store, j->rec.id, now_ms, &err) : yd_fail(&err, YD_E_NOMEM, "no memory to start the job");
+    int rc = t ? s->store->claim(s->store, j->rec.id, now_ms, &err)
+               : yd_fail(&err, YD_E_NOMEM, "no memory to start the job");
     j->stage = YD_STAGE_PREPARING;
     if (rc) {
         yd_free(t);
@@ -261,7 +263,8 @@ static void start_prepare(yd_job *j)
     t->preview_side = j->rec.settings.preview_max_side;
     t->input = yd_blob_ref(j->rec.input);
     yd_task_start(&t->task, j, prepare_work, prepare_after);
-    yd_job_event(j, YD_EVENT_STARTED, json_pack("{s:f, s:f}", "wait_ms", j->rec.timings.wait_ms, "eta_s", yd_job_eta_s(j)), NULL);
+    yd_job_event(j, YD_EVENT_STARTED,
+                 json_pack("{s:f, s:f}", "wait_ms", j->rec.timings.wait_ms, "eta_s", yd_job_eta_s(j)), NULL);
 }
 
 // ---- encode and archive --------------------------------------------------------------------------------------------
@@ -305,7 +308,8 @@ static void encode_work(yd_task *task)
     if (!t->rc) t->rc = yd_image_encode(&im, t->format, t->quality, 1, &bytes, &len, &t->err);
     if (!t->rc) {
         t->result = yd_blob_new(bytes, len, yd_image_format_mime(t->format), 1);
-        if (!t->result) t->rc = yd_fail(&t->err, YD_E_NOMEM, "no memory for the result");
+        if (!t->result)
+            t->rc = yd_fail(&t->err, YD_E_NOMEM, "no memory for the result");
         else {
             t->result->width = im.w;
             t->result->height = im.h;
@@ -436,10 +440,10 @@ static json_t *step_data(const yd_job *j, const yd_step_info *in)
     char path[128];
     int step = in->steps - in->step + 1;
     snprintf(path, sizeof path, YD_JOB_PATH "%s/mask?step=%d", j->rec.id, step);
-    return json_pack("{s:i, s:i, s:i, s:f, s:i, s:i, s:f, s:f, s:s}", "t", in->tau, "step", step, "steps", in->steps, "active_share",
-                     in->pixels > 0 ? (double)in->active / (double)in->pixels : 0.0, "windows_run", in->windows_run,
-                     "windows_skipped", in->windows_skipped, "elapsed_ms", (double)(yd_mono_us() - j->started_us) / 1000, "eta_s",
-                     yd_job_eta_s(j), "mask", path);
+    return json_pack("{s:i, s:i, s:i, s:f, s:i, s:i, s:f, s:f, s:s}", "t", in->tau, "step", step, "steps", in->steps,
+                     "active_share", in->pixels > 0 ? (double)in->active / (double)in->pixels : 0.0, "windows_run",
+                     in->windows_run, "windows_skipped", in->windows_skipped, "elapsed_ms",
+                     (double)(yd_mono_us() - j->started_us) / 1000, "eta_s", yd_job_eta_s(j), "mask", path);
 }
 
 static void unit_done(yd_job *j, yd_batch_item *it)
@@ -475,8 +479,10 @@ static void item_back(yd_service *s, yd_batch_item *it, const yd_batch *b)
         j->step_s += share_s;
         j->rec.timings.device_ms += share_s * 1000;
     }
-    if (b->rc) yd_pipeline_finish(j, YD_JOB_FAILED, &b->err);
-    else if (it->ran && !yd_job_state_final(j->rec.state)) unit_done(j, it);
+    if (b->rc)
+        yd_pipeline_finish(j, YD_JOB_FAILED, &b->err);
+    else if (it->ran && !yd_job_state_final(j->rec.state))
+        unit_done(j, it);
     yd_free(it->rgb);
     yd_job_unpin(j);
 }

@@ -16,21 +16,22 @@ int yd_service_ready(const yd_service *s, json_t **report)
 {
     int ready = s->device == YD_DEVICE_READY && !s->draining;
     if (!report) return ready;
-    *report = json_pack("{s:b, s:b, s:s, s:s, s:s, s:{s:i, s:I}, s:i, s:s}", "ready", ready, "draining", s->draining, "model",
-                        s->device == YD_DEVICE_READY ? s->model.name : "", "device", device_word(s), "device_name",
-                        s->engine.backend.device, "queue", "depth", s->sched.waiting.count, "max", (json_int_t)s->cfg->queue_max,
-                        "running", s->sched.running.count, "durability", "memory");
-    if (*report && s->device == YD_DEVICE_BROKEN) json_object_set_new(*report, "problem", json_string(s->device_err.detail));
+    *report = json_pack("{s:b, s:b, s:s, s:s, s:s, s:{s:i, s:I}, s:i, s:s}", "ready", ready, "draining", s->draining,
+                        "model", s->device == YD_DEVICE_READY ? s->model.name : "", "device", device_word(s),
+                        "device_name", s->engine.backend.device, "queue", "depth", s->sched.waiting.count, "max",
+                        (json_int_t)s->cfg->queue_max, "running", s->sched.running.count, "durability", "memory");
+    if (*report && s->device == YD_DEVICE_BROKEN)
+        json_object_set_new(*report, "problem", json_string(s->device_err.detail));
     return ready;
 }
 
 static json_t *limits_json(const yd_config *c)
 {
-    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "max_body_bytes", (json_int_t)c->max_body_bytes, "max_pixels",
-                     (json_int_t)c->max_pixels, "max_output_pixels", (json_int_t)c->max_output_pixels, "max_side",
-                     (json_int_t)c->max_side, "max_job_units", (json_int_t)c->max_job_units, "queue_max", (json_int_t)c->queue_max,
-                     "max_running", (json_int_t)c->max_running, "max_connections_per_ip", (json_int_t)c->max_connections_per_ip,
-                     "job_ttl_s", (json_int_t)c->job_ttl_s);
+    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "max_body_bytes", (json_int_t)c->max_body_bytes,
+                     "max_pixels", (json_int_t)c->max_pixels, "max_output_pixels", (json_int_t)c->max_output_pixels,
+                     "max_side", (json_int_t)c->max_side, "max_job_units", (json_int_t)c->max_job_units, "queue_max",
+                     (json_int_t)c->queue_max, "max_running", (json_int_t)c->max_running, "max_connections_per_ip",
+                     (json_int_t)c->max_connections_per_ip, "job_ttl_s", (json_int_t)c->job_ttl_s);
 }
 
 static json_t *attention_json(void)
@@ -38,7 +39,8 @@ static json_t *attention_json(void)
     size_t n;
     const yd_attention_method *m = yd_attention_methods(&n);
     json_t *a = json_array();
-    for (size_t i = 0; a && i < n; i++) json_array_append_new(a, json_pack("{s:s, s:s}", "name", m[i].name, "summary", m[i].summary));
+    for (size_t i = 0; a && i < n; i++)
+        json_array_append_new(a, json_pack("{s:s, s:s}", "name", m[i].name, "summary", m[i].summary));
     return a;
 }
 
@@ -63,9 +65,10 @@ json_t *yd_service_capabilities(const yd_service *s)
         json_array_append_new(models, json_string(s->model.name));
         json_array_append_new(scales, json_integer(s->model.scale));
     }
-    json_t *o = json_pack("{s:s, s:o, s:o, s:{s:[s,s], s:[s,s]}, s:o, s:o, s:o}", "version", YD_VERSION, "models", models, "scales",
-                          scales, "formats", "input", "png", "jpeg", "output", "png", "jpeg", "attention", attention_json(),
-                          "settings", names_json(yd_job_settings_names()), "limits", limits_json(s->cfg));
+    json_t *o =
+        json_pack("{s:s, s:o, s:o, s:{s:[s,s], s:[s,s]}, s:o, s:o, s:o}", "version", YD_VERSION, "models", models,
+                  "scales", scales, "formats", "input", "png", "jpeg", "output", "png", "jpeg", "attention",
+                  attention_json(), "settings", names_json(yd_job_settings_names()), "limits", limits_json(s->cfg));
     yd_job_settings js;
     yd_job_settings_init(&js, &s->model, s->cfg, "png");
     if (o && ready) json_object_set_new(o, "defaults", yd_job_settings_json(&js, &s->model));
@@ -79,12 +82,14 @@ json_t *yd_service_models(const yd_service *s)
         const yd_model_config *m = &s->model;
         const yd_engine_info *e = &s->engine;
         json_array_append_new(
-            list, json_pack("{s:s, s:i, s:i, s:i, s:s, s:s, s:I, s:s, s:s, s:s, s:s, s:{s:I, s:I}, s:f}", "name", m->name, "scale",
-                            m->scale, "window", m->window, "overlap", m->overlap, "prediction", predictions[m->prediction], "target",
-                            m->target == YD_TARGET_RESIDUAL ? "residual" : "direct", "parameters", (json_int_t)s->model_params,
-                            "checksum", s->model_checksum, "device", e->backend.device, "isa", e->backend.isa, "dtype",
-                            e->dtype == YD_BF16 ? "bf16" : "f32", "memory", "weights_bytes", (json_int_t)e->weight_bytes,
-                            "arena_bytes", (json_int_t)e->arena_bytes, "unit_ms", s->unit_s * 1000));
+            list,
+            json_pack("{s:s, s:i, s:i, s:i, s:s, s:s, s:I, s:s, s:s, s:s, s:s, s:{s:I, s:I}, s:f}", "name", m->name,
+                      "scale", m->scale, "window", m->window, "overlap", m->overlap, "prediction",
+                      predictions[m->prediction], "target", m->target == YD_TARGET_RESIDUAL ? "residual" : "direct",
+                      "parameters", (json_int_t)s->model_params, "checksum", s->model_checksum, "device",
+                      e->backend.device, "isa", e->backend.isa, "dtype", e->dtype == YD_BF16 ? "bf16" : "f32", "memory",
+                      "weights_bytes", (json_int_t)e->weight_bytes, "arena_bytes", (json_int_t)e->arena_bytes,
+                      "unit_ms", s->unit_s * 1000));
     }
     return json_pack("{s:o}", "models", list);
 }

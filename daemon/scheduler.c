@@ -11,18 +11,24 @@ static void append(yd_turn_list *l, yd_turn *t)
 {
     t->prev = l->tail;
     t->next = NULL;
-    if (l->tail) l->tail->next = t;
-    else l->head = t;
+    if (l->tail)
+        l->tail->next = t;
+    else
+        l->head = t;
     l->tail = t;
     l->count++;
 }
 
 static void unlink_turn(yd_turn_list *l, yd_turn *t)
 {
-    if (t->prev) t->prev->next = t->next;
-    else l->head = t->next;
-    if (t->next) t->next->prev = t->prev;
-    else l->tail = t->prev;
+    if (t->prev)
+        t->prev->next = t->next;
+    else
+        l->head = t->next;
+    if (t->next)
+        t->next->prev = t->prev;
+    else
+        l->tail = t->prev;
     t->prev = t->next = NULL;
     l->count--;
 }

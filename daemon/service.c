@@ -57,8 +57,8 @@ static void on_opened(void *arg, int rc, const yd_err *err)
     s->device = YD_DEVICE_READY;
     char unit[32];
     snprintf(unit, sizeof unit, "%.2f", s->engine.warm_ms);
-    yd_log(YD_LOG_INFO, NULL, "ready", "model", s->model.name, "device", s->engine.backend.device, "isa", s->engine.backend.isa,
-           "dtype", s->engine.dtype == YD_BF16 ? "bf16" : "f32", "unit_ms", unit, NULL);
+    yd_log(YD_LOG_INFO, NULL, "ready", "model", s->model.name, "device", s->engine.backend.device, "isa",
+           s->engine.backend.isa, "dtype", s->engine.dtype == YD_BF16 ? "bf16" : "f32", "unit_ms", unit, NULL);
     yd_pipeline_kick(s);
 }
 
@@ -90,7 +90,8 @@ int yd_service_open(uv_loop_t *loop, const yd_config *cfg, yd_service **out, yd_
     s->metrics = yd_metrics_new();
     s->jobs = yd_idmap_new();
     yd_scheduler_init(&s->sched, (int)cfg->max_running, (size_t)cfg->max_memory_bytes);
-    rc = s->metrics && s->jobs ? yd_store_memory_open(&s->store, err) : yd_fail(err, YD_E_NOMEM, "no memory for the service");
+    rc = s->metrics && s->jobs ? yd_store_memory_open(&s->store, err)
+                               : yd_fail(err, YD_E_NOMEM, "no memory for the service");
     if (!rc) rc = make_device(cfg, &device, err);
     yd_worker_events ev = {on_opened, yd_pipeline_batch_done, s};
     if (!rc) rc = yd_worker_start(loop, device, &ev, &s->worker, err);
@@ -119,7 +120,7 @@ void yd_service_on_broken(yd_service *s, void (*fn)(void *arg, const yd_err *err
 static void on_drain_time(uv_timer_t *t)
 {
     yd_service *s = t->data;
-    if (s->under_way > 0) yd_log(YD_LOG_WARN, NULL, "drain time is over, cancelling what is left", NULL);
+    if (s->under_way > 0) yd_log(YD_LOG_WARN, NULL, "not waiting any longer, cancelling what is left", NULL);
     yd_pipeline_end_all(s, YD_JOB_CANCELLED, NULL);
     if (s->under_way > 0 || !s->drained) return; // the last one to let go comes back here
     void (*drained)(void *arg) = s->drained;
@@ -230,11 +231,13 @@ static int parse_cursor(const char *text, uint64_t *out, yd_err *err)
     if (!text || !*text) return 0;
     *out = strtoull(text, &end, 10);
     if (*text < '0' || *text > '9' || *end || errno)
-        return yd_fail_field(err, YD_E_INVALID, "cursor", "what an earlier answer gave as \"next\"", "'%.32s' is no cursor", text);
+        return yd_fail_field(err, YD_E_INVALID, "cursor", "what an earlier answer gave as \"next\"",
+                             "'%.32s' is no cursor", text);
     return 0;
 }
 
-int yd_service_list(yd_service *s, const char *owner, int state, const char *cursor, int limit, json_t **out, yd_err *err)
+int yd_service_list(yd_service *s, const char *owner, int state, const char *cursor, int limit, json_t **out,
+                    yd_err *err)
 {
     static char ids[LIST_MAX][YD_ID_MAX]; // the loop thread's
     static uint64_t orders[LIST_MAX];
@@ -290,7 +293,8 @@ int yd_service_result(const yd_service *s, const yd_job *j, yd_blob **out, yd_er
         if (err) *err = j->rec.problem;
         return j->rec.problem.code;
     }
-    if (j->rec.state == YD_JOB_CANCELLED) return yd_fail(err, YD_E_CANCELLED, "the job was cancelled; there is no result");
+    if (j->rec.state == YD_JOB_CANCELLED)
+        return yd_fail(err, YD_E_CANCELLED, "the job was cancelled; there is no result");
     if (!j->rec.result) return yd_fail(err, YD_E_NOT_READY, "the job is %s", yd_job_state_name(j->rec.state));
     *out = yd_blob_ref(j->rec.result);
     return 0;

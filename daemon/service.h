@@ -38,7 +38,10 @@ typedef enum {
 const char *yd_job_state_name(yd_job_state s);
 // 0 and *out; YD_E_SETTING naming "state" and the accepted words.
 int yd_job_state_parse(const char *text, yd_job_state *out, yd_err *err);
-static inline int yd_job_state_final(yd_job_state s) { return s >= YD_JOB_SUCCEEDED; }
+static inline int yd_job_state_final(yd_job_state s)
+{
+    return s >= YD_JOB_SUCCEEDED;
+}
 
 // ---- life ----------------------------------------------------------------------------------------------------------
 
@@ -99,7 +102,8 @@ json_t *yd_service_job_json(const yd_service *s, const yd_job *j);
 
 // Own jobs, newest first: {"jobs":[...], "next": cursor or null}. state: -1 for all. cursor: NULL or what an earlier answer gave.
 // limit 1..200. YD_E_INVALID for a cursor that is none. *out is a new reference.
-int yd_service_list(yd_service *s, const char *owner, int state, const char *cursor, int limit, json_t **out, yd_err *err);
+int yd_service_list(yd_service *s, const char *owner, int state, const char *cursor, int limit, json_t **out,
+                    yd_err *err);
 
 // Cancel a queued or running job; takes effect within one unit of work and disturbs no other. Already cancelled: 0 again.
 // YD_E_CONFLICT when it has succeeded or failed.

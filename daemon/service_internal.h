@@ -12,7 +12,7 @@ struct yd_service {
     const yd_config *cfg;
     yd_metrics *metrics;
     yd_store *store;
-    yd_idmap *jobs;     // every job that is known, by id
+    yd_idmap *jobs; // every job that is known, by id
     yd_scheduler sched;
     size_t input_bytes; // encoded pictures of jobs that are not finished
     int under_way;      // jobs that are not final, and final ones that still hold a stage
@@ -30,7 +30,7 @@ struct yd_service {
     uv_timer_t sweep_timer, drain_timer;
     int draining, closing;
     int kicking, kick_again; // see yd_pipeline_kick
-    int holds; // handles, threads and pool tasks that still need this struct
+    int holds;               // handles, threads and pool tasks that still need this struct
     void (*drain_watch)(void *arg);
     void *drain_watch_arg;
     void (*drained)(void *arg);

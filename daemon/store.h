@@ -22,11 +22,11 @@
 #define YD_OWNER_MAX 64
 
 typedef struct yd_job_progress {
-    int step, steps;         // steps finished, of all
-    long windows_done;       // units of work (window x step) computed
-    long windows_total;      // to be computed in all; 0 until the map is known
-    long windows_skipped;    // that need no computing, because no pixel of theirs is active
-    double diffused_share;   // diffused pixel-steps / all; 0 until the map is known
+    int step, steps;       // steps finished, of all
+    long windows_done;     // units of work (window x step) computed
+    long windows_total;    // to be computed in all; 0 until the map is known
+    long windows_skipped;  // that need no computing, because no pixel of theirs is active
+    double diffused_share; // diffused pixel-steps / all; 0 until the map is known
 } yd_job_progress;
 
 typedef struct yd_job_timings {
@@ -39,7 +39,7 @@ typedef struct yd_job_record {
     char owner[YD_OWNER_MAX];
     yd_job_state state;
     int64_t created_ms, started_ms, finished_ms; // wall clock; 0: not yet
-    uint64_t order; // strictly increases with every put; newest first means highest first
+    uint64_t order;                              // strictly increases with every put; newest first means highest first
     char model[64];
     yd_job_settings settings;
     int in_w, in_h, out_w, out_h;
@@ -84,7 +84,8 @@ struct yd_store {
     // Remove a record, leaving a tombstone. Unknown ids are fine.
     void (*remove)(yd_store *s, const char *id, int64_t now_ms);
     // Turn finished records that are too old or too many into tombstones, and forget old tombstones. fn is told each expired id.
-    void (*expire)(yd_store *s, int64_t now_ms, const yd_store_limits *lim, void (*fn)(void *arg, const char *id), void *arg);
+    void (*expire)(yd_store *s, int64_t now_ms, const yd_store_limits *lim, void (*fn)(void *arg, const char *id),
+                   void *arg);
     // What finished records take (the sum of `bytes`).
     size_t (*finished_bytes)(const yd_store *s);
 };

@@ -70,8 +70,10 @@ static void append(list *l, row *r, int all)
     hook *k = hook_of(r, all);
     k->prev = l->tail;
     k->next = NULL;
-    if (l->tail) hook_of(l->tail, all)->next = r;
-    else l->head = r;
+    if (l->tail)
+        hook_of(l->tail, all)->next = r;
+    else
+        l->head = r;
     l->tail = r;
     l->count++;
 }
@@ -79,10 +81,14 @@ static void append(list *l, row *r, int all)
 static void unlink_row(list *l, row *r, int all)
 {
     hook *k = hook_of(r, all);
-    if (k->prev) hook_of(k->prev, all)->next = k->next;
-    else l->head = k->next;
-    if (k->next) hook_of(k->next, all)->prev = k->prev;
-    else l->tail = k->prev;
+    if (k->prev)
+        hook_of(k->prev, all)->next = k->next;
+    else
+        l->head = k->next;
+    if (k->next)
+        hook_of(k->next, all)->prev = k->prev;
+    else
+        l->tail = k->prev;
     l->count--;
 }
 
@@ -163,7 +169,8 @@ static int get(yd_store *s, const char *id, yd_job_record *out, yd_err *err)
         yd_job_record_copy(out, &r->rec);
         return 0;
     }
-    if (yd_idmap_get(m->graves_by_id, id)) return yd_fail(err, YD_E_GONE, "job %.40s has been deleted or has expired", id);
+    if (yd_idmap_get(m->graves_by_id, id))
+        return yd_fail(err, YD_E_GONE, "job %.40s has been deleted or has expired", id);
     return yd_fail(err, YD_E_NOT_FOUND, "there is no job %.40s", id);
 }
 
@@ -213,8 +220,10 @@ static void bury(memory_store *m, const char *id, int64_t now_ms)
         yd_free(g);
         return;
     }
-    if (m->newest_grave) m->newest_grave->next = g;
-    else m->oldest_grave = g;
+    if (m->newest_grave)
+        m->newest_grave->next = g;
+    else
+        m->oldest_grave = g;
     m->newest_grave = g;
     if (yd_idmap_count(m->graves_by_id) > MAX_TOMBSTONES) forget_oldest_grave(m);
 }
@@ -237,7 +246,8 @@ static void remove_id(yd_store *s, const char *id, int64_t now_ms)
     drop(m, r);
 }
 
-static void expire(yd_store *s, int64_t now_ms, const yd_store_limits *lim, void (*fn)(void *arg, const char *id), void *arg)
+static void expire(yd_store *s, int64_t now_ms, const yd_store_limits *lim, void (*fn)(void *arg, const char *id),
+                   void *arg)
 {
     memory_store *m = (memory_store *)s;
     for (row *r; (r = m->finished.head);) {

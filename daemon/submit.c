@@ -42,14 +42,15 @@ int yd_service_admit(const yd_service *s, size_t len, yd_err *err)
     if (len > (size_t)c->max_body_bytes) {
         char accepted[64];
         snprintf(accepted, sizeof accepted, "at most %lld bytes", (long long)c->max_body_bytes);
-        return yd_fail_field(err, YD_E_BODY_TOO_LARGE, "body", accepted, "the body has %zu bytes; %s are accepted", len, accepted);
+        return yd_fail_field(err, YD_E_BODY_TOO_LARGE, "body", accepted, "the body has %zu bytes; %s are accepted", len,
+                             accepted);
     }
     if (s->sched.waiting.count >= c->queue_max)
         return yd_fail(err, YD_E_QUEUE_FULL, "%d jobs wait already, no more than %lld may", s->sched.waiting.count,
                        (long long)c->queue_max);
     if (len > (size_t)c->max_queue_bytes || s->input_bytes > (size_t)c->max_queue_bytes - len)
-        return yd_fail(err, YD_E_QUEUE_FULL, "pictures of %zu bytes wait already, no more than %lld may", s->input_bytes,
-                       (long long)c->max_queue_bytes);
+        return yd_fail(err, YD_E_QUEUE_FULL, "pictures of %zu bytes wait already, no more than %lld may",
+                       s->input_bytes, (long long)c->max_queue_bytes);
     return 0;
 }
 
@@ -76,10 +77,11 @@ static int check_output(const yd_service *s, const yd_image_header *h, estimate 
                              "the result would have %lldx%lld pixels", (long long)w, (long long)ht);
     if (w * ht > c->max_output_pixels) {
         char accepted[64];
-        snprintf(accepted, sizeof accepted, "at most %lld pixels", (long long)(c->max_output_pixels / s->model.scale / s->model.scale));
+        snprintf(accepted, sizeof accepted, "at most %lld pixels",
+                 (long long)(c->max_output_pixels / s->model.scale / s->model.scale));
         return yd_fail_field(err, YD_E_IMAGE_TOO_LARGE, "image", accepted,
-                             "%dx%d pixels upscaled by %d are %lldx%lld, more than the %lld that are allowed", h->w, h->h,
-                             s->model.scale, (long long)w, (long long)ht, (long long)c->max_output_pixels);
+                             "%dx%d pixels upscaled by %d are %lldx%lld, more than the %lld that are allowed", h->w,
+                             h->h, s->model.scale, (long long)w, (long long)ht, (long long)c->max_output_pixels);
     }
     e->out_w = (int)w;
     e->out_h = (int)ht;
@@ -97,10 +99,11 @@ static int check_work(const yd_service *s, const yd_job_settings *js, estimate *
     }
     long windows = windows_along(e->out_w, m) * windows_along(e->out_h, m); // < 2^32
     if (__builtin_mul_overflow(windows, (long)js->sample.steps, &e->units) || e->units > s->cfg->max_job_units) {
-        snprintf(accepted, sizeof accepted, "at most %ld steps for this picture", (long)s->cfg->max_job_units / windows);
+        snprintf(accepted, sizeof accepted, "at most %ld steps for this picture",
+                 (long)s->cfg->max_job_units / windows);
         return yd_fail_field(err, YD_E_SETTING, "steps", accepted,
-                             "%ld windows in %d steps are more than the %lld units of work that one job may need", windows,
-                             js->sample.steps, (long long)s->cfg->max_job_units);
+                             "%ld windows in %d steps are more than the %lld units of work that one job may need",
+                             windows, js->sample.steps, (long long)s->cfg->max_job_units);
     }
     return 0;
 }
@@ -114,9 +117,10 @@ static int check_memory(const yd_service *s, const yd_image_header *h, size_t le
         yd_add_size(sum, part, &sum) || yd_add_size(sum, len, &sum))
         sum = SIZE_MAX;
     if (sum > (size_t)s->cfg->max_memory_bytes)
-        return yd_fail_field(err, YD_E_IMAGE_TOO_LARGE, "image", "",
-                             "upscaling %dx%d pixels takes %zu MiB of memory, more than the %lld MiB that jobs may take", h->w, h->h,
-                             sum >> 20, (long long)(s->cfg->max_memory_bytes >> 20));
+        return yd_fail_field(
+            err, YD_E_IMAGE_TOO_LARGE, "image", "",
+            "upscaling %dx%d pixels takes %zu MiB of memory, more than the %lld MiB that jobs may take", h->w, h->h,
+            sum >> 20, (long long)(s->cfg->max_memory_bytes >> 20));
     e->memory = sum;
     return 0;
 }
@@ -171,8 +175,8 @@ static void announce(yd_service *s, yd_job *j)
     snprintf(size, sizeof size, "%dx%d", j->rec.in_w, j->rec.in_h);
     yd_log(YD_LOG_INFO, j->request_id, "job taken", "job", j->rec.id, "input", size, NULL);
     yd_job_event(j, YD_EVENT_QUEUED,
-                 json_pack("{s:s, s:i, s:f}", "id", j->rec.id, "position", yd_scheduler_position(&s->sched, &j->turn), "eta_s",
-                           yd_job_eta_s(j)),
+                 json_pack("{s:s, s:i, s:f}", "id", j->rec.id, "position", yd_scheduler_position(&s->sched, &j->turn),
+                           "eta_s", yd_job_eta_s(j)),
                  NULL);
 }
 

@@ -39,8 +39,10 @@ struct yd_worker {
 static void append(batch_list *l, yd_batch *b)
 {
     b->next = NULL;
-    if (l->tail) l->tail->next = b;
-    else l->head = b;
+    if (l->tail)
+        l->tail->next = b;
+    else
+        l->head = b;
     l->tail = b;
 }
 

@@ -13,7 +13,7 @@
 #include <uv.h>
 
 #define YD_WORKER_DEPTH 2
-#define YD_BATCH_MAX 64
+#define YD_BATCH_MAX    64
 
 typedef struct yd_batch_item {
     // in
@@ -22,10 +22,10 @@ typedef struct yd_batch_item {
     const atomic_int *stop;
     int preview_every; // copy the preview when a step is finished whose number is a multiple (the last always); 0: do not
     int preview_now;   // copy the preview after this unit, whether or not a step is finished
-    size_t rgb_bytes;  // size of a preview
+    size_t rgb_bytes; // size of a preview
     // out
-    int ran;  // the unit was computed
-    int done; // 1 it finished a step (info), 0 it did not, negative: the job failed (err)
+    int ran;      // the unit was computed
+    int done;     // 1 it finished a step (info), 0 it did not, negative: the job failed (err)
     int finished; // the sampler has nothing left to do
     yd_step_info info;
     yd_err err;
@@ -36,10 +36,10 @@ typedef struct yd_batch {
     struct yd_batch *next;
     int n;
     yd_batch_item item[YD_BATCH_MAX];
-    int rc;          // of the device as a whole: negative, no item ran (err)
+    int rc; // of the device as a whole: negative, no item ran (err)
     yd_err err;
-    double run_s;    // time the device worked
-    int ran;         // units computed
+    double run_s; // time the device worked
+    int ran;      // units computed
 } yd_batch;
 
 typedef struct yd_worker yd_worker;

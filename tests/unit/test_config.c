@@ -43,7 +43,8 @@ static void order_of_sources(void)
 {
     const char *path = write_file("{\"queue_max\": 5, \"max_running\": 3, \"max_batch\": 2, \"device\": \"cpu\"}");
     CHECK(load(ARGS("--config", path), NULL) == 0 && cfg.queue_max == 5 && cfg.max_running == 3 && cfg.max_batch == 2);
-    CHECK(load(ARGS("--max-batch=4", "--config", path), ARGS("YODAD_MAX_RUNNING=7", "YODAD_MAX_BATCH=6", "OTHER=1")) == 0);
+    CHECK(load(ARGS("--max-batch=4", "--config", path), ARGS("YODAD_MAX_RUNNING=7", "YODAD_MAX_BATCH=6", "OTHER=1")) ==
+          0);
     CHECK(cfg.queue_max == 5);   // file
     CHECK(cfg.max_running == 7); // environment over file
     CHECK(cfg.max_batch == 4);   // flag over environment, wherever --config stands
@@ -101,7 +102,8 @@ static void bad_files(void)
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         const char *path = write_file(bad[i].text);
         CHECK_MSG(load(ARGS("--config", path), NULL) == YD_E_CONFIG, "%s was taken", bad[i].text);
-        CHECK_MSG(strstr(err.detail, path) && strstr(err.detail, bad[i].words), "'%s' lacks '%s'", err.detail, bad[i].words);
+        CHECK_MSG(strstr(err.detail, path) && strstr(err.detail, bad[i].words), "'%s' lacks '%s'", err.detail,
+                  bad[i].words);
         unlink(path);
     }
 }

@@ -166,7 +166,9 @@ static void random_life(void)
             }
         }
         for (int n = 0; n < 8; n++) {
-            if (job[n].out || !(job[n].state == YD_TURN_STOPPING || (job[n].state == YD_TURN_READY && job[n].left == 0))) continue;
+            if (job[n].out ||
+                !(job[n].state == YD_TURN_STOPPING || (job[n].state == YD_TURN_READY && job[n].left == 0)))
+                continue;
             if (!stopped[n]) {
                 CHECK_MSG(done[n] == wanted[n], "%ld of %ld", done[n], wanted[n]);
                 finished++;

@@ -71,7 +71,8 @@ static void picture(int w, int h, int kind, void **bytes, size_t *len)
     CHECK(yd_image_alloc(&im, w, h, 0, &err) == 0);
     for (int y = 0; y < h; y++)
         for (int x = 0; x < w; x++)
-            for (int c = 0; c < 3; c++) im.rgb[(y * w + x) * 3 + c] = (uint8_t)((x * (7 + kind) + y * 13 * (c + 1)) ^ (x * y));
+            for (int c = 0; c < 3; c++)
+                im.rgb[(y * w + x) * 3 + c] = (uint8_t)((x * (7 + kind) + y * 13 * (c + 1)) ^ (x * y));
     CHECK(yd_image_encode(&im, YD_PNG, 90, 1, bytes, len, &err) == 0);
     yd_image_clear(&im);
 }
@@ -93,7 +94,8 @@ static int submit_bytes(void *bytes, size_t len, const char *settings, yd_job **
         s[k] = 0;
         s += k + 1;
     }
-    yd_submission sub = {.bytes = bytes, .len = len, .settings = set, .n_settings = n, .owner = "me", .request_id = "req"};
+    yd_submission sub = {
+        .bytes = bytes, .len = len, .settings = set, .n_settings = n, .owner = "me", .request_id = "req"};
     yd_err_clear(&err);
     return yd_service_submit(svc, &sub, j, &err);
 }
@@ -145,7 +147,8 @@ static yd_blob *result(const char *id)
 static int same_result(const char *a, const char *b)
 {
     yd_blob *x = result(a), *y = result(b);
-    int same = x && y && x->len == y->len && memcmp(x->bytes, y->bytes, x->len) == 0 && strcmp(x->sha256, y->sha256) == 0;
+    int same =
+        x && y && x->len == y->len && memcmp(x->bytes, y->bytes, x->len) == 0 && strcmp(x->sha256, y->sha256) == 0;
     yd_blob_unref(x);
     yd_blob_unref(y);
     return same;
@@ -228,7 +231,8 @@ static void settings(void)
     refuses("attention=none-such", "attention");
     const char *id = submit(32, 32, "model=fake-2x scale=2 format=jpg quality=50 seed=18446744073709551615");
     json_t *o = yd_service_job_json(svc, job(id));
-    CHECK(strcmp(json_string_value(json_object_get(json_object_get(o, "settings"), "seed")), "18446744073709551615") == 0);
+    CHECK(strcmp(json_string_value(json_object_get(json_object_get(o, "settings"), "seed")), "18446744073709551615") ==
+          0);
     CHECK(number_at(o, "settings", "quality") == 50);
     json_decref(o);
     WAIT(ended(id));
@@ -257,7 +261,8 @@ static void limits(void)
     CHECK(try_submit(90, 90, "", &j) == YD_E_IMAGE_TOO_LARGE && strstr(err.accepted, "7500"));
     CHECK(try_submit(8, 8, "", &j) == YD_E_IMAGE_TOO_SMALL);
     CHECK(submit_bytes(yd_strdup("no picture at all"), 17, "", &j) == YD_E_IMAGE_FORMAT);
-    CHECK(yd_service_admit(svc, (size_t)cfg.max_body_bytes + 1, &err) == YD_E_BODY_TOO_LARGE && strstr(err.detail, "33554432"));
+    CHECK(yd_service_admit(svc, (size_t)cfg.max_body_bytes + 1, &err) == YD_E_BODY_TOO_LARGE &&
+          strstr(err.detail, "33554432"));
     const char *running = submit(32, 32, "");
     submit(32, 32, "");
     submit(32, 32, "");
@@ -309,7 +314,8 @@ static void neighbours_do_not_matter(void)
     const char *alone = submit(90, 70, "seed=3 steps=6");
     WAIT(ended(alone));
     const char *mate[10];
-    for (int i = 0; i < 10; i++) mate[i] = submit(i % 2 ? 90 : 50, i % 2 ? 70 : 120, i % 2 ? "seed=3 steps=6" : "steps=9");
+    for (int i = 0; i < 10; i++)
+        mate[i] = submit(i % 2 ? 90 : 50, i % 2 ? 70 : 120, i % 2 ? "seed=3 steps=6" : "steps=9");
     WAIT(state(mate[2]) == YD_JOB_RUNNING);
     CHECK(yd_service_cancel(svc, job(mate[2]), &err) == 0 && yd_service_cancel(svc, job(mate[2]), &err) == 0);
     CHECK(yd_service_cancel(svc, job(mate[9]), &err) == 0);
@@ -368,7 +374,8 @@ static void ids_and_owners(void)
     CHECK(yd_service_list(svc, "me", YD_JOB_SUCCEEDED, cursor, 2, &page, &err) == 0);
     CHECK(json_array_size(json_object_get(page, "jobs")) == 1 && json_is_null(json_object_get(page, "next")));
     json_decref(page);
-    CHECK(yd_service_list(svc, "you", -1, NULL, 2, &page, &err) == 0 && json_array_size(json_object_get(page, "jobs")) == 0);
+    CHECK(yd_service_list(svc, "you", -1, NULL, 2, &page, &err) == 0 &&
+          json_array_size(json_object_get(page, "jobs")) == 0);
     json_decref(page);
     CHECK(yd_service_list(svc, "me", -1, "x1", 2, &page, &err) == YD_E_INVALID);
     CHECK(yd_service_list(svc, "me", -1, NULL, 201, &page, &err) == YD_E_SETTING);
@@ -674,11 +681,16 @@ static void reports(void)
     yd_metrics_rejected(yd_service_metrics(svc), "queue-full");
     char *text = yd_service_metrics_text(svc, &len);
     CHECK(text && strlen(text) == len);
-    const char *lines[] = {"yodad_jobs_total{model=\"fake-2x\",outcome=\"succeeded\"} 1\n", "yodad_queue_depth 0\n",
-                           "yodad_job_duration_seconds_count{stage=\"total\"} 1\n", "yodad_step_duration_seconds_count 4\n",
-                           "yodad_rejected_total{reason=\"queue-full\"} 1\n", "yodad_job_wait_seconds_bucket{le=\"+Inf\"} 1\n",
-                           "yodad_windows_total{kind=\"run\"} 4\n", "yodad_diffused_pixel_share_count 1\n"};
-    for (size_t i = 0; text && i < sizeof lines / sizeof lines[0]; i++) CHECK_MSG(strstr(text, lines[i]), "no %s", lines[i]);
+    const char *lines[] = {"yodad_jobs_total{model=\"fake-2x\",outcome=\"succeeded\"} 1\n",
+                           "yodad_queue_depth 0\n",
+                           "yodad_job_duration_seconds_count{stage=\"total\"} 1\n",
+                           "yodad_step_duration_seconds_count 4\n",
+                           "yodad_rejected_total{reason=\"queue-full\"} 1\n",
+                           "yodad_job_wait_seconds_bucket{le=\"+Inf\"} 1\n",
+                           "yodad_windows_total{kind=\"run\"} 4\n",
+                           "yodad_diffused_pixel_share_count 1\n"};
+    for (size_t i = 0; text && i < sizeof lines / sizeof lines[0]; i++)
+        CHECK_MSG(strstr(text, lines[i]), "no %s", lines[i]);
     yd_free(text);
     close_service();
 }

@@ -91,7 +91,7 @@ static void expiry(void)
     CHECK(store->finished_bytes(store) == 300);
     CHECK(strcmp(expire(199, 100, 10, 10000), "") == 0);
     CHECK(strcmp(expire(200, 100, 10, 10000), "b") == 0 && state_of("b") == YD_E_GONE); // by age, in order of their end
-    CHECK(strcmp(expire(201, 100, 1, 10000), "a") == 0);                                 // by number
+    CHECK(strcmp(expire(201, 100, 1, 10000), "a") == 0);                                // by number
     finish("d", 201);
     CHECK(strcmp(expire(202, 100, 10, 150), "c") == 0); // by bytes
     CHECK(strcmp(expire(100000, 100, 10, 150), "d") == 0);
@@ -155,7 +155,8 @@ static void graves_are_bounded(void)
         put(id, "");
         store->remove(store, id, 1);
     }
-    CHECK(state_of("job-0") == YD_E_NOT_FOUND && state_of("job-10") == YD_E_NOT_FOUND && state_of("job-11") == YD_E_GONE);
+    CHECK(state_of("job-0") == YD_E_NOT_FOUND && state_of("job-10") == YD_E_NOT_FOUND &&
+          state_of("job-11") == YD_E_GONE);
     CHECK(state_of("job-65546") == YD_E_GONE);
     store->close(store);
 }
