@@ -49,6 +49,10 @@ void yd_image_clear(yd_image *im);
 
 typedef enum { YD_PNG, YD_JPEG } yd_image_format;
 
+// How results are written unless somebody asks otherwise: the daemon and the command use the same, so that their bytes agree.
+#define YD_RESULT_JPEG_QUALITY 92
+#define YD_RESULT_PNG_EFFORT   3
+
 // Encode. quality 1..100 for JPEG (alpha is composited over white there), ignored for PNG; effort 1..9 is PNG's compression level.
 // *bytes is released with yd_free.
 int yd_image_encode(const yd_image *im, yd_image_format fmt, int quality, int effort, void **bytes, size_t *len, yd_err *err);

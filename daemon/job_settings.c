@@ -24,7 +24,7 @@ void yd_job_settings_init(yd_job_settings *js, const yd_model_config *model, con
     js->sample = model->defaults;
     js->scale = model->scale;
     js->format = strcmp(in_format, "jpeg") == 0 ? YD_JPEG : YD_PNG;
-    js->quality = 92;
+    js->quality = YD_RESULT_JPEG_QUALITY;
     js->preview_every = 1;
     js->preview_max_side = (int)cfg->preview_max_side;
 }

@@ -305,7 +305,7 @@ static void encode_work(yd_task *task)
     void *bytes = NULL;
     size_t len = 0;
     t->rc = yd_finish(&task->job->prep, &im, &t->err);
-    if (!t->rc) t->rc = yd_image_encode(&im, t->format, t->quality, 1, &bytes, &len, &t->err);
+    if (!t->rc) t->rc = yd_image_encode(&im, t->format, t->quality, YD_RESULT_PNG_EFFORT, &bytes, &len, &t->err);
     if (!t->rc) {
         t->result = yd_blob_new(bytes, len, yd_image_format_mime(t->format), 1);
         if (!t->result)

@@ -12,7 +12,6 @@
 static const yd_image_limits cli_limits = {
     .max_pixels = 1L << 28, .min_side = 16, .max_side = 65535, .max_bytes = (size_t)1 << 30};
 
-#define PNG_EFFORT 6
 
 int yd_cli_fail(const char *command, const char *subject, const yd_err *err)
 {
@@ -89,7 +88,7 @@ int yd_cli_write_image(const char *path, const yd_image *im, int quality, yd_err
     size_t len = 0;
     int rc = yd_cli_image_format(path, &format, err);
     if (rc == 0) rc = yd_image_init(err);
-    if (rc == 0) rc = yd_image_encode(im, format, quality, PNG_EFFORT, &bytes, &len, err);
+    if (rc == 0) rc = yd_image_encode(im, format, quality, YD_RESULT_PNG_EFFORT, &bytes, &len, err);
     if (rc == 0) rc = yd_file_write_atomic(path, bytes, len, err);
     yd_free(bytes);
     return rc;

@@ -132,7 +132,7 @@ int yd_cmd_upscale(int argc, char **argv)
         "  yoda upscale photo.jpg large.png\n"
         "  yoda upscale photo.jpg large.jpg --quality 92 --steps 12 --seed 7\n"
         "  yoda upscale photo.jpg large.png --attention edge --lower-bound 0.2 --preview steps/\n"};
-    upscale_args a = {.session = {.device = "cpu", .dtype = "auto"}, .quality = 92};
+    upscale_args a = {.session = {.device = "cpu", .dtype = "auto"}, .quality = YD_RESULT_JPEG_QUALITY};
     const yd_arg args[] = {
         {"model", 'm', YD_ARG_TEXT, &a.session.model, 0, 0, "FILE",
          "model file (default: $YODA_MODEL, or the one in models/)"},
