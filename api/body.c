@@ -43,13 +43,13 @@ static int times_given(const yd_request *r, const char *name)
 static int judge_framing(yd_request *r, yd_err *err)
 {
     const char *length = yd_request_header(r, "Content-Length"), *coding = yd_request_header(r, "Transfer-Encoding");
+    r->body.present = coding || (length && strcmp(length, "0"));
     if (times_given(r, "Content-Length") > 1 || times_given(r, "Transfer-Encoding") > 1 || times_given(r, "Host") > 1)
         return yd_fail(err, YD_E_INVALID, "Content-Length, Transfer-Encoding and Host may be given once each");
     if (length && coding)
         return yd_fail(err, YD_E_INVALID, "Content-Length and Transfer-Encoding exclude each other");
     if (coding && strcasecmp(coding, "chunked"))
         return yd_fail_field(err, YD_E_INVALID, "Transfer-Encoding", "chunked", "this transfer coding is not known");
-    if (coding) r->body.present = 1;
     if (!length) return 0;
 
     char *end = NULL;
@@ -58,7 +58,6 @@ static int judge_framing(yd_request *r, yd_err *err)
     if (length[0] < '0' || length[0] > '9' || *end || errno)
         return yd_fail_field(err, YD_E_INVALID, "Content-Length", "decimal digits", "this is no length");
     r->body.announced = n > SIZE_MAX ? SIZE_MAX : (size_t)n;
-    r->body.present = n > 0;
     return 0;
 }
 

@@ -245,6 +245,7 @@ enum MHD_Result yd_request_handle(void *cls, struct MHD_Connection *mhd, const c
         if (!r) return MHD_NO;
         if (!r->refusal.code || !r->body.present) return MHD_YES;
         yd_conn_linger(r->conn);
+        r->closing = 1; // what follows is a body, or worse: something that only pretends to be one
         yd_respond_problem(r, &r->refusal);
         return settle(r);
     }

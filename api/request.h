@@ -30,7 +30,7 @@ typedef struct yd_request {
     // the answer
     int status;
     uint64_t sent_bytes; // of the body, as far as known
-    int answered;
+    int answered, closing; // closing: the response is the connection's last
     // waiting
     int suspended;
     int gone; // the client vanished, or the server stops: no answer is needed any more

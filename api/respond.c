@@ -30,7 +30,7 @@ static void common_headers(const yd_request *r, struct MHD_Response *resp)
     yd_header(resp, "X-Request-Id", r->id);
     yd_header(resp, "X-Content-Type-Options", "nosniff");
     if (r->trace[0]) yd_header(resp, "traceparent", r->trace);
-    if (r->api->draining) yd_header(resp, "Connection", "close");
+    if (r->closing || r->api->draining) yd_header(resp, "Connection", "close");
 }
 
 void yd_respond(yd_request *r, int status, struct MHD_Response *resp, uint64_t bytes)
@@ -176,7 +176,7 @@ void yd_respond_problem_with(yd_request *r, const yd_err *err, json_t *more)
         yd_header(resp, "Retry-After", seconds);
     }
     if (resp && err->code == YD_E_METHOD) yd_header(resp, "Allow", err->accepted);
-    if (resp && err->code == YD_E_LIMIT) yd_header(resp, "Connection", "close");
+    if (err->code == YD_E_LIMIT) r->closing = 1;
     if (!r->match.route || r->match.route->body == YD_BODY_PICTURE)
         yd_metrics_rejected(yd_service_metrics(r->service), info->slug);
     yd_respond(r, info->http_status, resp, len);

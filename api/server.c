@@ -100,8 +100,11 @@ static void on_mhd_timer(uv_timer_t *t);
 static void pump(yd_pump *p)
 {
     if (!p->api) return;
+    const unsigned open = yd_guard_open_count(p->api->guard);
     p->kicked = 0;
     MHD_run(p->api->mhd);
+    // With max_connections open the listening socket is not polled; the run after one has closed takes it up again.
+    if (yd_guard_open_count(p->api->guard) < open) p->kicked = 1;
     MHD_UNSIGNED_LONG_LONG ms;
     if (p->kicked) uv_timer_start(&p->timer, on_mhd_timer, 0, 0);
     else if (MHD_get_timeout(p->api->mhd, &ms) == MHD_YES) uv_timer_start(&p->timer, on_mhd_timer, ms, 0);

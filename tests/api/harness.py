@@ -72,6 +72,11 @@ def textured(width, height, salt=0):
     return png(width, height, lambda x, y: ((x * 7 + salt) % 256, (y * 5) % 256, (x * y + salt * 31) % 256))
 
 
+def plain(width, height):
+    """One colour: a large picture in few bytes."""
+    return png(width, height, rows=(b"\0" + b"\x40\x80\xc0" * width) * height)
+
+
 def bomb(side=30000):
     """A side x side one-bit picture: some 100 KB that would decode to gigabytes."""
     line = b"\0" + b"\0" * ((side + 7) // 8)

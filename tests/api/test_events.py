@@ -1,0 +1,157 @@
+"""Event streams: order, ids, replay, formats, many at once, slow readers."""
+import base64
+import json
+import subprocess
+import threading
+import time
+
+from harness import check, drain_socket, parse_head, plain, sse, textured, uses
+
+PICTURE = textured(64, 48)
+FINAL = ("succeeded", "failed", "cancelled")
+
+
+def stream(d, job, *headers, query="", timeout=20):
+    a = d.curl(f"/v1/jobs/{job}/events{query}", "-N", headers=headers, timeout=timeout)
+    return a, sse(a.body.decode()) if a.status == 200 else []
+
+
+@uses("fake")
+def test_a_whole_stream(d):
+    job = d.job(PICTURE, "?steps=12")
+    a, events = stream(d, job)
+    names, ids = [e[1] for e in events], [e[0] for e in events]
+    check(a.header("content-type").startswith("text/event-stream"), "its type", a.headers)
+    check(a.header("cache-control") == "no-store" and a.header("x-accel-buffering") == "no", "nobody buffers it", a.headers)
+    check(a.body.startswith(b"retry: "), "retry comes first", a.body[:40])
+    check(ids == sorted(set(ids)), "ids strictly increase", ids)
+    check(names[0] == "queued" and names[-1] == "succeeded" and names.index("started") < names.index("attention"), "in order", names)
+    steps = [e[2]["step"] for e in events if e[1] == "step"]
+    check(steps == list(range(1, 13)), "every step once", steps)
+    shares = [e[2]["active_share"] for e in events if e[1] == "step"]
+    check(shares == sorted(shares) and shares[-1] == 1.0, "masks only grow", shares)
+    check("preview" in names, "previews are drawn for who watches", names)
+
+
+@uses("fake")
+def test_replay_and_resume(d):
+    job = d.job(PICTURE, "?steps=8")
+    d.wait_state(job, "succeeded")
+    _, first = stream(d, job)
+    _, second = stream(d, job)
+    check(first and first == second, "a finished job's history is replayed")
+    middle = first[len(first) // 2][0]
+    _, rest = stream(d, job, f"Last-Event-ID: {middle}")
+    check(rest == [e for e in first if e[0] > middle], "Last-Event-ID resumes behind it", rest[:1])
+    _, rest = stream(d, job, query=f"?last_event_id={middle}")
+    check(rest == [e for e in first if e[0] > middle], "so does the query")
+    check(stream(d, job, f"Last-Event-ID: {first[-1][0]}")[0].status == 204, "204 when nothing can follow")
+    check(stream(d, job, "Last-Event-ID: soon")[0].status == 400, "an id that is none")
+    check(stream(d, job, "Last-Event-ID: 99999")[0].status == 400, "an id that never was")
+
+
+@uses("fake")
+def test_json_lines_and_inline_pictures(d):
+    job = d.job(PICTURE, "?steps=40")
+    a, _ = stream(d, job, "Accept: application/x-ndjson", query="?inline=1")
+    check(a.header("content-type") == "application/x-ndjson", "its type", a.headers)
+    lines = [json.loads(x) for x in a.body.decode().splitlines() if x]
+    check(lines[-1]["event"] == "succeeded", "ends with the end", lines[-1])
+    previews = [x for x in lines if x["event"] == "preview"]
+    check(previews, "there are previews", [x["event"] for x in lines])
+    for p in previews[:1]:
+        picture = base64.b64decode(p["data"]["image"]["base64"], validate=True)
+        check(p["data"]["image"]["mime"] == "image/jpeg" and picture[:2] == b"\xff\xd8" and picture[-2:] == b"\xff\xd9",
+              "a whole JPEG is inside", p["data"].keys())
+    plain, _ = stream(d, job, "Accept: application/x-ndjson")
+    check(b"base64" not in plain.body, "without inline there is none")
+
+
+@uses("fake")
+def test_several_jobs_progress_together(d):
+    jobs = [d.job(PICTURE, f"?steps=60&seed={i}") for i in range(4)]
+    spans, lock = {}, threading.Lock()
+
+    def watch(job):
+        p = subprocess.Popen(d.curl_args(f"/v1/jobs/{job}/events", "-N"), stdout=subprocess.PIPE)
+        times = [time.monotonic() for line in p.stdout if line.startswith(b"event: step")]
+        p.wait()
+        with lock:
+            spans[job] = times
+    threads = [threading.Thread(target=watch, args=(j,)) for j in jobs]
+    [t.start() for t in threads]
+    [t.join(30) for t in threads]
+    check(all(len(t) == 60 for t in spans.values()), "each has all its steps", {j: len(t) for j, t in spans.items()})
+    first_end = min(t[-1] for t in spans.values())
+    check(all(t[len(t) // 4] < first_end for t in spans.values()), "all are well under way before the first ends")
+
+
+@uses("fake")
+def test_two_readers_of_one_job_see_the_same(d):
+    job = d.job(PICTURE, "?steps=40")
+    got = [None, None]
+
+    def watch(i):
+        got[i] = stream(d, job)[1]
+    threads = [threading.Thread(target=watch, args=(i,)) for i in range(2)]
+    [t.start() for t in threads]
+    [t.join(20) for t in threads]
+    keep = [[e for e in g if e[1] != "preview"] for g in got]
+    check(keep[0] == keep[1] and len(keep[0]) >= 43, "state events agree", [len(k) for k in keep])
+
+
+@uses("fake")
+def test_a_cancelled_job_ends_its_stream(d):
+    job = d.job(textured(300, 300), "?steps=200")
+    result = []
+    t = threading.Thread(target=lambda: result.append(stream(d, job)[1]))
+    t.start()
+    time.sleep(0.3)
+    began = time.monotonic()
+    check(d.curl(f"/v1/jobs/{job}", "-X", "DELETE").status == 204, "deleted")
+    t.join(5)
+    check(not t.is_alive() and time.monotonic() - began < 2, "the stream ends at once")
+    check(result and result[0][-1][1] == "cancelled", "with the final event", result and result[0][-1:])
+
+
+@uses("fake")
+def test_a_slow_reader_loses_previews_only(d):
+    job = d.job(textured(100, 100), "?steps=150")
+    with d.connect() as s:
+        s.setsockopt(1, 8, 4096)  # SOL_SOCKET, SO_RCVBUF
+        s.sendall(f"GET /v1/jobs/{job}/events?inline=1 HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        head = b""
+        while b"\r\n\r\n" not in head:
+            head += s.recv(512)
+        check(parse_head(head.decode("latin-1"))[0] == 200, "it is a stream", head[:60])
+        check(d.wait_state(job, "succeeded", seconds=25) == "succeeded", "the job does not wait for its reader")
+        body = head.partition(b"\r\n\r\n")[2] + drain_socket(s, 1.5)
+    text = b"".join(dechunk(body)).decode()
+    steps = [e[2]["step"] for e in sse(text) if e[1] == "step"]
+    check(steps == list(range(1, 151)), "every step arrives", (len(steps), steps[:3], steps[-3:]))
+    check(text.count("event: preview") < 150, "previews were skipped", text.count("event: preview"))
+    check("event: succeeded" in text, "and so does the end")
+
+
+def dechunk(body):
+    while body:
+        size, _, rest = body.partition(b"\r\n")
+        n = int(size, 16)
+        if n == 0:
+            return
+        yield rest[:n]
+        body = rest[n + 2:]
+
+
+@uses("strict")
+def test_heartbeats(d):
+    job = d.job(plain(600, 600), "?steps=500")
+    p = subprocess.run(d.curl_args(f"/v1/jobs/{job}/events", "-N", timeout=2), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    d.curl(f"/v1/jobs/{job}", "-X", "DELETE")
+    check(p.stdout.count(b"event: step") > 5, "a busy stream goes on beyond every deadline", p.stdout.count(b"event: step"))
+    blocker = [d.job(plain(600, 600), f"?steps=500&seed={i}") for i in range(4)]
+    waiting = d.job(PICTURE, "?steps=1")
+    p = subprocess.run(d.curl_args(f"/v1/jobs/{waiting}/events", "-N", timeout=2), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    check(p.stdout.count(b"\n:\n") >= 5, "a quiet one has comments", p.stdout)
+    for j in blocker + [waiting]:
+        d.curl(f"/v1/jobs/{j}", "-X", "DELETE")
