@@ -133,6 +133,8 @@ class Daemon:
             if time.monotonic() > deadline:
                 raise RuntimeError("yodad is not ready after 60 s: " + self.log_text()[-2000:])
             time.sleep(0.05)
+        time.sleep(0.05)
+        self.baseline = self.fds()
 
     def _await_log(self, pattern):
         deadline = time.monotonic() + 30
@@ -161,6 +163,11 @@ class Daemon:
         while self.fds() > baseline and time.monotonic() < deadline:
             time.sleep(0.05)
         return self.fds()
+
+    def calm(self):
+        """The descriptors it has with no client, once those of earlier tests are gone."""
+        self.settle_fds(self.baseline)
+        return self.baseline
 
     def cpu_s(self):
         with open(f"/proc/{self.process.pid}/stat") as f:
