@@ -128,6 +128,14 @@ install: all ## install into $(DESTDIR)$(PREFIX): programs, models, systemd unit
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/yodad/models $(wildcard models/*.safetensors models/*.json)
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/systemd/system systemd/yodad.service
 
+IMAGES := astronaut coffee
+.PHONY: images
+images: all ## make the README's pictures from docs/images with the shipped model
+	@for i in $(IMAGES); do \
+	    $(BIN)/yoda sheet docs/images/$$i.png docs/images/$$i-sheet.png && \
+	    $(BIN)/yoda attention docs/images/$$i.png docs/images/$$i-attention.png --scale 1 --method edge || exit 1; \
+	done
+
 format: ## clang-format every source
 	clang-format -i $$(git ls-files '*.c' '*.h')
 
