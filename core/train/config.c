@@ -230,7 +230,7 @@ static int model_span(const char *s, size_t len, size_t *from, size_t *to)
 
 static int parse_model(const yd_json *j, const char *text, size_t len, yd_train_config *cfg, yd_err *err)
 {
-    size_t from, to;
+    size_t from = 0, to = 0;
     if (yd_json_type_of(j, yd_json_get(j, 0, "model")) != YD_J_OBJECT || model_span(text, len, &from, &to))
         return yd_fail_field(err, YD_E_CONFIG, "model", "a model config object",
                              "the training settings need \"model\", the config of the model to train");
