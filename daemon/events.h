@@ -32,7 +32,7 @@ typedef struct yd_event {
     uint64_t id;
     yd_event_type type;
     char *data;    // one JSON object, no newline in it
-    yd_blob *blob; // preview: the encoded picture; otherwise NULL
+    yd_blob *blob; // preview, attention: the encoded picture; otherwise NULL
 } yd_event;
 
 typedef struct yd_event_log yd_event_log;
