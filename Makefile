@@ -79,10 +79,12 @@ $(O)/libcore.a: $(CORE_OBJ)
 	$(Q)ar rcs $@ $^
 
 $(BIN)/yodad: $(O)/daemon/main.o $(DAEMON_OBJ) $(O)/libcore.a
+	@mkdir -p $(@D)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS_DAEMON) $(LIBS_CORE)
 
 $(BIN)/yoda: $(call obj,$(YODA_SRC)) $(O)/libcore.a
+	@mkdir -p $(@D)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS_CORE)
 
