@@ -77,7 +77,7 @@ yd_tid yd_graph_tensor(yd_graph *g, const char *name, yd_tensor_kind kind, yd_dt
 {
     if (g->failed) return YD_NONE;
     if (h < 1 || w < 1 || c < 1 || h > 65536 || w > 65536 || c > 65536)
-        return fail(g, YD_E_INTERNAL, "tensor %s: shape %dx%dx%d is out of range 1..65536", name, h, w, c);
+        return fail(g, YD_E_CHECKPOINT, "tensor %s: its shape would be %dx%dx%d (h x w x c), 1 to 65536 are possible", name, h, w, c);
     void *arr = g->tensors;
     if (grow(&arr, g->n_tensors, &g->cap_tensors, sizeof(yd_tensor))) return fail(g, YD_E_NOMEM, "no memory for a network graph");
     g->tensors = arr;
@@ -112,7 +112,7 @@ yd_tid yd_graph_input(yd_graph *g, const char *name, int h, int w, int c, yd_dty
 yd_tid yd_graph_param(yd_graph *g, const char *name, int ndim, const int dims[4])
 {
     for (int i = 0; i < ndim; i++)
-        if (dims[i] < 1 || dims[i] > 65536) return fail(g, YD_E_INTERNAL, "parameter %s: dimension %d is %d", name, i, dims[i]);
+        if (dims[i] < 1 || dims[i] > 65536) return fail(g, YD_E_CHECKPOINT, "parameter %s: its dimension %d would be %d, 1 to 65536 are possible", name, i, dims[i]);
     yd_tid id = yd_graph_tensor(g, name, YD_T_PARAM, YD_F32, 1, 1, 1);
     if (id < 0) return YD_NONE;
     int cap = g->n_params;

@@ -47,18 +47,19 @@ static int same_dims(const yd_st_tensor *t, const yd_tensor *p)
     return 1;
 }
 
-static int alloc_params(yd_model *m, const yd_graph *g, yd_err *err)
+static int new_param(yd_model *m, int i, size_t n, yd_err *err)
+{
+    m->params[i] = yd_alloc_aligned(n * sizeof(float));
+    if (!m->params[i]) return yd_fail(err, YD_E_NOMEM, "no memory for a model's weights");
+    m->param_count += n;
+    return 0;
+}
+
+static int new_list(yd_model *m, const yd_graph *g, yd_err *err)
 {
     m->n_params = g->n_params;
     m->params = yd_calloc((size_t)g->n_params, sizeof *m->params);
-    if (!m->params) return yd_fail(err, YD_E_NOMEM, "no memory for a model");
-    for (int i = 0; i < g->n_params; i++) {
-        size_t n = yd_tensor_numel(&g->tensors[g->params[i]]);
-        m->params[i] = yd_alloc_aligned(n * sizeof(float));
-        if (!m->params[i]) return yd_fail(err, YD_E_NOMEM, "no memory for a model's weights");
-        m->param_count += n;
-    }
-    return 0;
+    return m->params ? 0 : yd_fail(err, YD_E_NOMEM, "no memory for a model");
 }
 
 static int all_finite(const float *v, size_t n)
@@ -68,15 +69,19 @@ static int all_finite(const float *v, size_t n)
     return 1;
 }
 
+// Memory is taken tensor by tensor, each when the file is known to hold it: a config that promises a giant network costs nothing.
 static int read_params(yd_model *m, const yd_graph *g, const yd_safetensors *st, yd_err *err)
 {
+    int rc = new_list(m, g, err);
+    if (rc) return rc;
     for (int i = 0; i < g->n_params; i++) {
         const yd_tensor *p = &g->tensors[g->params[i]];
         const yd_st_tensor *t = find_param(st, p->name);
         if (!t) return yd_fail_field(err, YD_E_CHECKPOINT, p->name, "", "the model file lacks the tensor %s", p->name);
         if (!same_dims(t, p))
             return yd_fail_field(err, YD_E_CHECKPOINT, p->name, "", "tensor %s does not have the shape that the model's config asks for", p->name);
-        int rc = yd_st_to_f32(t, m->params[i], err);
+        rc = new_param(m, i, t->numel, err);
+        if (!rc) rc = yd_st_to_f32(t, m->params[i], err);
         if (rc) return rc;
         if (!all_finite(m->params[i], t->numel))
             return yd_fail_field(err, YD_E_CHECKPOINT, p->name, "finite numbers", "tensor %s holds NaN or Inf", p->name);
@@ -131,7 +136,6 @@ static int load_from(yd_model *m, const yd_safetensors *st, yd_err *err)
     yd_free(text);
     if (rc) return rc;
     rc = yd_net_sr3_build(&m->cfg.net, m->cfg.window, m->cfg.window, YD_F32, 0, &g, err);
-    if (!rc) rc = alloc_params(m, g, err);
     if (!rc) rc = read_params(m, g, st, err);
     if (!rc) rc = refuse_unexpected(g, st, err);
     yd_graph_free(g);
@@ -215,7 +219,8 @@ int yd_model_init(const yd_model_config *cfg, uint64_t seed, int zero_init, yd_m
     if (rc) return rc;
     yd_model *m = yd_calloc(1, sizeof *m);
     if (!m) rc = yd_fail(err, YD_E_NOMEM, "no memory for a model");
-    else rc = alloc_params(m, g, err);
+    else rc = new_list(m, g, err);
+    for (int i = 0; i < g->n_params && !rc; i++) rc = new_param(m, i, yd_tensor_numel(&g->tensors[g->params[i]]), err);
     if (rc) {
         yd_model_free(m);
     } else {

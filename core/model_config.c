@@ -3,6 +3,7 @@
 // Owns nothing; reentrant.
 #include "core/json.h"
 #include "core/model.h"
+#include "core/sampler.h"
 
 #include <math.h>
 #include <stdarg.h>
@@ -217,6 +218,7 @@ static void read_ours(reader *r, yd_model_config *c)
     c->target = (yd_target)target;
     read_network(r, yd_json_get(r->j, 0, "network"), &c->net);
     read_schedule(r, yd_json_get(r->j, 0, "schedule"), &c->schedule);
+    if (c->schedule.kind == YD_SCHEDULE_LINEAR && c->defaults.steps > c->schedule.train_steps) c->defaults.steps = c->schedule.train_steps;
     read_defaults(r, yd_json_get(r->j, 0, "defaults"), &c->defaults);
 }
 
@@ -252,6 +254,18 @@ static void read_public(reader *r, yd_jid model, yd_model_config *c)
     snprintf(c->name, sizeof c->name, "sr3");
 }
 
+// A model whose own defaults no job could run with is refused when it is read, not at every job.
+static int check_defaults(const yd_model_config *c, yd_err *err)
+{
+    yd_schedule *made = NULL;
+    yd_err why = {0};
+    int rc = yd_sample_settings_check(&c->defaults, &why);
+    if (!rc) rc = yd_schedule_make(&c->schedule, c->defaults.steps, &made, &why);
+    yd_schedule_free(made);
+    if (!rc || rc == YD_E_NOMEM) return rc ? yd_fail(err, rc, "%s", why.detail) : 0;
+    return yd_fail_field(err, YD_E_CHECKPOINT, why.field, why.accepted, "model config: jobs could not run with its defaults: %s", why.detail);
+}
+
 static int check_whole(const yd_model_config *c, yd_err *err)
 {
     if (c->net.n_levels < 1) return yd_fail_field(err, YD_E_CHECKPOINT, "channel_multiplier", "1 to 8 levels", "model config: no levels");
@@ -265,7 +279,7 @@ static int check_whole(const yd_model_config *c, yd_err *err)
         return yd_fail_field(err, YD_E_CHECKPOINT, "overlap", "at most half the window", "model config: \"overlap\" %d is too large", c->overlap);
     if (c->schedule.start > c->schedule.end)
         return yd_fail_field(err, YD_E_CHECKPOINT, "schedule", "start <= end", "model config: the schedule's start is above its end");
-    return 0;
+    return check_defaults(c, err);
 }
 
 int yd_model_config_parse(const char *json, size_t len, yd_model_config *out, yd_err *err)
@@ -307,7 +321,7 @@ static void put_ints(printer *p, const char *key, const int *v, int n)
 size_t yd_model_config_print(const yd_model_config *c, char *dst, size_t cap)
 {
     printer p = {dst, cap, 0};
-    char quoted[160];
+    char quoted[6 * sizeof c->name + 3]; // every byte as \u00xx, two quotes, NUL
     yd_json_quote(quoted, sizeof quoted, c->name);
     put(&p, "{\"format\": \"yoda-model-1\", \"name\": %s,\n \"network\": {\"type\": \"sr3\", ", quoted);
     put(&p, "\"in_channel\": %d, \"out_channel\": %d, \"inner_channel\": %d, ", c->net.in_channel, c->net.out_channel, c->net.inner_channel);

@@ -83,6 +83,25 @@ static void bad_fields_are_named(void)
     refuses("\"scale\": 4", "\"scael\": 4", "scael");
     refuses("\"steps\": 6", "\"steps\": 1e9", "steps");
     refuses("yoda-model-1", "yoda-model-2", "format");
+    // defaults that no job could run with
+    refuses("\"attention\": \"edge\"", "\"attention\": \"egde\"", "attention");
+    refuses("\"kind\": \"cosine\"", "\"kind\": \"linear\", \"train_steps\": 5", "steps");
+    refuses("\"kind\": \"cosine\"", "\"kind\": \"linear\", \"start\": 0.9, \"end\": 0.9", "schedule.end");
+    refuses("\"eta\": 0.5", "\"eta\": 0, \"lr_noise\": \"literal\"", "lr_noise");
+}
+
+// A name of the worst characters still gives a config that can be read back.
+static void any_name_survives_printing(void)
+{
+    yd_model_config a, b;
+    yd_err err = {0};
+    char text[4096];
+    CHECK(yd_model_config_parse(small, strlen(small), &a, NULL) == 0);
+    memset(a.name, 1, sizeof a.name - 1);
+    size_t n = yd_model_config_print(&a, text, sizeof text);
+    CHECK(n < sizeof text);
+    int rc = yd_model_config_parse(text, n, &b, &err);
+    CHECK_MSG(rc == 0 && strcmp(a.name, b.name) == 0, "%s", err.detail);
 }
 
 static void save_and_load(void)
@@ -183,6 +202,90 @@ static void damaged_files_are_refused(void)
     yd_model_free(m);
 }
 
+// Write a model file whose config and only tensor are given; load it.
+static int load_forged(const char *config, int ndim, const int64_t *dims, size_t n, yd_err *err)
+{
+    float *zeros = yd_calloc(n, sizeof *zeros);
+    yd_st_writer *w = yd_st_writer_new();
+    const char *p = temp_path("forged.safetensors");
+    yd_model *m = NULL;
+    CHECK(yd_st_writer_metadata(w, "yoda.config", config, NULL) == 0);
+    CHECK(yd_st_writer_add(w, "downs.0.weight", YD_ST_F32, ndim, dims, zeros, NULL) == 0 && yd_st_writer_save(w, p, NULL) == 0);
+    yd_st_writer_free(w);
+    int rc = yd_model_load(p, &m, err);
+    CHECK(m == NULL);
+    yd_model_free(m);
+    yd_free(zeros);
+    unlink(p);
+    return rc;
+}
+
+// What the config promises is believed only as far as the file has the tensors for it.
+static void giant_networks_cost_nothing(void)
+{
+    static const struct {
+        const char *network, *says;
+    } cases[] = {
+        // within every range, some hundred gigabytes of weights: the file lacks the first tensor already
+        {"\"inner_channel\": 504, \"channel_multiplier\": [1, 64, 64, 64], \"res_blocks\": 16", "noise_level_mlp.1.weight"},
+        // past what a tensor can have, at 8 levels: 1024*64 channels, concatenated 131072
+        {"\"inner_channel\": 1024, \"channel_multiplier\": [64, 64, 64, 64, 64, 64, 64, 64], \"res_blocks\": 16", "131072"},
+        // groups that do not divide the channels
+        {"\"inner_channel\": 8, \"channel_multiplier\": [1], \"norm_groups\": 1024", "1024 groups"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char config[512];
+        yd_err err = {0};
+        snprintf(config, sizeof config, "{\"network\": {%s, \"attn_res\": [], \"mid_attention\": false%s}, \"window\": 128}", cases[i].network,
+                 strstr(cases[i].network, "norm_groups") ? "" : ", \"norm_groups\": 8");
+        int rc = load_forged(config, 4, (const int64_t[]){8, 6, 3, 3}, 432, &err);
+        CHECK_MSG(rc == YD_E_CHECKPOINT && strstr(err.detail, cases[i].says), "case %zu: rc %d, %s", i, rc, err.detail);
+    }
+}
+
+// Every cut of a good file, every byte of its header spoilt, and configs nested too deep: an error each time, never a crash.
+static void every_damage_is_an_error(void)
+{
+    yd_model_config c;
+    yd_model *m = NULL, *got = NULL;
+    yd_err err;
+    void *bytes = NULL;
+    size_t len = 0;
+    CHECK(yd_model_config_parse(small, strlen(small), &c, NULL) == 0 && yd_model_init(&c, 5, 0, &m, NULL) == 0);
+    const char *p = temp_path("damaged.safetensors");
+    CHECK(yd_model_save(&c, (const float *const *)m->params, m->n_params, YD_F32, p, NULL) == 0);
+    CHECK(yd_file_read(p, 1 << 24, &bytes, &len, NULL) == 0);
+    unsigned char *b = bytes;
+    size_t header = 8 + (b[0] | (size_t)b[1] << 8 | (size_t)b[2] << 16);
+    for (size_t cut = 0; cut < len; cut += cut < 64 ? 1 : len / 61 + 1) {
+        CHECK(yd_file_write_atomic(p, bytes, cut, NULL) == 0);
+        int rc = yd_model_load(p, &got, &err);
+        CHECK_MSG(rc == YD_E_CHECKPOINT && !got && err.detail[0], "cut at %zu: rc %d", cut, rc);
+    }
+    for (size_t at = 0; at < header; at += at < 16 ? 1 : 97) {
+        unsigned char was = b[at];
+        b[at] = (unsigned char)(was ^ 0x5a);
+        CHECK(yd_file_write_atomic(p, bytes, len, NULL) == 0);
+        if (yd_model_load(p, &got, &err) == 0) yd_model_free(got); // some characters of a name mean nothing
+        b[at] = was;
+    }
+    char deep[256];
+    memset(deep, '[', sizeof deep);
+    memcpy(deep, "{\"network\": ", 12);
+    CHECK(yd_model_config_parse(deep, sizeof deep, &c, &err) == YD_E_CHECKPOINT && strstr(err.detail, "32 deep"));
+    yd_free(bytes);
+    yd_model_free(m);
+    unlink(p);
+}
+
+static void missing_file_is_named(void)
+{
+    yd_model *m = NULL;
+    yd_err err = {0};
+    int rc = yd_model_load("no/such/model.safetensors", &m, &err);
+    CHECK_MSG(rc == YD_E_IO && strstr(err.detail, "no/such/model.safetensors"), "rc %d: %s", rc, err.detail);
+}
+
 static void public_checkpoint_is_read(void)
 {
     const char *p = t_shared("fixtures/sr3_tiny/weights.safetensors");
@@ -228,6 +331,10 @@ int main(int argc, char **argv)
         {"a model survives saving and loading", save_and_load},
         {"initial weights are a function of the seed", initial_weights_are_a_function_of_the_seed},
         {"damaged model files are refused by the tensor's name", damaged_files_are_refused},
+        {"any name survives printing", any_name_survives_printing},
+        {"a giant network that the file does not hold costs nothing", giant_networks_cost_nothing},
+        {"every damage to a file is an error", every_damage_is_an_error},
+        {"a missing model file is named", missing_file_is_named},
         {"a public SR3 checkpoint with its own config is read", public_checkpoint_is_read},
         {"every failing allocation is an error", out_of_memory_is_an_error},
     };
