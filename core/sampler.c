@@ -19,7 +19,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#define BANDS 16 // the canvas is updated in so many bands of rows, each with its own noise row
+#define ALLOCATION_SLACK 4096 // what the allocator adds to some twenty blocks: headers and alignment
+#define BANDS            16   // the canvas is updated in so many bands of rows, each with its own noise row
 
 struct yd_sampler {
     yd_model_config cfg;
@@ -70,9 +71,14 @@ int yd_sample_settings_check(const yd_sample_settings *set, yd_err *err)
 
 size_t yd_sampler_bytes(const yd_model_config *cfg, int w, int h)
 {
-    const size_t px = (size_t)w * (size_t)h;
-    return px * (2 * 3 * sizeof(float) + 2 * 3 + sizeof(uint16_t)) + (size_t)w * BANDS * 3 * sizeof(float) + sizeof(yd_sampler) +
-           (size_t)cfg->window * 64;
+    const int wh = cfg->window_height ? cfg->window_height : cfg->window;
+    const size_t px = (size_t)w * (size_t)h, nx = (size_t)yd_windows_along(w, cfg->window, cfg->overlap),
+                 ny = (size_t)yd_windows_along(h, wh, cfg->overlap);
+    const size_t canvas = px * (2 * 3 * sizeof(float) + 2 * 3 + sizeof(uint16_t));
+    const size_t rows = (size_t)w * BANDS * 3 * sizeof(float) + (size_t)h * sizeof(uint16_t);
+    const size_t layout = nx * ((size_t)cfg->window + 1) * sizeof(float) + ny * ((size_t)wh + 1) * sizeof(float) + nx * ny * sizeof(uint16_t);
+    const size_t steps = (YD_MAX_STEPS + 1) * (sizeof(long) + YD_SCHEDULE_BYTES_PER_STEP);
+    return canvas + rows + layout + steps + sizeof(yd_sampler) + ALLOCATION_SLACK;
 }
 
 void yd_sampler_free(yd_sampler *s)
@@ -297,8 +303,7 @@ static void update_row(yd_sampler *s, int y, const step_coefs *k, float *scratch
     const int step = s->step;
     if (s->row_max[y] < step - 1) return;
     const size_t first = (size_t)y * (size_t)s->w;
-    const int draws = k->sigma > 0.0f || (step > 1 && k->on_noise > 0.0f);
-    const float *noise = draws ? noise_row(s, step - 1, y, scratch) : NULL;
+    const float *noise = k->last ? NULL : noise_row(s, step - 1, y, scratch); // sigma is 0 in the last step
     const int residual = s->cfg.target == YD_TARGET_RESIDUAL;
     const float unscale = 1.0f / s->cfg.residual_scale;
     for (int x = 0; x < s->w; x++) {
@@ -313,7 +318,7 @@ static void update_row(yd_sampler *s, int y, const step_coefs *k, float *scratch
             s->shown[i + c] = to_byte(residual ? cond_at(s, i + c) + x0 * unscale : x0);
         }
     }
-    if (step > 1 && noise) switch_on_row(s, y, step - 1, k->on_mean, k->on_noise, noise);
+    if (!k->last) switch_on_row(s, y, step - 1, k->on_mean, k->on_noise, noise);
 }
 
 static void update_band(yd_sampler *s, int band, const step_coefs *k)

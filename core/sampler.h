@@ -44,7 +44,7 @@ int yd_sampler_new(const yd_model_config *cfg, const yd_sample_settings *set, in
                    yd_sampler **out, yd_err *err);
 void yd_sampler_free(yd_sampler *s);
 
-// Bytes yd_sampler_new will take for a w x h output.
+// Bytes that yd_sampler_new takes at most for a w x h output (1..65535 each), with any settings.
 size_t yd_sampler_bytes(const yd_model_config *cfg, int w, int h);
 
 // The exact work of this job, known as soon as it exists.

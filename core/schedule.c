@@ -56,7 +56,8 @@ static int check(const yd_schedule_config *cfg, int steps, yd_err *err)
 static int reserve(yd_schedule *s, int steps)
 {
     size_t n = (size_t)steps + 1; // at most YD_MAX_STEPS + 1: no product below can overflow
-    s->gamma = yd_calloc(n, sizeof *s->gamma + sizeof *s->tau + FLOAT_ARRAYS * sizeof(float));
+    _Static_assert(YD_SCHEDULE_BYTES_PER_STEP == sizeof *s->gamma + sizeof *s->tau + FLOAT_ARRAYS * sizeof(float), "as told in schedule.h");
+    s->gamma = yd_calloc(n, YD_SCHEDULE_BYTES_PER_STEP);
     if (!s->gamma) return -1;
     s->tau = (int *)(s->gamma + n);
     float **arrays[FLOAT_ARRAYS] = {&s->sqrt_gamma, &s->sqrt_1m_gamma, &s->recip_sqrt_gamma, &s->recipm1_sqrt_gamma,

@@ -7,6 +7,8 @@
 #include "core/err.h"
 
 #define YD_MAX_STEPS 4000
+// Memory of a schedule: gamma, tau and eight arrays of floats, per step.
+#define YD_SCHEDULE_BYTES_PER_STEP (sizeof(double) + sizeof(int) + 8 * sizeof(float))
 
 typedef enum {
     YD_SCHEDULE_LINEAR, // beta = linspace(start, end, T), computed in double

@@ -30,21 +30,23 @@ static float raw_weight(const yd_axis *a, int window, int size, int i, int x)
     return left * (1.0f - right);
 }
 
+// Only windows first..last-1 reach pixel x, a handful: both ends move along with x, so that a long axis takes linear time.
 static void normalise(yd_axis *a, int window, int size)
 {
+    int first = 0, last = 0;
     for (int x = 0; x < size; x++) {
+        while (a->start[first] + window <= x) first++;
+        while (last < a->n && a->start[last] <= x) last++;
         float sum = 0.0f;
-        for (int i = 0; i < a->n; i++) sum += raw_weight(a, window, size, i, x);
-        for (int i = 0; i < a->n; i++)
-            if (x >= a->start[i] && x < a->start[i] + window)
-                a->weight[(size_t)i * (size_t)window + (size_t)(x - a->start[i])] = raw_weight(a, window, size, i, x) / sum;
+        for (int i = first; i < last; i++) sum += raw_weight(a, window, size, i, x);
+        for (int i = first; i < last; i++)
+            a->weight[(size_t)i * (size_t)window + (size_t)(x - a->start[i])] = raw_weight(a, window, size, i, x) / sum;
     }
 }
 
 static int make_axis(int size, int window, int overlap, yd_axis *a, yd_err *err)
 {
-    const int stride = window - overlap;
-    a->n = size <= window ? 1 : (size - window + stride - 1) / stride + 1;
+    a->n = yd_windows_along(size, window, overlap);
     a->start = yd_calloc((size_t)a->n, sizeof *a->start);
     a->weight = yd_calloc((size_t)a->n * (size_t)window, sizeof *a->weight);
     if (!a->start || !a->weight) return yd_fail(err, YD_E_NOMEM, "no memory for the window layout");

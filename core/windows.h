@@ -24,6 +24,13 @@ typedef struct yd_windows {
 int yd_windows_make(int w, int h, int window_w, int window_h, int overlap, yd_windows *out, yd_err *err);
 void yd_windows_clear(yd_windows *ws);
 
+// Windows along an axis of `size` pixels.
+static inline int yd_windows_along(int size, int window, int overlap)
+{
+    const int stride = window - overlap;
+    return size <= window ? 1 : (size - window + stride - 1) / stride + 1;
+}
+
 static inline int yd_windows_count(const yd_windows *ws)
 {
     return ws->x.n * ws->y.n;

@@ -7,6 +7,7 @@
 #include "core/windows.h"
 #include "tests/unit/t.h"
 
+#include <malloc.h>
 #include <omp.h>
 
 #define WINDOW 32
@@ -413,6 +414,54 @@ static void windows_share_every_pixel(void)
         }
 }
 
+// Late in a long cosine schedule gamma is clamped, so sigma is 0 there; a pixel that comes on has the mean of the picture, not 0.
+static void literal_pixels_come_on_where_sigma_is_zero(void)
+{
+    enum { STEPS = 1000 };
+    scene sc = scene_new(WINDOW, WINDOW, 5);
+    yd_model_config c = config(YD_PREDICT_X0, YD_TARGET_DIRECT);
+    yd_sample_settings set = settings(STEPS, YD_SAMPLER_ANCESTRAL, 1.0f, (STEPS - 1.0) / STEPS);
+    set.lr_noise = YD_LR_LITERAL;
+    fill(sc.map, sc.w * sc.h, 0.0f); // everything comes on at step STEPS - 1
+    yd_schedule *k = NULL;
+    CHECK(yd_schedule_make(&c.schedule, STEPS, &k, NULL) == 0 && k->sigma_posterior[STEPS] == 0.0f);
+    yd_sampler *s = make(&c, &set, &sc);
+    yd_unit u;
+    float level;
+    CHECK(yd_sampler_next(s, &u) && u.step == STEPS - 1);
+    yd_sampler_gather(s, &u, net_x, &level);
+    int wrong = 0;
+    for (int i = 0; i < sc.w * sc.h; i++)
+        for (int ch = 0; ch < 3; ch++) wrong += net_x[i * 6 + 3 + ch] != net_x[i * 6 + ch];
+    CHECK_MSG(wrong == 0, "%d values are not the picture's", wrong);
+    yd_sampler_free(s);
+    yd_schedule_free(k);
+    scene_free(&sc);
+}
+
+// Admission trusts yd_sampler_bytes: it must not be passed, nor be so generous that it means nothing.
+static void memory_is_as_announced(void)
+{
+#ifdef YD_SANITIZE
+    CHECK(1); // a sanitizer's allocator does not count
+#else
+    static const int sizes[][2] = {{16, 16}, {300, 200}, {1200, 40}, {40, 1200}};
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+        scene sc = scene_new(sizes[i][0], sizes[i][1], i);
+        yd_model_config c = config(YD_PREDICT_X0, YD_TARGET_RESIDUAL);
+        yd_sample_settings set = settings(YD_MAX_STEPS, YD_SAMPLER_DDIM, 0.5f, 0.4);
+        struct mallinfo2 before = mallinfo2();
+        yd_sampler *s = make(&c, &set, &sc);
+        struct mallinfo2 after = mallinfo2();
+        size_t taken = (after.uordblks + after.hblkhd) - (before.uordblks + before.hblkhd), said = yd_sampler_bytes(&c, sc.w, sc.h);
+        CHECK_MSG(taken <= said + 16 * 4096, "%dx%d takes %zu bytes, %zu were announced", sc.w, sc.h, taken, said); // pages of big blocks
+        CHECK_MSG(said <= taken + 16384, "%dx%d takes %zu bytes, %zu were announced", sc.w, sc.h, taken, said);
+        yd_sampler_free(s);
+        scene_free(&sc);
+    }
+#endif
+}
+
 int main(int argc, char **argv)
 {
     static const t_case cases[] = {
@@ -426,6 +475,8 @@ int main(int argc, char **argv)
         {"settings out of range are named", settings_out_of_range_are_named},
         {"every failing allocation is an error", out_of_memory_is_an_error},
         {"window weights sum to one", windows_share_every_pixel},
+        {"literal noise: pixels come on also where sigma is 0", literal_pixels_come_on_where_sigma_is_zero},
+        {"a sampler takes the memory it announces", memory_is_as_announced},
     };
     return t_main(argc, argv, cases, sizeof cases / sizeof cases[0]);
 }
