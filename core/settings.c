@@ -3,6 +3,7 @@
 #include "core/attention.h"
 #include "core/upscale.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <math.h>
 #include <stdio.h>
@@ -15,7 +16,7 @@ static int parse_integer(const char *name, const char *value, long long lo, long
     snprintf(accepted, sizeof accepted, "an integer from %lld to %lld", lo, hi);
     errno = 0;
     long long v = strtoll(value, &end, 10);
-    if (*value == '\0' || *value == ' ' || *end || errno || v < lo || v > hi)
+    if (*value == '\0' || isspace((unsigned char)*value) || *end || errno || v < lo || v > hi)
         return yd_fail_field(err, YD_E_SETTING, name, accepted, "%s=%.40s is not accepted", name, value);
     *out = v;
     return 1;
@@ -25,7 +26,7 @@ static int parse_unit(const char *name, const char *value, double *out, yd_err *
 {
     char *end;
     double v = strtod(value, &end);
-    if (*value == '\0' || *value == ' ' || *end || !(v >= 0.0 && v <= 1.0))
+    if (*value == '\0' || isspace((unsigned char)*value) || *end || !(v >= 0.0 && v <= 1.0))
         return yd_fail_field(err, YD_E_SETTING, name, "a number from 0 to 1", "%s=%.40s is not accepted", name, value);
     *out = v;
     return 1;
