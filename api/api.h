@@ -23,7 +23,7 @@ int yd_api_start(uv_loop_t *loop, struct yd_service *service, yd_api **out, yd_e
 // The address that was bound ("127.0.0.1:41233"). Owned by `api`.
 const char *yd_api_address(const yd_api *api);
 
-// Accept no further connection; those open are served to their end. Idempotent.
+// Accept no further connection and close those that are between two requests; the others are served to their end. Idempotent.
 void yd_api_quiesce(yd_api *api);
 
 // Connections open now.

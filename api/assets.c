@@ -19,8 +19,9 @@ EMBED(yd_asset_page, "api/web/index.html");
 EMBED(yd_asset_openapi, "api/openapi.json");
 
 // The page talks to its own origin only, and nothing may frame it.
-static const char page_policy[] = "default-src 'self'; img-src 'self' blob: data:; style-src 'self' 'unsafe-inline'; "
-                                  "script-src 'self' 'unsafe-inline'; object-src 'none'; base-uri 'none'; frame-ancestors 'none'";
+static const char page_policy[] =
+    "default-src 'self'; img-src 'self' blob: data:; style-src 'self' 'unsafe-inline'; "
+    "script-src 'self' 'unsafe-inline'; object-src 'none'; base-uri 'none'; frame-ancestors 'none'";
 
 static uint64_t fnv1a(const char *p, const char *end)
 {

@@ -6,7 +6,10 @@
 #include <stdint.h>
 
 // Characters that n bytes become.
-static inline size_t yd_base64_length(size_t n) { return (n / 3 + (n % 3 != 0)) * 4; }
+static inline size_t yd_base64_length(size_t n)
+{
+    return (n / 3 + (n % 3 != 0)) * 4;
+}
 
 // Encode n bytes into yd_base64_length(n) characters; no terminator is written.
 void yd_base64_encode(const uint8_t *src, size_t n, char *dst);

@@ -15,7 +15,8 @@
 #define FIRST_CAP 65536
 
 #define ACCEPTED_TYPES                                                                                                 \
-    "image/*, application/octet-stream, application/x-www-form-urlencoded (the bare picture, as curl --data-binary sends it), " \
+    "image/*, application/octet-stream, application/x-www-form-urlencoded (the bare picture, as curl --data-binary "   \
+    "sends it), "                                                                                                      \
     "application/json, multipart/form-data"
 
 typedef struct header_count {
@@ -46,8 +47,7 @@ static int judge_framing(yd_request *r, yd_err *err)
     r->body.present = coding || (length && strcmp(length, "0"));
     if (times_given(r, "Content-Length") > 1 || times_given(r, "Transfer-Encoding") > 1 || times_given(r, "Host") > 1)
         return yd_fail(err, YD_E_INVALID, "Content-Length, Transfer-Encoding and Host may be given once each");
-    if (length && coding)
-        return yd_fail(err, YD_E_INVALID, "Content-Length and Transfer-Encoding exclude each other");
+    if (length && coding) return yd_fail(err, YD_E_INVALID, "Content-Length and Transfer-Encoding exclude each other");
     if (coding && strcasecmp(coding, "chunked"))
         return yd_fail_field(err, YD_E_INVALID, "Transfer-Encoding", "chunked", "this transfer coding is not known");
     if (!length) return 0;
@@ -77,7 +77,7 @@ static int is_type(const char *type, const char *want)
 
 static int judge_type(const yd_request *r, yd_err *err)
 {
-    static const char *const known[] = {"image/",           "application/octet-stream", "application/x-www-form-urlencoded",
+    static const char *const known[] = {"image/", "application/octet-stream", "application/x-www-form-urlencoded",
                                         "application/json", "multipart/form-data"};
     const char *encoding = yd_request_header(r, "Content-Encoding");
     if (encoding && strcasecmp(encoding, "identity"))

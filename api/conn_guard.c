@@ -29,11 +29,11 @@
 #include <string.h>
 #include <unistd.h>
 
-#define TICK_MS 100
-#define LINGER_MS 2000
-#define LINGER_SOCKETS 64              // more refused uploads at once than this are reset
-#define RATE_GRACE_MS 2000             // before the average rate of a body is judged
-#define MAX_SEND_MS (60 * 60 * 1000ULL)
+#define TICK_MS        100
+#define LINGER_MS      2000
+#define LINGER_SOCKETS 64   // more refused uploads at once than this are reset
+#define RATE_GRACE_MS  2000 // before the average rate of a body is judged
+#define MAX_SEND_MS    (60 * 60 * 1000ULL)
 
 // A watched socket; outlives its yd_conn by one loop iteration.
 typedef struct watch {
@@ -126,12 +126,22 @@ void yd_conn_enter(yd_conn *c, yd_conn_phase phase, size_t bytes)
     c->phase = phase;
     c->received = 0;
     switch (phase) {
-    case YD_CONN_HEADERS: set_deadline(c, lim->header_ms); break;
-    case YD_CONN_IDLE: set_deadline(c, lim->idle_ms); break;
-    case YD_CONN_BODY: set_deadline(c, lim->body_ms); break;
-    case YD_CONN_SENDING: set_deadline(c, send_ms(lim, bytes)); break;
+    case YD_CONN_HEADERS:
+        set_deadline(c, lim->header_ms);
+        break;
+    case YD_CONN_IDLE:
+        set_deadline(c, lim->idle_ms);
+        break;
+    case YD_CONN_BODY:
+        set_deadline(c, lim->body_ms);
+        break;
+    case YD_CONN_SENDING:
+        set_deadline(c, send_ms(lim, bytes));
+        break;
     case YD_CONN_WORKING:
-    case YD_CONN_STREAM: set_deadline(c, 0); break;
+    case YD_CONN_STREAM:
+        set_deadline(c, 0);
+        break;
     }
 }
 
@@ -185,9 +195,12 @@ static int same_address(const struct sockaddr_storage *a, const struct sockaddr_
 
 static void take_address(yd_conn *c, const struct sockaddr *addr)
 {
-    if (addr && addr->sa_family == AF_INET) memcpy(&c->addr, addr, sizeof(struct sockaddr_in));
-    else if (addr && addr->sa_family == AF_INET6) memcpy(&c->addr, addr, sizeof(struct sockaddr_in6));
-    else c->addr.ss_family = AF_UNIX;
+    if (addr && addr->sa_family == AF_INET)
+        memcpy(&c->addr, addr, sizeof(struct sockaddr_in));
+    else if (addr && addr->sa_family == AF_INET6)
+        memcpy(&c->addr, addr, sizeof(struct sockaddr_in6));
+    else
+        c->addr.ss_family = AF_UNIX;
     const void *ip = c->addr.ss_family == AF_INET ? (const void *)&((struct sockaddr_in *)&c->addr)->sin_addr
                                                   : (const void *)&((struct sockaddr_in6 *)&c->addr)->sin6_addr;
     if (c->addr.ss_family == AF_UNIX || !inet_ntop(c->addr.ss_family, ip, c->peer, sizeof c->peer))
@@ -200,7 +213,8 @@ static int beyond_limit(const yd_guard *g, const yd_conn *c)
     const unsigned limit = g->limits.per_address;
     if (!limit || (!g->limits.limit_loopback && is_loopback(&c->addr))) return 0;
     unsigned n = 1;
-    for (yd_link *l = g->all.next; l != &g->all; l = l->next) n += (unsigned)same_address(&YD_CONTAINER(l, yd_conn, in_all)->addr, &c->addr);
+    for (yd_link *l = g->all.next; l != &g->all; l = l->next)
+        n += (unsigned)same_address(&YD_CONTAINER(l, yd_conn, in_all)->addr, &c->addr);
     return n > limit;
 }
 
@@ -392,6 +406,14 @@ void yd_guard_free(yd_guard *g)
 unsigned yd_guard_open_count(const yd_guard *g)
 {
     return g->open;
+}
+
+void yd_guard_cut_idle(yd_guard *g)
+{
+    for (yd_link *l = g->all.next; l != &g->all; l = l->next) {
+        yd_conn *c = YD_CONTAINER(l, yd_conn, in_all);
+        if (c->phase == YD_CONN_IDLE) yd_conn_cut(c);
+    }
 }
 
 void yd_guard_cut_all(yd_guard *g)

@@ -38,6 +38,8 @@ int yd_guard_new(uv_loop_t *loop, const yd_guard_limits *limits, yd_guard **out,
 // Every yd_conn must be closed before. The memory goes when the loop has closed the handles.
 void yd_guard_free(yd_guard *g);
 unsigned yd_guard_open_count(const yd_guard *g);
+// Shut down the sockets of connections that are between two requests.
+void yd_guard_cut_idle(yd_guard *g);
 // Shut down the sockets of all connections (their server will see the end of file and close them).
 void yd_guard_cut_all(yd_guard *g);
 

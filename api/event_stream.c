@@ -29,9 +29,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define BLOCK_BYTES 2048     // libmicrohttpd's buffer per stream
-#define PIECE_BYTES 12288    // of a picture, encoded at a time; a multiple of 3
-#define RETRY_MS 2000        // when a browser shall come back
+#define BLOCK_BYTES 2048  // libmicrohttpd's buffer per stream
+#define PIECE_BYTES 12288 // of a picture, encoded at a time; a multiple of 3
+#define RETRY_MS    2000  // when a browser shall come back
 
 typedef struct stream {
     yd_link in_api;
@@ -39,7 +39,7 @@ typedef struct stream {
     yd_subscription *sub;
     char id[64]; // the job's
     uint64_t cursor, live_from;
-    int lines;  // JSON lines instead of server-sent events
+    int lines;   // JSON lines instead of server-sent events
     int inlined; // previews carry their picture
     int greeted, beat, ending;
     char *out; // text on its way
@@ -61,8 +61,10 @@ static void set_out(stream *s, yd_text *t)
 
 static void begin_event(const stream *s, yd_text *t, uint64_t id, const char *name)
 {
-    if (s->lines) yd_text_printf(t, "{\"id\":%" PRIu64 ",\"event\":\"%s\",\"data\":", id, name);
-    else yd_text_printf(t, "id: %" PRIu64 "\nevent: %s\ndata: ", id, name);
+    if (s->lines)
+        yd_text_printf(t, "{\"id\":%" PRIu64 ",\"event\":\"%s\",\"data\":", id, name);
+    else
+        yd_text_printf(t, "id: %" PRIu64 "\nevent: %s\ndata: ", id, name);
 }
 
 static void end_event(const stream *s, yd_text *t)
@@ -158,9 +160,12 @@ static int next_piece(stream *s)
         say_gap(s, e->id - 1);
         return 1;
     }
-    if (e) say_event(s, e);
-    else if (s->beat) say_word(s, s->lines ? "\n" : ":\n\n");
-    else return 0;
+    if (e)
+        say_event(s, e);
+    else if (s->beat)
+        say_word(s, s->lines ? "\n" : ":\n\n");
+    else
+        return 0;
     s->beat = 0;
     return 1;
 }
@@ -293,7 +298,8 @@ static stream *open_stream(yd_request *r, yd_job *j, uint64_t cursor, yd_err *er
 
 static void answer_stream(yd_request *r, stream *s)
 {
-    struct MHD_Response *resp = MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, BLOCK_BYTES, read_more, s, free_stream);
+    struct MHD_Response *resp =
+        MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, BLOCK_BYTES, read_more, s, free_stream);
     if (!resp) {
         drop(r);
         r->drop = NULL;
@@ -316,12 +322,15 @@ void yd_handle_events(yd_request *r)
     if (!rc) rc = read_cursor(r, &cursor, &err);
     const yd_event_log *log = rc ? NULL : yd_job_events(j);
     if (!rc && cursor > yd_events_last_id(log))
-        rc = yd_fail_field(&err, YD_E_INVALID, "Last-Event-ID", "an id of this stream", "the job has had no event of this id");
+        rc = yd_fail_field(&err, YD_E_INVALID, "Last-Event-ID", "an id of this stream",
+                           "the job has had no event of this id");
     if (!rc && cursor && yd_events_ended(log) && cursor == yd_events_last_id(log)) {
         yd_respond_empty(r, 204); // an EventSource stops coming back
         return;
     }
     stream *s = rc ? NULL : open_stream(r, j, cursor, &err);
-    if (s) answer_stream(r, s);
-    else yd_respond_problem(r, &err);
+    if (s)
+        answer_stream(r, s);
+    else
+        yd_respond_problem(r, &err);
 }

@@ -52,8 +52,10 @@ void yd_handle_job_get(yd_request *r)
         rc = yd_job_wait_start(r, j, wait_s * 1000 < max ? wait_s * 1000 : max, 0, answer_job, &err);
         if (!rc) return;
     }
-    if (rc) yd_respond_problem(r, &err);
-    else answer_job(r, j);
+    if (rc)
+        yd_respond_problem(r, &err);
+    else
+        answer_job(r, j);
 }
 
 // 200 when it is over, 202 while the unit of work under way still runs out.

@@ -80,8 +80,10 @@ static void wake(yd_request *r)
     const yd_job_wait *w = r->wait;
     yd_err err = {0};
     yd_job *j;
-    if (yd_service_find(r->service, r->owner, w->id, &j, &err)) yd_respond_problem(r, &err);
-    else w->then(r, j);
+    if (yd_service_find(r->service, r->owner, w->id, &j, &err))
+        yd_respond_problem(r, &err);
+    else
+        w->then(r, j);
 }
 
 int yd_job_wait_start(yd_request *r, yd_job *j, int64_t ms, int cancel_if_gone, void (*then)(yd_request *, yd_job *),
@@ -94,7 +96,8 @@ int yd_job_wait_start(yd_request *r, yd_job *j, int64_t ms, int cancel_if_gone, 
     w->cancel_if_gone = cancel_if_gone;
     snprintf(w->id, sizeof w->id, "%s", yd_job_id(j));
     int rc = yd_events_subscribe(yd_job_events(j), on_event, w, &w->sub, err);
-    if (!rc && ms >= 0 && !(w->timer = timer_start(r, ms))) rc = yd_fail(err, YD_E_NOMEM, "no memory to wait for a job");
+    if (!rc && ms >= 0 && !(w->timer = timer_start(r, ms)))
+        rc = yd_fail(err, YD_E_NOMEM, "no memory to wait for a job");
     if (rc) {
         yd_events_unsubscribe(w->sub);
         yd_free(w);

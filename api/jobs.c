@@ -26,13 +26,16 @@ static int list(yd_request *r, json_t **out, yd_err *err)
     int rc = wanted ? yd_job_state_parse(wanted, &state, err) : 0;
     if (!rc) rc = yd_request_arg_int(r, "limit", 1, 200, &limit, err);
     if (rc) return rc;
-    return yd_service_list(r->service, r->owner, wanted ? (int)state : -1, yd_request_arg(r, "cursor"), (int)limit, out, err);
+    return yd_service_list(r->service, r->owner, wanted ? (int)state : -1, yd_request_arg(r, "cursor"), (int)limit, out,
+                           err);
 }
 
 void yd_handle_jobs_list(yd_request *r)
 {
     yd_err err = {0};
     json_t *jobs = NULL;
-    if (list(r, &jobs, &err)) yd_respond_problem(r, &err);
-    else yd_respond_json(r, 200, jobs);
+    if (list(r, &jobs, &err))
+        yd_respond_problem(r, &err);
+    else
+        yd_respond_json(r, 200, jobs);
 }

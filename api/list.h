@@ -9,7 +9,7 @@ typedef struct yd_link {
 } yd_link;
 
 // The struct of `type` that holds link `l` as its `member`.
-#define YD_CONTAINER(l, type, member) ((type *)(void *)((char *)(l) - offsetof(type, member)))
+#define YD_CONTAINER(l, type, member) ((type *)(void *)((char *)(l)-offsetof(type, member)))
 
 static inline void yd_link_init(yd_link *l)
 {

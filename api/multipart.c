@@ -7,7 +7,7 @@
 
 #include <string.h>
 
-#define PART_BUFFER 4096
+#define PART_BUFFER    4096
 #define SETTINGS_BYTES 65536 // of the JSON part
 #define ACCEPTED_PARTS "one part `image`, at most one part `settings` (JSON)"
 
@@ -44,17 +44,21 @@ static int add_settings(parts *p, const char *data, size_t n)
     return 0;
 }
 
-static enum MHD_Result on_part(void *cls, enum MHD_ValueKind kind, const char *key, const char *filename, const char *type,
-                               const char *encoding, const char *data, uint64_t offset, size_t n)
+static enum MHD_Result on_part(void *cls, enum MHD_ValueKind kind, const char *key, const char *filename,
+                               const char *type, const char *encoding, const char *data, uint64_t offset, size_t n)
 {
     (void)kind;
     (void)filename;
     (void)type;
     (void)encoding;
     parts *p = cls;
-    if (key && !strcmp(key, "image")) p->rc = add_picture(p, data, offset, n);
-    else if (key && !strcmp(key, "settings")) p->rc = add_settings(p, data, n);
-    else p->rc = yd_fail_field(p->err, YD_E_INVALID, key ? key : "", ACCEPTED_PARTS, "the form has a part that is not known");
+    if (key && !strcmp(key, "image"))
+        p->rc = add_picture(p, data, offset, n);
+    else if (key && !strcmp(key, "settings"))
+        p->rc = add_settings(p, data, n);
+    else
+        p->rc = yd_fail_field(p->err, YD_E_INVALID, key ? key : "", ACCEPTED_PARTS,
+                              "the form has a part that is not known");
     return p->rc ? MHD_NO : MHD_YES;
 }
 
@@ -63,7 +67,8 @@ int yd_intake_multipart(yd_intake *in, yd_request *r, const char *text, size_t l
     parts p = {.in = in, .picture_cap = len, .err = err};
     struct MHD_PostProcessor *pp = MHD_create_post_processor(r->mhd, PART_BUFFER, on_part, &p);
     if (!pp)
-        return yd_fail_field(err, YD_E_INVALID, "Content-Type", "multipart/form-data; boundary=...", "the form has no boundary");
+        return yd_fail_field(err, YD_E_INVALID, "Content-Type", "multipart/form-data; boundary=...",
+                             "the form has no boundary");
     const int fed = MHD_post_process(pp, text, len) == MHD_YES;
     const int ended = MHD_destroy_post_processor(pp) == MHD_YES;
     if (!p.rc && (!fed || !ended)) p.rc = yd_fail(err, YD_E_INVALID, "the form is malformed or cut short");

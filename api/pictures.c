@@ -89,8 +89,12 @@ void yd_handle_mask(yd_request *r)
 {
     yd_err err = {0};
     int64_t step = 0;
-    if (!yd_request_arg(r, "step")) yd_fail_field(&err, YD_E_SETTING, "step", "1..the job's steps", "the mask of which step?");
-    else (void)yd_request_arg_int(r, "step", 1, 100000, &step, &err);
-    if (err.code) yd_respond_problem(r, &err);
-    else answer(r, &(yd_picture_want){.kind = YD_PICTURE_MASK, .step = (int)step});
+    if (!yd_request_arg(r, "step"))
+        yd_fail_field(&err, YD_E_SETTING, "step", "1..the job's steps", "the mask of which step?");
+    else
+        (void)yd_request_arg_int(r, "step", 1, 100000, &step, &err);
+    if (err.code)
+        yd_respond_problem(r, &err);
+    else
+        answer(r, &(yd_picture_want){.kind = YD_PICTURE_MASK, .step = (int)step});
 }

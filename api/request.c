@@ -95,7 +95,8 @@ static enum MHD_Result check_arg(void *cls, enum MHD_ValueKind kind, const char 
     (void)value;
     arg_check *c = cls;
     if (c->rc || listed(c->known, key)) return MHD_YES;
-    c->rc = yd_fail_field(c->err, YD_E_SETTING, key, c->known[0] ? c->known : "none", "this address has no argument of that name");
+    c->rc = yd_fail_field(c->err, YD_E_SETTING, key, c->known[0] ? c->known : "none",
+                          "this address has no argument of that name");
     return MHD_YES;
 }
 
@@ -153,7 +154,8 @@ static int judge_head(yd_request *r, const char *path, yd_err *err)
                        (long long)r->api->cfg->max_connections_per_ip);
     int rc = find_route(r, path, err);
     yd_err framing = {0};
-    const int bad_framing = yd_body_begin(r, &framing); // also for unknown paths: it decides whether the connection can go on
+    const int bad_framing =
+        yd_body_begin(r, &framing); // also for unknown paths: it decides whether the connection can go on
     if (bad_framing && (!rc || bad_framing == YD_E_INVALID)) *err = framing;
     if (rc || bad_framing) return err->code;
     if (!r->match.route) return 0; // OPTIONS
@@ -198,9 +200,12 @@ static void answer_options(yd_request *r)
 static void dispatch(yd_request *r)
 {
     yd_conn_enter(r->conn, YD_CONN_WORKING, 0);
-    if (r->refusal.code) yd_respond_problem(r, &r->refusal);
-    else if (!r->match.route) answer_options(r);
-    else r->match.route->handle(r);
+    if (r->refusal.code)
+        yd_respond_problem(r, &r->refusal);
+    else if (!r->match.route)
+        answer_options(r);
+    else
+        r->match.route->handle(r);
 }
 
 // What a handler must have done by the time it returns.
@@ -214,11 +219,12 @@ static enum MHD_Result refuse_midway(yd_request *r, const yd_err *err)
 {
     const yd_err_info *info = yd_err_lookup(err->code);
     char text[1024];
-    const int n = snprintf(text, sizeof text,
-                           "HTTP/1.1 %d Refused\r\nConnection: close\r\nContent-Type: application/problem+json\r\n"
-                           "X-Request-Id: %s\r\n\r\n"
-                           "{\"type\":\"/problems/%s\",\"title\":\"%s\",\"status\":%d,\"detail\":\"%s\",\"request_id\":\"%s\"}\n",
-                           info->http_status, r->id, info->slug, info->title, info->http_status, err->detail, r->id);
+    const int n =
+        snprintf(text, sizeof text,
+                 "HTTP/1.1 %d Refused\r\nConnection: close\r\nContent-Type: application/problem+json\r\n"
+                 "X-Request-Id: %s\r\n\r\n"
+                 "{\"type\":\"/problems/%s\",\"title\":\"%s\",\"status\":%d,\"detail\":\"%s\",\"request_id\":\"%s\"}\n",
+                 info->http_status, r->id, info->slug, info->title, info->http_status, err->detail, r->id);
     if (n > 0 && (size_t)n < sizeof text) yd_conn_last_words(r->conn, text, (size_t)n);
     r->status = info->http_status;
     yd_metrics_rejected(yd_service_metrics(r->service), info->slug);
@@ -251,8 +257,10 @@ enum MHD_Result yd_request_handle(void *cls, struct MHD_Connection *mhd, const c
     }
     if (r->gone) return MHD_NO;
     if (*size) return take_body(r, data, size);
-    if (r->wake) r->wake(r);
-    else dispatch(r);
+    if (r->wake)
+        r->wake(r);
+    else
+        dispatch(r);
     return settle(r);
 }
 
@@ -312,9 +320,9 @@ static void log_request(const yd_request *r)
     snprintf(bytes, sizeof bytes, "%llu", (unsigned long long)r->sent_bytes);
     snprintf(ms, sizeof ms, "%.3f", (double)(yd_mono_us() - r->began_us) / 1000.0);
     const int quiet = r->match.route && r->match.route->quiet && r->status < 400;
-    yd_log(quiet ? YD_LOG_DEBUG : YD_LOG_INFO, r->id, "request", "method", r->method_text, "path", r->path, "status", status,
-           "bytes", bytes, "ms", ms, "peer", yd_conn_peer(r->conn), "outcome", r->answered ? "answered" : "abandoned",
-           r->trace[0] ? "traceparent" : NULL, r->trace, NULL);
+    yd_log(quiet ? YD_LOG_DEBUG : YD_LOG_INFO, r->id, "request", "method", r->method_text, "path", r->path, "status",
+           status, "bytes", bytes, "ms", ms, "peer", yd_conn_peer(r->conn), "outcome",
+           r->answered ? "answered" : "abandoned", r->trace[0] ? "traceparent" : NULL, r->trace, NULL);
 }
 
 void yd_request_completed(void *cls, struct MHD_Connection *mhd, void **context, enum MHD_RequestTerminationCode why)

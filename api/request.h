@@ -29,7 +29,7 @@ typedef struct yd_request {
     int64_t began_us;
     // the answer
     int status;
-    uint64_t sent_bytes; // of the body, as far as known
+    uint64_t sent_bytes;   // of the body, as far as known
     int answered, closing; // closing: the response is the connection's last
     // waiting
     int suspended;

@@ -68,8 +68,10 @@ static struct MHD_Response *text_response(char *text, size_t len, const char *ty
     struct MHD_Response *resp =
         free_text ? MHD_create_response_from_buffer_with_free_callback_cls(len, text, release_text, text)
                   : MHD_create_response_from_buffer(len, text, MHD_RESPMEM_PERSISTENT);
-    if (resp) yd_header(resp, "Content-Type", type);
-    else if (free_text) yd_free(text);
+    if (resp)
+        yd_header(resp, "Content-Type", type);
+    else if (free_text)
+        yd_free(text);
     return resp;
 }
 
@@ -198,7 +200,9 @@ struct MHD_Response *yd_blob_response(yd_blob *b, size_t first, size_t n)
 {
     struct MHD_Response *resp = MHD_create_response_from_buffer_with_free_callback_cls(
         n, (void *)(uintptr_t)(b->bytes + first), release_blob, b);
-    if (resp) yd_header(resp, "Content-Type", b->mime);
-    else yd_blob_unref(b);
+    if (resp)
+        yd_header(resp, "Content-Type", b->mime);
+    else
+        yd_blob_unref(b);
     return resp;
 }

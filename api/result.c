@@ -28,7 +28,8 @@ static void content_digest(const char *hex, char out[64])
     snprintf(out, 64, "sha-256=:%s:", text);
 }
 
-static void picture_headers(struct MHD_Response *resp, const yd_job *j, const yd_blob *b, const char *etag, int attachment)
+static void picture_headers(struct MHD_Response *resp, const yd_job *j, const yd_blob *b, const char *etag,
+                            int attachment)
 {
     const char *subtype = strrchr(b->mime, '/');
     char text[160];
@@ -103,6 +104,8 @@ void yd_handle_result(yd_request *r)
 {
     yd_err err = {0};
     yd_job *j;
-    if (yd_service_find(r->service, r->owner, r->match.param, &j, &err)) yd_respond_problem(r, &err);
-    else yd_answer_result(r, j, yd_request_arg(r, "download") != NULL);
+    if (yd_service_find(r->service, r->owner, r->match.param, &j, &err))
+        yd_respond_problem(r, &err);
+    else
+        yd_answer_result(r, j, yd_request_arg(r, "download") != NULL);
 }

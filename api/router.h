@@ -16,7 +16,7 @@ typedef enum {
 #define YD_PARAM_MAX 64
 
 typedef struct yd_route {
-    unsigned method; // one of the above; YD_GET also answers HEAD
+    unsigned method;     // one of the above; YD_GET also answers HEAD
     const char *pattern; // "/v1/jobs/{id}/events": one segment in braces at most, matching 1..YD_PARAM_MAX-1 bytes
     void (*handle)(struct yd_request *r);
     yd_body_kind body;

@@ -27,7 +27,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define BACKLOG 511
+#define BACKLOG    511
 #define STOP_TURNS 1000
 
 typedef struct yd_pump {
@@ -41,9 +41,10 @@ typedef struct yd_pump {
 } yd_pump;
 
 // Sent raw to clients whose body is late: libmicrohttpd takes no response in the middle of an upload.
-static const char late_body[] = "HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Type: application/problem+json\r\n\r\n"
-                                "{\"type\":\"/problems/timeout\",\"title\":\"The request did not arrive in time\",\"status\":408,"
-                                "\"detail\":\"the body came too slowly: see body_timeout_ms and body_min_rate\"}\n";
+static const char late_body[] =
+    "HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Type: application/problem+json\r\n\r\n"
+    "{\"type\":\"/problems/timeout\",\"title\":\"The request did not arrive in time\",\"status\":408,"
+    "\"detail\":\"the body came too slowly: see body_timeout_ms and body_min_rate\"}\n";
 
 // ---- the socket
 
@@ -84,12 +85,13 @@ static int bind_address(yd_api *api, yd_err *err)
     if (rc)
         return yd_fail_field(err, YD_E_CONFIG, "listen", "HOST:PORT of this machine", "cannot resolve '%s': %s",
                              api->cfg->host, gai_strerror(rc));
-    for (const struct addrinfo *ai = found; ai && api->listen_fd < 0; ai = ai->ai_next) api->listen_fd = open_socket(ai);
+    for (const struct addrinfo *ai = found; ai && api->listen_fd < 0; ai = ai->ai_next)
+        api->listen_fd = open_socket(ai);
     const int why = errno;
     freeaddrinfo(found);
     if (api->listen_fd < 0)
-        return yd_fail_field(err, YD_E_IO, "listen", "a free address of this machine", "cannot listen on '%s' port %s: %s",
-                             api->cfg->host, port, strerror(why));
+        return yd_fail_field(err, YD_E_IO, "listen", "a free address of this machine",
+                             "cannot listen on '%s' port %s: %s", api->cfg->host, port, strerror(why));
     return name_address(api, err);
 }
 
@@ -106,9 +108,12 @@ static void pump(yd_pump *p)
     // With max_connections open the listening socket is not polled; the run after one has closed takes it up again.
     if (yd_guard_open_count(p->api->guard) < open) p->kicked = 1;
     MHD_UNSIGNED_LONG_LONG ms;
-    if (p->kicked) uv_timer_start(&p->timer, on_mhd_timer, 0, 0);
-    else if (MHD_get_timeout(p->api->mhd, &ms) == MHD_YES) uv_timer_start(&p->timer, on_mhd_timer, ms, 0);
-    else uv_timer_stop(&p->timer);
+    if (p->kicked)
+        uv_timer_start(&p->timer, on_mhd_timer, 0, 0);
+    else if (MHD_get_timeout(p->api->mhd, &ms) == MHD_YES)
+        uv_timer_start(&p->timer, on_mhd_timer, ms, 0);
+    else
+        uv_timer_stop(&p->timer);
 }
 
 static void on_mhd_timer(uv_timer_t *t)
@@ -161,7 +166,8 @@ static int pump_start(yd_api *api, yd_err *err)
 
 // ---- callbacks of libmicrohttpd
 
-static void on_connection(void *cls, struct MHD_Connection *mhd, void **context, enum MHD_ConnectionNotificationCode what)
+static void on_connection(void *cls, struct MHD_Connection *mhd, void **context,
+                          enum MHD_ConnectionNotificationCode what)
 {
     yd_api *api = cls;
     if (what == MHD_CONNECTION_NOTIFY_CLOSED) {
@@ -173,7 +179,8 @@ static void on_connection(void *cls, struct MHD_Connection *mhd, void **context,
     const union MHD_ConnectionInfo *addr = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
     const int on = 1;
     setsockopt(fd->connect_fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-    *context = yd_conn_open(api->guard, fd->connect_fd, addr ? addr->client_addr : NULL); // NULL: its requests are refused
+    *context =
+        yd_conn_open(api->guard, fd->connect_fd, addr ? addr->client_addr : NULL); // NULL: its requests are refused
 }
 
 __attribute__((format(printf, 2, 0))) static void on_mhd_log(void *cls, const char *fmt, va_list ap)
@@ -213,18 +220,19 @@ static size_t unescape(void *cls, struct MHD_Connection *mhd, char *s)
 
 static int start_mhd(yd_api *api, yd_err *err)
 {
-    api->mhd = MHD_start_daemon(
-        MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG, 0, NULL, NULL, yd_request_handle, api, // port: the socket's
-        MHD_OPTION_EXTERNAL_LOGGER, on_mhd_log, NULL,                      // first, so that what follows can complain
-        MHD_OPTION_LISTEN_SOCKET, (MHD_socket)api->listen_fd,              //
-        MHD_OPTION_CONNECTION_LIMIT, (unsigned)api->cfg->max_connections,  //
-        MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)api->cfg->connection_memory_bytes, //
-        MHD_OPTION_CONNECTION_TIMEOUT, 0u,                                 // conn_guard.c keeps the deadlines
-        MHD_OPTION_STRICT_FOR_CLIENT, 1,                                   //
-        MHD_OPTION_NOTIFY_CONNECTION, on_connection, api,                  //
-        MHD_OPTION_NOTIFY_COMPLETED, yd_request_completed, api,            //
-        MHD_OPTION_UNESCAPE_CALLBACK, unescape, NULL,                      //
-        MHD_OPTION_END);
+    api->mhd =
+        MHD_start_daemon(MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG, 0, NULL, NULL, yd_request_handle,
+                         api,                                          // port: the socket's
+                         MHD_OPTION_EXTERNAL_LOGGER, on_mhd_log, NULL, // first, so that what follows can complain
+                         MHD_OPTION_LISTEN_SOCKET, (MHD_socket)api->listen_fd,                          //
+                         MHD_OPTION_CONNECTION_LIMIT, (unsigned)api->cfg->max_connections,              //
+                         MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)api->cfg->connection_memory_bytes, //
+                         MHD_OPTION_CONNECTION_TIMEOUT, 0u,                      // conn_guard.c keeps the deadlines
+                         MHD_OPTION_STRICT_FOR_CLIENT, 1,                        //
+                         MHD_OPTION_NOTIFY_CONNECTION, on_connection, api,       //
+                         MHD_OPTION_NOTIFY_COMPLETED, yd_request_completed, api, //
+                         MHD_OPTION_UNESCAPE_CALLBACK, unescape, NULL,           //
+                         MHD_OPTION_END);
     if (!api->mhd) return yd_fail(err, YD_E_INTERNAL, "libmicrohttpd does not start");
     return 0;
 }
@@ -300,6 +308,7 @@ void yd_api_quiesce(yd_api *api)
     const MHD_socket fd = MHD_quiesce_daemon(api->mhd);
     if (fd != MHD_INVALID_SOCKET) close(fd);
     api->listen_fd = -1;
+    yd_guard_cut_idle(api->guard); // who has asked nothing since will ask another server
 }
 
 unsigned yd_api_connections(const yd_api *api)

@@ -10,7 +10,7 @@
 #include <string.h>
 #include <strings.h>
 
-#define JSON_DEPTH 32
+#define JSON_DEPTH    32
 #define ACCEPTED_JSON "{\"image\":{\"base64\":\"...\"}, ...settings}"
 
 static char *copy_text(const char *s, size_t n)
@@ -88,8 +88,10 @@ static int too_deep(const char *text, size_t len)
     for (size_t i = 0; i < len; i++) {
         const char c = text[i];
         if (in_string) {
-            if (c == '\\') i++;
-            else if (c == '"') in_string = 0;
+            if (c == '\\')
+                i++;
+            else if (c == '"')
+                in_string = 0;
         } else if (c == '"') {
             in_string = 1;
         } else if (c == '{' || c == '[') {
@@ -105,12 +107,14 @@ static int take_base64(yd_intake *in, const json_t *image, yd_err *err)
 {
     const json_t *text = json_object_get(image, "base64");
     if (!json_is_string(text) || json_object_size(image) != 1)
-        return yd_fail_field(err, YD_E_INVALID, "image", ACCEPTED_JSON, "image must be an object with the one member base64");
+        return yd_fail_field(err, YD_E_INVALID, "image", ACCEPTED_JSON,
+                             "image must be an object with the one member base64");
     const size_t n = json_string_length(text);
     in->picture = yd_malloc(n / 4 * 3 + 3);
     if (!in->picture) return yd_fail(err, YD_E_NOMEM, "no memory for the picture");
     if (yd_base64_decode(json_string_value(text), n, in->picture, &in->len))
-        return yd_fail_field(err, YD_E_INVALID, "image.base64", "base64 of RFC 4648, standard alphabet", "this is no base64");
+        return yd_fail_field(err, YD_E_INVALID, "image.base64", "base64 of RFC 4648, standard alphabet",
+                             "this is no base64");
     return 0;
 }
 
@@ -118,13 +122,23 @@ static int take_value(yd_intake *in, const char *name, size_t name_len, const js
 {
     char number[64];
     switch (json_typeof(v)) {
-    case JSON_STRING: return yd_intake_add(in, name, name_len, json_string_value(v), json_string_length(v), err);
-    case JSON_INTEGER: snprintf(number, sizeof number, "%lld", (long long)json_integer_value(v)); break;
-    case JSON_REAL: snprintf(number, sizeof number, "%.17g", json_real_value(v)); break;
-    case JSON_TRUE: snprintf(number, sizeof number, "true"); break;
-    case JSON_FALSE: snprintf(number, sizeof number, "false"); break;
+    case JSON_STRING:
+        return yd_intake_add(in, name, name_len, json_string_value(v), json_string_length(v), err);
+    case JSON_INTEGER:
+        snprintf(number, sizeof number, "%lld", (long long)json_integer_value(v));
+        break;
+    case JSON_REAL:
+        snprintf(number, sizeof number, "%.17g", json_real_value(v));
+        break;
+    case JSON_TRUE:
+        snprintf(number, sizeof number, "true");
+        break;
+    case JSON_FALSE:
+        snprintf(number, sizeof number, "false");
+        break;
     default:
-        return yd_fail_field(err, YD_E_SETTING, name, "a string, a number, true or false", "a setting is no list, object or null");
+        return yd_fail_field(err, YD_E_SETTING, name, "a string, a number, true or false",
+                             "a setting is no list, object or null");
     }
     return yd_intake_add(in, name, name_len, number, strlen(number), err);
 }
@@ -134,11 +148,13 @@ static int take_object(yd_intake *in, json_t *root, int need_image, yd_err *err)
     const json_t *image = json_object_get(root, "image");
     if (need_image && !image)
         return yd_fail_field(err, YD_E_INVALID, "image", ACCEPTED_JSON, "the JSON body has no member \"image\"");
-    if (!need_image && image) return yd_fail_field(err, YD_E_INVALID, "image", "settings only", "the picture has its own part");
+    if (!need_image && image)
+        return yd_fail_field(err, YD_E_INVALID, "image", "settings only", "the picture has its own part");
     int rc = image ? take_base64(in, image, err) : 0;
     for (void *it = json_object_iter(root); it && !rc; it = json_object_iter_next(root, it)) {
         const char *name = json_object_iter_key(it);
-        if (json_object_iter_value(it) != image) rc = take_value(in, name, strlen(name), json_object_iter_value(it), err);
+        if (json_object_iter_value(it) != image)
+            rc = take_value(in, name, strlen(name), json_object_iter_value(it), err);
     }
     return rc;
 }
@@ -148,7 +164,9 @@ int yd_intake_json(yd_intake *in, const char *text, size_t len, int need_image, 
     if (too_deep(text, len)) return yd_fail(err, YD_E_INVALID, "the JSON is nested deeper than %d levels", JSON_DEPTH);
     json_error_t why;
     json_t *root = json_loadb(text, len, JSON_REJECT_DUPLICATES, &why);
-    if (!root) return yd_fail(err, YD_E_INVALID, "the JSON cannot be read: %s at line %d, column %d", why.text, why.line, why.column);
+    if (!root)
+        return yd_fail(err, YD_E_INVALID, "the JSON cannot be read: %s at line %d, column %d", why.text, why.line,
+                       why.column);
     const int rc = json_is_object(root) ? take_object(in, root, need_image, err)
                                         : yd_fail_field(err, YD_E_INVALID, "", ACCEPTED_JSON, "the JSON is no object");
     json_decref(root);
@@ -165,7 +183,8 @@ static int has_type(const yd_request *r, const char *type)
 
 static int read_body(yd_intake *in, yd_request *r, yd_err *err)
 {
-    if (!r->body.len) return yd_fail_field(err, YD_E_INVALID, "body", "a picture", "the body is empty: it must be the picture");
+    if (!r->body.len)
+        return yd_fail_field(err, YD_E_INVALID, "body", "a picture", "the body is empty: it must be the picture");
     const int json = has_type(r, "application/json"), multipart = has_type(r, "multipart/form-data");
     size_t len;
     uint8_t *bytes = yd_body_take(r, &len);

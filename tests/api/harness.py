@@ -232,8 +232,13 @@ class Daemon:
 
     # -- bare sockets
 
-    def connect(self, timeout=10):
-        return socket.create_connection(("127.0.0.1", self.port), timeout)
+    def connect(self, timeout=10, receive_buffer=0):
+        s = socket.socket()
+        s.settimeout(timeout)
+        if receive_buffer:  # before the handshake: a window that shrinks later makes TCP crawl
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        s.connect(("127.0.0.1", self.port))
+        return s
 
     def raw(self, data, timeout=10, half_close=False):
         """Send bytes, read until the server closes or says nothing for a while; what came."""

@@ -81,10 +81,7 @@ def test_silent_and_idle_connections_end(d):
 @uses("strict")
 def test_who_does_not_take_the_response_is_cut(d):
     before = d.calm()
-    s = socket.socket()
-    s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    s.connect(("127.0.0.1", d.port))
-    s.settimeout(0.5)
+    s = d.connect(timeout=0.5, receive_buffer=4096)
     try:  # pipelined, so that the answers fill every buffer between us
         s.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 800)
     except socket.timeout:

@@ -3,7 +3,6 @@ import base64
 import json
 import random
 import re
-import socket
 import subprocess
 import threading
 import time
@@ -121,15 +120,14 @@ def test_a_slow_reader_loses_previews_only():
     d = Daemon(device="fake", fake_unit_us=100, preview_interval_ms=0, preview_max_side=2048)
     noise = random.Random(5)
     job = d.job(png(300, 300, lambda x, y: noise.randbytes(3)), "?steps=100")
-    with d.connect() as s:
-        s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16384)
+    with d.connect(receive_buffer=16384) as s:
         s.sendall(f"GET /v1/jobs/{job}/events?inline=1 HTTP/1.1\r\nHost: x\r\n\r\n".encode())
-        got = [s.recv(100)]
+        got = bytearray(s.recv(100))
         check(d.wait_state(job, "succeeded", seconds=25) == "succeeded", "the job does not wait for its reader")
         s.settimeout(8)
-        while not got[-1].endswith(b"\r\n0\r\n\r\n"):
-            got.append(s.recv(1 << 20))
-    head, _, body = b"".join(got).partition(b"\r\n\r\n")
+        while not got.endswith(b"\r\n0\r\n\r\n"):
+            got += s.recv(1 << 20)
+    head, _, body = bytes(got).partition(b"\r\n\r\n")
     check(parse_head(head.decode("latin-1"))[0] == 200, "it is a stream", head[:60])
     events = sse(b"".join(dechunk(body)).decode())
     steps = [e[2]["step"] for e in events if e[1] == "step"]
