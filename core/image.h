@@ -20,6 +20,12 @@ typedef struct yd_image {
     int grey;       // the source had one colour channel: write one back
 } yd_image;
 
+// Luma of one RGB pixel (Rec. 601), 16-bit fixed point: the weights sum to 65536, so that grey stays exactly what it is.
+static inline uint8_t yd_luma(const uint8_t *rgb)
+{
+    return (uint8_t)((rgb[0] * 19595u + rgb[1] * 38470u + rgb[2] * 7471u + 32768u) >> 16);
+}
+
 typedef struct yd_image_limits { // 0 = no limit of that kind
     long max_pixels; // width*height of the source
     int min_side;    // both sides at least this, 16

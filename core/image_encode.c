@@ -12,12 +12,6 @@
 
 enum { JPEG_MAX_SIDE = 65535, MAP_EFFORT = 6 };
 
-static uint8_t luma(const uint8_t *rgb)
-{
-    return (uint8_t)((rgb[0] * 19595u + rgb[1] * 38470u + rgb[2] * 7471u + 32768u) >>
-                     16); // the weights add up to 65536
-}
-
 static uint8_t over_white(unsigned v, unsigned alpha)
 {
     return (uint8_t)((v * alpha + 255u * (255u - alpha) + 127u) / 255u);
@@ -31,7 +25,7 @@ static void pack(const yd_image *im, int colours, int flatten, uint8_t *dst)
         const uint8_t *p = im->rgb + 3 * i;
         uint8_t *start = dst;
         if (colours == 1)
-            *dst++ = luma(p);
+            *dst++ = yd_luma(p);
         else
             for (int c = 0; c < 3; c++) *dst++ = p[c];
         if (!im->alpha) continue;

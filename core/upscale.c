@@ -50,11 +50,7 @@ void yd_prepared_clear(yd_prepared *p)
 // A grey source gives a grey result: the luma of the three channels in each.
 static void make_grey(uint8_t *rgb, size_t px)
 {
-    for (size_t i = 0; i < px; i++, rgb += 3) {
-        // Rec. 601 luma in 16-bit fixed point; the weights sum to 65536
-        unsigned luma = (19595u * rgb[0] + 38470u * rgb[1] + 7471u * rgb[2] + 32768u) >> 16;
-        rgb[0] = rgb[1] = rgb[2] = (uint8_t)luma;
-    }
+    for (size_t i = 0; i < px; i++, rgb += 3) rgb[0] = rgb[1] = rgb[2] = yd_luma(rgb);
 }
 
 int yd_finish(const yd_prepared *p, yd_image *out, yd_err *err)

@@ -72,9 +72,7 @@ int yd_cmd_inspect(int argc, char **argv)
     int no_run = 0;
     const yd_arg args[] = {
         {"no-run", 0, YD_ARG_FLAG, &no_run, 0, 0, NULL, "only read the file, measure nothing"},
-        {"dtype", 0, YD_ARG_TEXT, &opt.dtype, 0, 0, "T", "auto, f32 or bf16: how feature maps are stored"},
-        {"device", 0, YD_ARG_TEXT, &opt.device, 0, 0, "NAME", "cpu"},
-        {"threads", 't', YD_ARG_LONG, &opt.threads, 0, 1024, "N", "compute threads, 0 = all cores"},
+        YD_DEVICE_ARGS(&opt),
     };
     int status = yd_args_parse(&usage, args, sizeof args / sizeof *args, argc, argv, &opt.model);
     if (status != YD_ARGS_GO_ON) return status;

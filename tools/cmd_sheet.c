@@ -267,12 +267,9 @@ int yd_cmd_sheet(int argc, char **argv)
         {"rows", 0, YD_ARG_LONG, &a.rows, 1, MAX_ROWS, "N", "places to show (default 2)"},
         {"crop", 0, YD_ARG_LONG, &a.crop, 16, 1024, "PX", "side of a place (default 128)"},
         {"zoom", 0, YD_ARG_LONG, &a.zoom, 1, 8, "N", "enlarge places by this (default 2)"},
-        {"model", 'm', YD_ARG_TEXT, &a.session.model, 0, 0, "FILE",
-         "model file (default: $YODA_MODEL, or the one in models/)"},
+        YD_MODEL_ARG(&a.session),
         YD_SAMPLING_ARGS(&a.sampling),
-        {"dtype", 0, YD_ARG_TEXT, &a.session.dtype, 0, 0, "T", "auto, f32 or bf16: how feature maps are stored"},
-        {"device", 0, YD_ARG_TEXT, &a.session.device, 0, 0, "NAME", "cpu"},
-        {"threads", 't', YD_ARG_LONG, &a.session.threads, 0, 1024, "N", "compute threads, 0 = all cores"},
+        YD_DEVICE_ARGS(&a.session),
         {"quiet", 'q', YD_ARG_FLAG, &a.quiet, 0, 0, NULL, "no progress"},
     };
     const char *operands[2];

@@ -134,14 +134,11 @@ int yd_cmd_upscale(int argc, char **argv)
         "  yoda upscale photo.jpg large.png --attention edge --lower-bound 0.2 --preview steps/\n"};
     upscale_args a = {.session = {.device = "cpu", .dtype = "auto"}, .quality = YD_RESULT_JPEG_QUALITY};
     const yd_arg args[] = {
-        {"model", 'm', YD_ARG_TEXT, &a.session.model, 0, 0, "FILE",
-         "model file (default: $YODA_MODEL, or the one in models/)"},
+        YD_MODEL_ARG(&a.session),
         YD_SAMPLING_ARGS(&a.sampling),
         {"quality", 0, YD_ARG_LONG, &a.quality, 1, 100, "Q", "of a JPEG result, 1..100 (default 92)"},
         {"preview", 0, YD_ARG_TEXT, &a.preview, 0, 0, "DIR", "write the prediction after every step into this folder"},
-        {"dtype", 0, YD_ARG_TEXT, &a.session.dtype, 0, 0, "T", "auto, f32 or bf16: how feature maps are stored"},
-        {"device", 0, YD_ARG_TEXT, &a.session.device, 0, 0, "NAME", "cpu"},
-        {"threads", 't', YD_ARG_LONG, &a.session.threads, 0, 1024, "N", "compute threads, 0 = all cores"},
+        YD_DEVICE_ARGS(&a.session),
         {"quiet", 'q', YD_ARG_FLAG, &a.quiet, 0, 0, NULL, "no progress, no summary"},
     };
     const char *operands[2];

@@ -4,6 +4,7 @@
 #define YD_TOOLS_SESSION_H
 
 #include "core/engine.h"
+#include "tools/args.h"
 
 typedef struct yd_session_options {
     const char *model;  // NULL: the default model
@@ -11,6 +12,19 @@ typedef struct yd_session_options {
     const char *dtype;  // "auto", "f32", "bf16"
     long threads;       // 0: all cores
 } yd_session_options;
+
+// These options as rows of a command's table; `o` points to them.
+#define YD_MODEL_ARG(o)                                                                                                \
+    {                                                                                                                  \
+        "model", 'm', YD_ARG_TEXT, &(o)->model, 0, 0, "FILE",                                                          \
+            "model file (default: $YODA_MODEL, or the one in models/)"                                                 \
+    }
+#define YD_DEVICE_ARGS(o)                                                                                              \
+    {"dtype", 0, YD_ARG_TEXT, &(o)->dtype, 0, 0, "T", "auto, f32 or bf16: how feature maps are stored"},               \
+        {"device", 0, YD_ARG_TEXT, &(o)->device, 0, 0, "NAME", "cpu"},                                                 \
+    {                                                                                                                  \
+        "threads", 't', YD_ARG_LONG, &(o)->threads, 0, 1024, "N", "compute threads, 0 = all cores"                     \
+    }
 
 typedef struct yd_session {
     char path[1024]; // of the model

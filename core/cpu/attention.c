@@ -11,7 +11,6 @@
 #include "core/simd.h"
 #include <math.h>
 
-#define LANES        32
 #define BLOCK_SCORES ((size_t)1 << 20) // forward: scores at once, where the token count has a fitting divisor
 
 enum { SCORES, PROBS, DPROBS, TEMPS };
@@ -33,18 +32,6 @@ static void drop(void *state)
 
 // --- row kernels
 
-YD_INLINE float lane_sum(const float *x, const float *w, size_t n)
-{
-    float lane[LANES] = {0};
-    size_t i = 0;
-    for (; i + LANES <= n; i += LANES)
-        for (size_t k = 0; k < LANES; k++) lane[k] += w ? x[i + k] * w[i + k] : x[i + k];
-    for (size_t k = 0; i < n; i++, k++) lane[k] += w ? x[i] * w[i] : x[i];
-    for (size_t half = LANES / 2; half; half /= 2)
-        for (size_t k = 0; k < half; k++) lane[k] += lane[k + half];
-    return lane[0];
-}
-
 // s: scores in, probabilities out; p: the same as stored for the product (may be s itself when f32)
 YD_SIMD
 static void softmax_row(float *s, void *p, int pb, float scale, size_t n)
@@ -54,7 +41,7 @@ static void softmax_row(float *s, void *p, int pb, float scale, size_t n)
     for (size_t i = 0; i < n; i++) top = s[i] > top ? s[i] : top;
 #pragma omp simd
     for (size_t i = 0; i < n; i++) s[i] = yd_exp((s[i] - top) * scale);
-    float inv = 1.0f / lane_sum(s, NULL, n);
+    float inv = 1.0f / yd_lane_sum(s, NULL, n);
     if (pb) {
 #pragma omp simd
         for (size_t i = 0; i < n; i++) yd_store(p, i, 1, s[i] *= inv);
@@ -68,7 +55,7 @@ static void softmax_row(float *s, void *p, int pb, float scale, size_t n)
 YD_SIMD
 static void softmax_slope_row(const float *p, const float *dp, void *ds, int db, float scale, size_t n)
 {
-    float mean = lane_sum(p, dp, n);
+    float mean = yd_lane_sum(p, dp, n);
     if (db) {
 #pragma omp simd
         for (size_t i = 0; i < n; i++) yd_store(ds, i, 1, p[i] * (dp[i] - mean) * scale);

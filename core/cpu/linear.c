@@ -1,24 +1,16 @@
 // LINEAR on per-sample vectors and its gradients: a few hundred numbers each, bound by reading W once.
 //
-// Forward and dW are cut by rows of W, dv by samples. A dot product always runs in LANES partial sums joined in one
-// order, so the bits depend on neither the machine's vector length nor the thread count.
+// Forward and dW are cut by rows of W, dv by samples. A dot product always runs in partial sums joined in one order
+// (vec.h), so the bits depend on neither the machine's vector length nor the thread count.
 #include "core/cpu/cpu.h"
+#include "core/cpu/vec.h"
 #include "core/simd.h"
 #include <string.h>
-
-#define LANES 32
 
 YD_SIMD
 static float dot(const float *restrict a, const float *restrict b, size_t n)
 {
-    float lane[LANES] = {0};
-    size_t i = 0;
-    for (; i + LANES <= n; i += LANES)
-        for (size_t k = 0; k < LANES; k++) lane[k] += a[i + k] * b[i + k];
-    for (size_t k = 0; i < n; i++, k++) lane[k] += a[i] * b[i];
-    for (size_t half = LANES / 2; half; half /= 2)
-        for (size_t k = 0; k < half; k++) lane[k] += lane[k + half];
-    return lane[0];
+    return yd_lane_sum(a, b, n);
 }
 
 // y += f * x

@@ -89,4 +89,19 @@ YD_INLINE float yd_silu_slope(float z)
     return s * (1.0f + z * (1.0f - s));
 }
 
+// Sum of x, or of x*w where w is given, in 32 partial sums joined in one order: the bits do not depend on how wide the
+// machine's vectors are.
+YD_INLINE float yd_lane_sum(const float *x, const float *w, size_t n)
+{
+    enum { LANES = 32 };
+    float lane[LANES] = {0};
+    size_t i = 0;
+    for (; i + LANES <= n; i += LANES)
+        for (size_t k = 0; k < LANES; k++) lane[k] += w ? x[i + k] * w[i + k] : x[i + k];
+    for (size_t k = 0; i < n; i++, k++) lane[k] += w ? x[i] * w[i] : x[i];
+    for (size_t half = LANES / 2; half; half /= 2)
+        for (size_t k = 0; k < half; k++) lane[k] += lane[k + half];
+    return lane[0];
+}
+
 #endif
