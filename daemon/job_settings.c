@@ -17,13 +17,12 @@ const char *yd_job_settings_names(void)
     return names;
 }
 
-void yd_job_settings_init(yd_job_settings *js, const yd_model_config *model, const yd_config *cfg,
-                          const char *in_format)
+void yd_job_settings_init(yd_job_settings *js, const yd_model_config *model, const yd_config *cfg)
 {
     memset(js, 0, sizeof *js);
     js->sample = model->defaults;
     js->scale = model->scale;
-    js->format = strcmp(in_format, "jpeg") == 0 ? YD_JPEG : YD_PNG;
+    js->format = YD_PNG;
     js->quality = YD_RESULT_JPEG_QUALITY;
     js->preview_every = 1;
     js->preview_max_side = (int)cfg->preview_max_side;

@@ -18,9 +18,8 @@ typedef struct yd_job_settings {
     int preview_max_side;
 } yd_job_settings;
 
-// What a model and the configuration give when the client says nothing. The result's format: the input's ("png" or "jpeg").
-void yd_job_settings_init(yd_job_settings *js, const yd_model_config *model, const yd_config *cfg,
-                          const char *in_format);
+// What a model and the configuration give when the client says nothing. The result is a PNG, which loses nothing.
+void yd_job_settings_init(yd_job_settings *js, const yd_model_config *model, const yd_config *cfg);
 
 // Take one setting. YD_E_SETTING naming the field and what it accepts; an unknown name lists the names there are.
 int yd_job_settings_set(yd_job_settings *js, const yd_model_config *model, const char *name, const char *value,

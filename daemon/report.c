@@ -70,7 +70,7 @@ json_t *yd_service_capabilities(const yd_service *s)
                   "scales", scales, "formats", "input", "png", "jpeg", "output", "png", "jpeg", "attention",
                   attention_json(), "settings", names_json(yd_job_settings_names()), "limits", limits_json(s->cfg));
     yd_job_settings js;
-    yd_job_settings_init(&js, &s->model, s->cfg, "png");
+    yd_job_settings_init(&js, &s->model, s->cfg);
     if (o && ready) json_object_set_new(o, "defaults", yd_job_settings_json(&js, &s->model));
     return o;
 }

@@ -142,7 +142,7 @@ static int examine(const yd_service *s, const yd_submission *sub, yd_job_record 
     int rc = yd_service_admit(s, sub->len, err);
     if (!rc) rc = yd_image_probe(sub->bytes, sub->len, &lim, &h, err);
     if (rc) return rc;
-    yd_job_settings_init(&r->settings, &s->model, s->cfg, h.format);
+    yd_job_settings_init(&r->settings, &s->model, s->cfg);
     rc = read_settings(s, sub, &r->settings, err);
     if (!rc) rc = check_output(s, &h, e, err);
     if (!rc) rc = check_work(s, &r->settings, e, err);

@@ -104,3 +104,11 @@ def test_damaged_pictures_are_refused(d):
     flipped[len(flipped) // 2] ^= 0x40
     a = d.curl("/v1/upscale", data=bytes(flipped))
     check(a.status == 422 and a.json()["type"] == "/problems/invalid-image", "a flipped bit is noticed", (a.status, a.body[:300]))
+
+
+@uses("model")
+def test_the_result_is_a_png_unless_asked_otherwise(d):
+    jpeg = d.curl("/v1/upscale?steps=1&format=jpeg&quality=80", data=SMALL)
+    check(jpeg.header("content-type") == "image/jpeg" and jpeg.body[:2] == b"\xff\xd8", "a JPEG when asked for", jpeg.headers)
+    back = d.curl("/v1/upscale?steps=1", data=jpeg.body)
+    check(back.header("content-type") == "image/png" and png_size(back.body) == (640, 512), "a JPEG in, a PNG out", back.headers)
