@@ -119,7 +119,7 @@ static int find_config(const char *path, const yd_safetensors *st, char **text, 
         const char *slash = strrchr(path, '/');
         snprintf(beside, sizeof beside, "%.*sconfig.json", slash ? (int)(slash - path + 1) : 0, path);
         if (yd_file_read(beside, CONFIG_MAX_BYTES, &bytes, len, NULL))
-            return yd_fail(err, YD_E_CHECKPOINT, "%s has no \"yoda.config\" inside and no config beside it", path);
+            return yd_fail(err, YD_E_CHECKPOINT, "it has no \"yoda.config\" inside, and there is no config beside it");
     }
     *text = bytes;
     return 0;
@@ -159,10 +159,12 @@ int yd_model_load(const char *path, yd_model **out, yd_err *err)
     snprintf(m->path, sizeof m->path, "%s", path);
     snprintf(m->checksum, sizeof m->checksum, "sha256:");
     yd_sha256_hex(bytes, len, m->checksum + 7);
-    rc = yd_st_open_memory(bytes, len, &st, err);
-    if (!rc) rc = load_from(m, st, err);
+    yd_err why = {0};
+    rc = yd_st_open_memory(bytes, len, &st, &why);
+    if (!rc) rc = load_from(m, st, &why);
     yd_st_close(st);
     if (rc) {
+        yd_fail_field(err, rc, why.field, why.accepted, "%.200s: %s", path, why.detail);
         yd_model_free(m);
         goto out;
     }

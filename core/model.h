@@ -88,7 +88,8 @@ size_t yd_model_config_print(const yd_model_config *cfg, char *dst, size_t cap);
 // Defaults of every field, before parsing: the SR3 conventions.
 void yd_model_config_init(yd_model_config *cfg);
 
-// Load a model file: read, check against its network (missing and unexpected tensors are named), checksum. YD_E_IO, YD_E_CHECKPOINT, YD_E_NOMEM.
+// Load a model file: read, check against its network (missing and unexpected tensors are named), checksum. YD_E_IO, YD_E_CHECKPOINT,
+// YD_E_INVALID (over 4 GiB), YD_E_NOMEM; every message names the file.
 int yd_model_load(const char *path, yd_model **out, yd_err *err);
 void yd_model_free(yd_model *m);
 // Make an untrained model: deterministic initial weights from `seed` (second conv of each block and the output conv zero when zero_init).

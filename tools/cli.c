@@ -16,7 +16,7 @@ static const yd_image_limits cli_limits = {
 int yd_cli_fail(const char *command, const char *subject, const yd_err *err)
 {
     fprintf(stderr, "yoda %s: ", command);
-    if (subject && *subject) fprintf(stderr, "%s: ", subject);
+    if (subject && *subject && !strstr(err->detail, subject)) fprintf(stderr, "%s: ", subject);
     fputs(err->detail[0] ? err->detail : yd_err_lookup(err->code)->title, stderr);
     if (err->accepted[0]) fprintf(stderr, " (accepted: %s)", err->accepted);
     fputc('\n', stderr);

@@ -1,7 +1,8 @@
 // yoda sheet: what diffusion buys on one large picture, side by side: nearest | bicubic | yoda | original, the busiest places enlarged.
 //
 // The original is cut to a multiple of the scale and shrunk by Pillow's bicubic, which is what the models were made for; all three
-// enlargements start from that. PSNR and SSIM are of the whole picture, not of the crops.
+// enlargements start from that. PSNR and SSIM are of the whole picture but a border of `scale` pixels,
+// not of the places shown.
 // Read next: tools/cmd_upscale.c
 #include "core/mem.h"
 #include "core/metrics.h"
