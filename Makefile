@@ -109,7 +109,7 @@ bench-bins: $(BENCH_BIN)
 PREFIX ?= /usr
 DESTDIR ?=
 
-.PHONY: run test unit bench install clean help format
+.PHONY: run test unit asan tsan bench install clean help format
 run: ## install what is missing, build, start yodad with the shipped model
 	@deploy/install-deps build
 	@$(MAKE) --no-print-directory all
@@ -121,6 +121,12 @@ test: ## install what is missing, run every test; ends with "N passed, N failed,
 
 unit: ## run the unit tests of this VARIANT only
 	@tests/run unit
+
+asan: ## run the unit tests with AddressSanitizer, UBSan and leak check
+	@tests/run asan
+
+tsan: ## run the unit tests of what has threads with ThreadSanitizer
+	@tests/run tsan
 
 bench: all bench-bins ## print the performance ratios (quiet machine, a few minutes)
 	@tests/bench/run
