@@ -318,12 +318,14 @@ int yd_train_config_check(const yd_train_config *cfg, yd_err *err)
 }
 
 // The settings that decide the weights, one "key value" per line: a resumed run must have the same text. Not in it: what may change between
-// the parts of a run (iterations, files, how the result samples).
+// the parts of a run (iterations, files, how the result samples and in which windows).
 size_t yd_train_config_identity(const yd_train_config *cfg, yd_dtype act, char *dst, size_t cap)
 {
     yd_model_config model = cfg->model, plain;
     yd_model_config_init(&plain);
     model.defaults = plain.defaults;
+    model.window = plain.window;
+    model.overlap = plain.overlap;
     memcpy(model.name, plain.name, sizeof model.name);
     char json[4096];
     yd_model_config_print(&model, json, sizeof json);
