@@ -120,15 +120,16 @@ static bucket *bucket_for(yd_engine *e, int n)
     return NULL;
 }
 
-int yd_engine_run(yd_engine *e, yd_sampler *const *sampler, const yd_unit *unit, int n, int *done, yd_step_info *info, yd_err *err)
+int yd_engine_run(yd_engine *e, yd_sampler *const *sampler, const yd_unit *unit, int n, int *done, yd_step_info *info, yd_err *errs)
 {
     bucket *b = bucket_for(e, n);
-    if (!b) return yd_fail(err, YD_E_INTERNAL, "a batch of %d units, at most %d are compiled", n, e->info.max_batch);
+    if (!b) return yd_fail(errs, YD_E_INTERNAL, "a batch of %d units, at most %d are compiled", n, e->info.max_batch);
     const size_t px = (size_t)e->window_h * (size_t)e->window_w;
     for (int i = 0; i < n; i++) yd_sampler_gather(sampler[i], &unit[i], b->x + (size_t)i * px * 6, &b->level[i]);
-    int rc = e->be->run(b->exec, err);
+    int rc = e->be->run(b->exec, errs);
     if (rc) return rc;
-    for (int i = 0; i < n; i++) done[i] = yd_sampler_scatter(sampler[i], &unit[i], b->out + (size_t)i * px * 3, &info[i], err);
+    for (int i = 0; i < n; i++)
+        done[i] = yd_sampler_scatter(sampler[i], &unit[i], b->out + (size_t)i * px * 3, &info[i], errs ? &errs[i] : NULL);
     return 0;
 }
 

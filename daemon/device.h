@@ -12,7 +12,7 @@ struct yd_device {
     int (*open)(yd_device *d, yd_err *err);
     // See yd_engine_run.
     int (*run)(yd_device *d, yd_sampler *const *sampler, const yd_unit *unit, int n, int *done, yd_step_info *info,
-               yd_err *err);
+               yd_err *errs);
     // After open. Read-only data that lives until close.
     const yd_model *(*model)(const yd_device *d);
     void (*info)(const yd_device *d, yd_engine_info *out);

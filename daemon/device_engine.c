@@ -31,9 +31,9 @@ static int open_device(yd_device *d, yd_err *err)
 }
 
 static int run(yd_device *d, yd_sampler *const *sampler, const yd_unit *unit, int n, int *done, yd_step_info *info,
-               yd_err *err)
+               yd_err *errs)
 {
-    return yd_engine_run(((engine_device *)d)->engine, sampler, unit, n, done, info, err);
+    return yd_engine_run(((engine_device *)d)->engine, sampler, unit, n, done, info, errs);
 }
 
 static const yd_model *model(const yd_device *d)

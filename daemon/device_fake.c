@@ -38,12 +38,12 @@ static int open_device(yd_device *d, yd_err *err)
 }
 
 static int run(yd_device *d, yd_sampler *const *sampler, const yd_unit *unit, int n, int *done, yd_step_info *info,
-               yd_err *err)
+               yd_err *errs)
 {
     fake_device *f = (fake_device *)d;
     struct timespec wait = {.tv_sec = f->unit_us / 1000000, .tv_nsec = f->unit_us % 1000000 * 1000};
     if (++f->runs == f->fail_at)
-        return yd_fail(err, YD_E_DEVICE, "the fake device fails in its run %lld", (long long)f->runs);
+        return yd_fail(errs, YD_E_DEVICE, "the fake device fails in its run %lld", (long long)f->runs);
     for (int i = 0; i < n; i++) {
         float level;
         yd_sampler_gather(sampler[i], &unit[i], f->x, &level);
@@ -51,7 +51,7 @@ static int run(yd_device *d, yd_sampler *const *sampler, const yd_unit *unit, in
             for (int c = 0; c < 3; c++) f->pred[p * 3 + c] = 0.25f * f->x[p * 6 + c];
         if (++f->units == f->nan_at) f->pred[0] = NAN;
         if (f->unit_us) nanosleep(&wait, NULL);
-        done[i] = yd_sampler_scatter(sampler[i], &unit[i], f->pred, &info[i], err);
+        done[i] = yd_sampler_scatter(sampler[i], &unit[i], f->pred, &info[i], &errs[i]);
     }
     return 0;
 }

@@ -70,6 +70,7 @@ static void run_batch(yd_worker *w, yd_batch *b)
     yd_sampler *sampler[YD_BATCH_MAX];
     yd_unit unit[YD_BATCH_MAX];
     yd_step_info info[YD_BATCH_MAX];
+    yd_err errs[YD_BATCH_MAX];
     int done[YD_BATCH_MAX], item[YD_BATCH_MAX], n = 0;
     memset(info, 0, sizeof info);
     for (int i = 0; i < b->n; i++) {
@@ -81,9 +82,12 @@ static void run_batch(yd_worker *w, yd_batch *b)
         item[n++] = i;
     }
     int64_t t0 = yd_mono_us();
-    if (n) b->rc = w->device->run(w->device, sampler, unit, n, done, info, &b->err);
+    if (n) b->rc = w->device->run(w->device, sampler, unit, n, done, info, errs);
     b->run_s = (double)(yd_mono_us() - t0) / 1e6;
-    if (b->rc) return;
+    if (b->rc) {
+        b->err = errs[0];
+        return;
+    }
     b->ran = n;
     for (int k = 0; k < n; k++) {
         yd_batch_item *it = &b->item[item[k]];
@@ -91,7 +95,7 @@ static void run_batch(yd_worker *w, yd_batch *b)
         it->done = done[k];
         it->info = info[k];
         it->finished = yd_sampler_done(it->sampler);
-        if (done[k] < 0) it->err = b->err;
+        if (done[k] < 0) it->err = errs[k];
         copy_preview(it);
     }
 }

@@ -43,12 +43,17 @@ static int run_batch(yd_session *s, yd_sampler *sampler, const yd_session_watch 
     yd_unit unit[BATCH_WHERE_IT_PAYS];
     yd_sampler *owner[BATCH_WHERE_IT_PAYS];
     yd_step_info info[BATCH_WHERE_IT_PAYS];
+    yd_err errs[BATCH_WHERE_IT_PAYS];
     int done[BATCH_WHERE_IT_PAYS], n = 0;
     while (n < s->info.max_batch && n < BATCH_WHERE_IT_PAYS && yd_sampler_next(sampler, &unit[n])) owner[n++] = sampler;
     if (n == 0) return yd_fail(err, YD_E_INTERNAL, "the sampler is not done but has no unit to run");
-    int rc = yd_engine_run(s->engine, owner, unit, n, done, info, err);
+    int rc = yd_engine_run(s->engine, owner, unit, n, done, info, errs);
+    if (rc < 0 && err) *err = errs[0];
     for (int i = 0; i < n && rc >= 0; i++) {
-        if (done[i] < 0) return done[i];
+        if (done[i] < 0) {
+            if (err) *err = errs[i];
+            return done[i];
+        }
         if (done[i] && watch->step) rc = watch->step(watch->user, &info[i], err);
     }
     return rc < 0 ? rc : n;
