@@ -95,7 +95,7 @@ int yd_job_wait_start(yd_request *r, yd_job *j, int64_t ms, int cancel_if_gone, 
     w->then = then;
     w->cancel_if_gone = cancel_if_gone;
     snprintf(w->id, sizeof w->id, "%s", yd_job_id(j));
-    int rc = yd_events_subscribe(yd_job_events(j), on_event, w, &w->sub, err);
+    int rc = yd_events_subscribe(yd_job_events(j), 0, on_event, w, &w->sub, err);
     if (!rc && ms >= 0 && !(w->timer = timer_start(r, ms)))
         rc = yd_fail(err, YD_E_NOMEM, "no memory to wait for a job");
     if (rc) {

@@ -14,7 +14,7 @@ struct yd_subscription {
     yd_event_log *log;
     yd_notify_fn fn;
     void *arg;
-    int dead;
+    int viewer, dead;
 };
 
 struct yd_event_log {
@@ -25,7 +25,7 @@ struct yd_event_log {
     int ended, closed, refs;
     int notifying; // depth of notifications under way
     yd_subscription *subs;
-    size_t n_subs;
+    size_t viewers;
 };
 
 static const struct {
@@ -207,13 +207,13 @@ void yd_events_close(yd_event_log *log)
     notify(log);
 }
 
-int yd_events_subscribe(yd_event_log *log, yd_notify_fn fn, void *arg, yd_subscription **out, yd_err *err)
+int yd_events_subscribe(yd_event_log *log, int viewer, yd_notify_fn fn, void *arg, yd_subscription **out, yd_err *err)
 {
     yd_subscription *s = yd_calloc(1, sizeof *s);
     if (!s) return yd_fail(err, YD_E_NOMEM, "no memory for a subscription");
-    *s = (yd_subscription){.next = log->subs, .log = yd_events_ref(log), .fn = fn, .arg = arg};
+    *s = (yd_subscription){.next = log->subs, .log = yd_events_ref(log), .fn = fn, .arg = arg, .viewer = viewer};
     log->subs = s;
-    log->n_subs++;
+    log->viewers += (size_t)viewer;
     *out = s;
     return 0;
 }
@@ -223,7 +223,7 @@ void yd_events_unsubscribe(yd_subscription *s)
     if (!s) return;
     yd_event_log *log = s->log;
     s->dead = 1;
-    log->n_subs--;
+    log->viewers -= (size_t)s->viewer;
     if (log->notifying) return;
     yd_events_ref(log); // sweep may release the last reference
     sweep(log);
@@ -235,9 +235,9 @@ yd_event_log *yd_subscription_log(const yd_subscription *s)
     return s->log;
 }
 
-size_t yd_events_subscribers(const yd_event_log *log)
+size_t yd_events_viewers(const yd_event_log *log)
 {
-    return log->n_subs;
+    return log->viewers;
 }
 
 size_t yd_events_bytes(const yd_event_log *log)

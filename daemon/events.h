@@ -65,11 +65,12 @@ int yd_events_closed(const yd_event_log *log);       // 1: the job was deleted o
 // Mark closed and call the subscribers once more.
 void yd_events_close(yd_event_log *log);
 
-// Subscribe; the subscription holds a reference of the log. YD_E_NOMEM.
-int yd_events_subscribe(yd_event_log *log, yd_notify_fn fn, void *arg, yd_subscription **out, yd_err *err);
+// Subscribe; the subscription holds a reference of the log. viewer: 1 for who shows the events to somebody, so that previews are worth
+// making; 0 for who only waits for the end. YD_E_NOMEM.
+int yd_events_subscribe(yd_event_log *log, int viewer, yd_notify_fn fn, void *arg, yd_subscription **out, yd_err *err);
 void yd_events_unsubscribe(yd_subscription *s); // NULL is fine
 yd_event_log *yd_subscription_log(const yd_subscription *s);
-size_t yd_events_subscribers(const yd_event_log *log);
+size_t yd_events_viewers(const yd_event_log *log);
 
 // Bytes held by the log (data and previews), for the memory account.
 size_t yd_events_bytes(const yd_event_log *log);

@@ -24,7 +24,7 @@ struct yd_picture_call {
     // What work reads.
     yd_blob *from; // encoded source, or the finished answer (as_is)
     int as_is;
-    uint8_t *rgb;     // or pixels of the output picture
+    yd_blob *pixels;  // or RGB bytes of the output picture
     const float *map; // or planes of the prepared state, which the pin keeps
     const uint16_t *activation;
     const yd_sampler *sampler;
@@ -163,7 +163,7 @@ static int make_preview(yd_picture_call *c)
         rc = yd_image_alloc(&im, c->w, c->h, 0, &c->err);
         if (!rc) yd_sampler_preview(c->sampler, im.rgb);
     }
-    const uint8_t *rgb = c->rgb ? c->rgb : im.rgb;
+    const uint8_t *rgb = c->pixels ? c->pixels->bytes : im.rgb;
     if (!rc) rc = yd_picture_encode(rgb, c->w, c->h, c->want.max_side, c->want.jpeg, &c->answer, &c->err);
     yd_image_clear(&im);
     return rc;
@@ -187,7 +187,7 @@ static void call_after(yd_task *task)
 {
     yd_picture_call *c = (yd_picture_call *)task;
     yd_blob_unref(c->from);
-    yd_free(c->rgb);
+    yd_blob_unref(c->pixels);
     if (c->cancelled)
         yd_blob_unref(c->answer);
     else
@@ -287,19 +287,14 @@ void yd_picture_cancel(yd_picture_call *c)
     c->cancelled = 1;
 }
 
-void yd_pictures_serve(yd_job *j, const uint8_t *rgb)
+void yd_pictures_serve(yd_job *j, yd_blob *pixels)
 {
-    size_t n = (size_t)j->prep.w * (size_t)j->prep.h * 3;
     yd_picture_call *c = j->wait_preview, *next;
     for (j->wait_preview = NULL; c; c = next) {
         next = c->next;
-        if (rgb && !c->cancelled) {
-            c->rgb = yd_malloc(n);
-            if (c->rgb)
-                memcpy(c->rgb, rgb, n);
-            else
-                c->rc = yd_fail(&c->err, YD_E_NOMEM, "no memory for a preview");
-        } else if (j->rec.result)
+        if (pixels)
+            c->pixels = yd_blob_ref(pixels);
+        else if (j->rec.result)
             c->from = yd_blob_ref(j->rec.result);
         else
             c->rc = not_there(j, &c->err);
@@ -311,7 +306,7 @@ void yd_pictures_serve(yd_job *j, const uint8_t *rgb)
 
 typedef struct preview_task {
     yd_task task;
-    uint8_t *rgb;
+    yd_blob *pixels;
     int w, h, max_side, step;
     yd_blob *blob;
 } preview_task;
@@ -320,7 +315,7 @@ static void preview_work(yd_task *task)
 {
     preview_task *t = (preview_task *)task;
     yd_err ignored; // a preview that cannot be made is only missing
-    if (yd_picture_encode(t->rgb, t->w, t->h, t->max_side, 1, &t->blob, &ignored)) t->blob = NULL;
+    if (yd_picture_encode(t->pixels->bytes, t->w, t->h, t->max_side, 1, &t->blob, &ignored)) t->blob = NULL;
 }
 
 static void preview_after(yd_task *task)
@@ -328,7 +323,7 @@ static void preview_after(yd_task *task)
     preview_task *t = (preview_task *)task;
     yd_job *j = task->job;
     char path[128];
-    yd_free(t->rgb);
+    yd_blob_unref(t->pixels);
     j->preview_encoding = 0;
     if (!t->blob) return;
     if (yd_job_state_final(j->rec.state)) {
@@ -345,14 +340,11 @@ static void preview_after(yd_task *task)
                  t->blob);
 }
 
-void yd_preview_encode(yd_job *j, uint8_t *rgb, int step)
+void yd_preview_encode(yd_job *j, yd_blob *pixels, int step)
 {
     preview_task *t = yd_calloc(1, sizeof *t);
-    if (!t) {
-        yd_free(rgb);
-        return;
-    }
-    t->rgb = rgb;
+    if (!t) return; // only a preview less
+    t->pixels = yd_blob_ref(pixels);
     t->w = j->prep.w;
     t->h = j->prep.h;
     t->max_side = j->rec.settings.preview_max_side;

@@ -71,10 +71,12 @@ static void let_go(yd_job *j)
         j->stage = YD_STAGE_DONE;
         yd_scheduler_leave(&s->sched, &j->turn);
         s->under_way--;
+        j->pins++; // the next job's start is told to its readers, and they may delete this one
         yd_pipeline_kick(s);
         yd_service_check_drained(s);
+        j->pins--;
     }
-    if (j->gone) yd_job_free(j);
+    if (j->gone && j->pins == 0) yd_job_free(j);
 }
 
 void yd_job_unpin(yd_job *j)
@@ -368,7 +370,7 @@ static yd_job *job_of(yd_turn *t)
 
 static int preview_due(const yd_job *j, int64_t now_us)
 {
-    return j->rec.settings.preview_every > 0 && !j->preview_encoding && yd_events_subscribers(j->events) > 0 &&
+    return j->rec.settings.preview_every > 0 && !j->preview_encoding && yd_events_viewers(j->events) > 0 &&
            now_us - j->preview_us >= j->service->cfg->preview_interval_ms * 1000;
 }
 
@@ -446,6 +448,18 @@ static json_t *step_data(const yd_job *j, const yd_step_info *in)
                      (double)(yd_mono_us() - j->started_us) / 1000, "eta_s", yd_job_eta_s(j), "mask", path);
 }
 
+// One copy of the pixels serves everybody who wants them.
+static void hand_out_preview(yd_job *j, yd_batch_item *it)
+{
+    yd_blob *pixels = yd_blob_new(it->rgb, it->rgb_bytes, "", 0);
+    it->rgb = NULL;
+    if (!pixels) return; // who waits for one gets the next
+    if (it->preview_now) yd_pictures_serve(j, pixels);
+    if (it->preview_every > 0 && !j->preview_encoding && it->done == 1)
+        yd_preview_encode(j, pixels, j->rec.progress.step);
+    yd_blob_unref(pixels);
+}
+
 static void unit_done(yd_job *j, yd_batch_item *it)
 {
     j->rec.progress.windows_done++;
@@ -459,13 +473,7 @@ static void unit_done(yd_job *j, yd_batch_item *it)
         j->step_s = 0;
         yd_job_event(j, YD_EVENT_STEP, step_data(j, &it->info), NULL);
     }
-    if (it->rgb && !yd_job_state_final(j->rec.state)) {
-        if (it->preview_now) yd_pictures_serve(j, it->rgb);
-        if (it->preview_every > 0 && !j->preview_encoding && it->done == 1) {
-            yd_preview_encode(j, it->rgb, j->rec.progress.step);
-            it->rgb = NULL;
-        }
-    }
+    if (it->rgb && !yd_job_state_final(j->rec.state)) hand_out_preview(j, it);
     if (it->finished && j->stage == YD_STAGE_COMPUTING && !yd_job_state_final(j->rec.state)) start_encode(j);
 }
 

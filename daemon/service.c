@@ -283,7 +283,7 @@ void yd_service_delete(yd_service *s, yd_job *j)
 int yd_service_subscribe(yd_service *s, yd_job *j, yd_notify_fn fn, void *arg, yd_subscription **out, yd_err *err)
 {
     (void)s;
-    return yd_events_subscribe(j->events, fn, arg, out, err);
+    return yd_events_subscribe(j->events, 1, fn, arg, out, err);
 }
 
 int yd_service_result(const yd_service *s, const yd_job *j, yd_blob **out, yd_err *err)

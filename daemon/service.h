@@ -114,7 +114,8 @@ void yd_service_delete(yd_service *s, yd_job *j);
 
 // ---- events --------------------------------------------------------------------------------------------------------
 
-// Subscribe to a job's events, see events.h (yd_subscription_log, yd_events_next). Previews are made while somebody is subscribed.
+// Subscribe to a job's events, see events.h (yd_subscription_log, yd_events_next). Previews are made while somebody is subscribed this
+// way; who only waits for the end subscribes to yd_job_events(j) as no viewer.
 // Release with yd_events_unsubscribe. YD_E_NOMEM.
 int yd_service_subscribe(yd_service *s, yd_job *j, yd_notify_fn fn, void *arg, yd_subscription **out, yd_err *err);
 

@@ -70,10 +70,10 @@ void yd_job_forget(yd_job *j);
 yd_image_limits yd_service_image_limits(const yd_service *s);
 
 // ---- pictures.c ----
-// Encode a preview in the pool and append its event. rgb: the output picture's bytes, stolen.
-void yd_preview_encode(yd_job *j, uint8_t *rgb, int step);
-// A copy asked for by waiting calls has come (rgb, not stolen), or will never come (NULL).
-void yd_pictures_serve(yd_job *j, const uint8_t *rgb);
+// Encode a preview in the pool and append its event. pixels: the output picture's RGB bytes; takes a reference.
+void yd_preview_encode(yd_job *j, yd_blob *pixels, int step);
+// A copy asked for by waiting calls has come (pixels as above), or will never come (NULL).
+void yd_pictures_serve(yd_job *j, yd_blob *pixels);
 // Shrink to at most max_side (0: as it is) and encode. On a pool thread.
 int yd_picture_encode(const uint8_t *rgb, int w, int h, int max_side, int jpeg, yd_blob **out, yd_err *err);
 // Activation steps as a picture that keeps masks of every step (low bytes above high bytes). On a pool thread.

@@ -100,16 +100,16 @@ static void subscribers(void)
     yd_event_log *log = yd_events_new(16, 2);
     yd_err err;
     reader a = {0}, b = {0}, c = {.log = log};
-    CHECK(yd_events_subscribe(log, count_call, &a, &a.self, &err) == 0);
-    CHECK(yd_events_subscribe(log, leave_call, &b, &b.self, &err) == 0);
-    CHECK(yd_events_subscribe(log, append_call, &c, &c.self, &err) == 0);
-    CHECK(yd_events_subscribers(log) == 3);
+    CHECK(yd_events_subscribe(log, 1, count_call, &a, &a.self, &err) == 0);
+    CHECK(yd_events_subscribe(log, 0, leave_call, &b, &b.self, &err) == 0);
+    CHECK(yd_events_subscribe(log, 1, append_call, &c, &c.self, &err) == 0);
+    CHECK(yd_events_viewers(log) == 2);
     b.other = a.self; // b takes a along with itself, while both are being called
     add(log, YD_EVENT_QUEUED);
     CHECK(b.calls == 1);
     CHECK(a.calls == 0); // called after b, by then it had left
     CHECK(c.calls == 2); // its own append called it again
-    CHECK(yd_events_subscribers(log) == 1);
+    CHECK(yd_events_viewers(log) == 1);
     CHECK(yd_events_last_id(log) == 2);
     yd_events_close(log);
     CHECK(c.calls == 3 && yd_events_closed(log));

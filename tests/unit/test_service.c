@@ -486,6 +486,47 @@ static void on_notify(void *arg)
     notified++;
 }
 
+// Who only waits for the end has no use for previews, so none are drawn.
+static void no_previews_for_waiters(void)
+{
+    setup();
+    open_service();
+    const char *id = submit(64, 64, "steps=12 preview_max_side=32");
+    yd_subscription *sub;
+    CHECK(yd_events_subscribe(yd_job_events(job(id)), 0, on_notify, NULL, &sub, &err) == 0);
+    WAIT(ended(id));
+    CHECK_MSG(strcmp(history(id), "qsa............+") == 0, "%s", history(id));
+    yd_events_unsubscribe(sub);
+    close_service();
+}
+
+static const char *victim;
+static void on_started(void *arg)
+{
+    (void)arg;
+    if (victim && job(victim)) yd_service_delete(svc, job(victim));
+    victim = NULL;
+}
+
+// A job lets go of its place, the next one starts, and a reader of its events deletes the first at that very moment.
+static void deleted_while_it_lets_go(void)
+{
+    setup();
+    cfg.fake_unit_us = 20000;
+    cfg.max_running = 1;
+    open_service();
+    const char *first = submit(64, 64, "steps=50"), *second = submit(32, 32, "steps=1");
+    yd_subscription *sub;
+    WAIT(strchr(history(first), 'a'));
+    CHECK(yd_service_subscribe(svc, job(second), on_started, NULL, &sub, &err) == 0);
+    victim = first;
+    CHECK(yd_service_cancel(svc, job(first), &err) == 0);
+    WAIT(ended(second));
+    CHECK(victim == NULL && !job(first) && state(second) == YD_JOB_SUCCEEDED);
+    yd_events_unsubscribe(sub);
+    close_service();
+}
+
 static void previews_for_subscribers(void)
 {
     setup();
@@ -708,6 +749,8 @@ int main(int argc, char **argv)
         {"service: previews, maps and masks on demand", pictures},
         {"service: picture calls when the job ends", picture_calls_end},
         {"service: previews in the event stream", previews_for_subscribers},
+        {"service: who only waits for the end has no previews drawn", no_previews_for_waiters},
+        {"service: a job deleted while it lets go of its place", deleted_while_it_lets_go},
         {"service: device failures", device_failures},
         {"service: drain", draining},
         {"service: finished jobs expire", finished_jobs_expire},
