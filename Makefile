@@ -143,6 +143,7 @@ images: all ## make the README's pictures from docs/images with the shipped mode
 	    $(BIN)/yoda sheet docs/images/$$i.png docs/images/$$i-sheet.png && \
 	    $(BIN)/yoda attention docs/images/$$i.png docs/images/$$i-attention.png --scale 1 --method edge || exit 1; \
 	done
+	@$(BIN)/yoda upscale docs/images/chelsea.png docs/images/chelsea-4x.jpg
 
 format: ## clang-format every source
 	clang-format -i $$(git ls-files '*.c' '*.h')
