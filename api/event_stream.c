@@ -42,6 +42,7 @@ typedef struct stream {
     int lines;   // JSON lines instead of server-sent events
     int inlined; // previews carry their picture
     int greeted, beat, ending;
+    int failed; // out of memory: nothing follows, the client comes back for the rest
     char *out; // text on its way
     size_t out_len, out_pos;
     yd_blob *picture; // being encoded after `out`
@@ -56,7 +57,7 @@ static void set_out(stream *s, yd_text *t)
     yd_free(s->out);
     s->out_pos = s->out_len = 0;
     s->out = yd_text_take(t, &s->out_len);
-    if (!s->out) s->ending = 1; // out of memory: the client comes back for the rest
+    if (!s->out) s->failed = 1;
 }
 
 static void begin_event(const stream *s, yd_text *t, uint64_t id, const char *name)
@@ -78,13 +79,12 @@ static void say_gap(stream *s, uint64_t id)
     yd_job *j;
     json_t *job = NULL;
     if (!yd_service_find(s->r->service, s->r->owner, s->id, &j, NULL)) job = yd_service_job_json(s->r->service, j);
-    char *snapshot = job ? json_dumps(job, JSON_COMPACT) : NULL;
-    json_decref(job);
+    char *snapshot = yd_text_json(job, NULL);
     yd_text t = {0};
     begin_event(s, &t, id, "gap");
     yd_text_printf(&t, "{\"after\":%" PRIu64 ",\"job\":%s}", s->cursor, snapshot ? snapshot : "null");
     end_event(s, &t);
-    free(snapshot); // jansson's allocator
+    yd_free(snapshot);
     set_out(s, &t);
     s->cursor = id;
 }
@@ -143,6 +143,7 @@ static void say_word(stream *s, const char *word)
 // Put the next thing to say into s->out. 0: there is nothing.
 static int next_piece(stream *s)
 {
+    if (s->failed) return 0;
     if (s->picture) {
         say_picture(s);
         return 1;
@@ -175,7 +176,7 @@ static int next_piece(stream *s)
 static int is_over(const stream *s)
 {
     const yd_event_log *log = yd_subscription_log(s->sub);
-    return s->ending || yd_events_ended(log) || yd_events_closed(log);
+    return s->failed || s->ending || yd_events_ended(log) || yd_events_closed(log);
 }
 
 static void drop(yd_request *r);

@@ -3,30 +3,28 @@
 #include "api/job_wait.h"
 #include "api/range.h"
 #include "api/respond.h"
+#include "core/mem.h"
 #include "core/sha256.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 // The job with a weak tag over its text: a poller that sends it back gets 304 while nothing has changed.
 static void answer_job(yd_request *r, yd_job *j)
 {
-    json_t *body = yd_service_job_json(r->service, j);
-    char *text = body ? json_dumps(body, JSON_COMPACT | JSON_REAL_PRECISION(10)) : NULL;
-    json_decref(body);
+    size_t len;
+    char digest[65], etag[24];
+    char *text = yd_json_line(yd_service_job_json(r->service, j), &len);
     if (!text) {
         yd_respond(r, 503, NULL, 0);
         return;
     }
-    char digest[65], etag[24];
-    const size_t len = strlen(text);
     yd_sha256_hex(text, len, digest);
     snprintf(etag, sizeof etag, "W/\"%.16s\"", digest);
     const int known = yd_etag_listed(yd_request_header(r, "If-None-Match"), etag);
     const size_t n = known ? 0 : len;
     struct MHD_Response *resp = MHD_create_response_from_buffer(n, text, MHD_RESPMEM_MUST_COPY);
-    free(text); // jansson's allocator
+    yd_free(text);
     if (resp) {
         yd_header(resp, "Content-Type", "application/json");
         yd_header(resp, "ETag", etag);
@@ -58,7 +56,7 @@ void yd_handle_job_get(yd_request *r)
         answer_job(r, j);
 }
 
-// 200 when it is over, 202 while the unit of work under way still runs out.
+// The state is final at once; the unit of work under way runs out without anybody looking at it.
 void yd_handle_job_cancel(yd_request *r)
 {
     yd_err err = {0};
@@ -69,8 +67,7 @@ void yd_handle_job_cancel(yd_request *r)
         yd_respond_problem(r, &err);
         return;
     }
-    const int over = yd_job_state_final(yd_job_state_of(j));
-    yd_respond_json(r, over ? 200 : 202, yd_service_job_json(r->service, j));
+    yd_respond_json(r, 200, yd_service_job_json(r->service, j));
 }
 
 // Deleting what is deleted already is no error: the wish is fulfilled.

@@ -3,11 +3,10 @@
 #include "api/respond.h"
 
 #include "core/mem.h"
+#include "daemon/text.h"
 
 #include <stdio.h>
 #include <string.h>
-
-#define REAL_DIGITS 10 // 0.4, not 0.40000000000000002
 
 static const char no_memory[] = "{\"type\":\"/problems/out-of-memory\",\"title\":\"Out of memory\",\"status\":503}\n";
 
@@ -84,24 +83,16 @@ void yd_respond_text(yd_request *r, int status, const char *type, char *text, si
 
 // ---- JSON
 
-// Text of a JSON value with a newline at its end; consumes it. NULL: out of memory.
-static char *print_json(json_t *body, size_t *len)
+char *yd_json_line(json_t *body, size_t *len)
 {
-    const size_t flags = JSON_COMPACT | JSON_REAL_PRECISION(REAL_DIGITS);
-    const size_t need = body ? json_dumpb(body, NULL, 0, flags) : 0;
-    char *text = need ? yd_malloc(need + 1) : NULL;
-    if (text) {
-        json_dumpb(body, text, need, flags);
-        text[need] = '\n';
-        *len = need + 1;
-    }
-    json_decref(body);
+    char *text = yd_text_json(body, len);
+    if (text) text[(*len)++] = '\n'; // where the NUL was
     return text;
 }
 
 static struct MHD_Response *json_response(json_t *body, const char *type, size_t *len)
 {
-    char *text = print_json(body, len);
+    char *text = yd_json_line(body, len);
     struct MHD_Response *resp = text ? text_response(text, *len, type, 1) : NULL;
     if (resp) yd_header(resp, "Cache-Control", "no-store");
     return resp;
@@ -124,13 +115,6 @@ void yd_respond_created(yd_request *r, int status, json_t *body, const char *loc
 
 // ---- problems
 
-// A string that may hold what a client sent: not always UTF-8.
-static json_t *text_value(const char *s)
-{
-    json_t *v = json_string(s);
-    return v ? v : json_string("(not valid UTF-8)");
-}
-
 // Limits as numbers, for programs.
 static void add_limits(json_t *doc, const yd_request *r, const yd_err *err, long retry_ms)
 {
@@ -146,16 +130,7 @@ static void add_limits(json_t *doc, const yd_request *r, const yd_err *err, long
 
 static json_t *problem_document(const yd_request *r, const yd_err *err, long retry_ms)
 {
-    const yd_err_info *info = yd_err_lookup(err->code);
-    json_t *doc = json_object();
-    char type[64];
-    snprintf(type, sizeof type, "/problems/%s", info->slug);
-    json_object_set_new(doc, "type", json_string(type));
-    json_object_set_new(doc, "title", json_string(info->title));
-    json_object_set_new(doc, "status", json_integer(info->http_status));
-    json_object_set_new(doc, "detail", text_value(err->detail));
-    if (err->field[0]) json_object_set_new(doc, "field", text_value(err->field));
-    if (err->accepted[0]) json_object_set_new(doc, "accepted", text_value(err->accepted));
+    json_t *doc = yd_problem_json(err);
     json_object_set_new(doc, "request_id", json_string(r->id));
     add_limits(doc, r, err, retry_ms);
     return doc;

@@ -16,6 +16,8 @@ void yd_respond_problem(yd_request *r, const yd_err *err);
 // The same with members of the caller's (consumed; NULL is fine), e.g. the job it is about.
 void yd_respond_problem_with(yd_request *r, const yd_err *err, json_t *more);
 
+// A line of JSON text, release with yd_free. Consumes body. NULL: it is NULL, or out of memory.
+char *yd_json_line(json_t *body, size_t *len);
 // JSON (consumed; NULL is answered as out of memory), never cached unless headers say so.
 void yd_respond_json(yd_request *r, int status, json_t *body);
 // JSON with a Location header.

@@ -4,6 +4,7 @@
 #include "core/mem.h"
 #include "daemon/clock.h"
 #include "daemon/log.h"
+#include "daemon/text.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -99,10 +100,7 @@ const yd_err *yd_job_problem(const yd_job *j)
 void yd_job_event(yd_job *j, yd_event_type type, json_t *data, yd_blob *blob)
 {
     yd_err err = {0};
-    char *printed = data ? json_dumps(data, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL; // jansson's own allocator
-    char *text = printed ? yd_strdup(printed) : NULL;
-    json_decref(data);
-    free(printed);
+    char *text = yd_text_json(data, NULL);
     if (!text && yd_event_is_final(type)) {
         text = j->last_words;
         j->last_words = NULL;
@@ -126,10 +124,10 @@ json_t *yd_problem_json(const yd_err *e)
     const yd_err_info *info = yd_err_lookup(e->code);
     char type[64];
     snprintf(type, sizeof type, "/problems/%s", info->slug);
-    json_t *o = json_pack("{s:s, s:s, s:s, s:b}", "type", type, "title", info->title, "detail", e->detail, "retryable",
-                          info->retryable);
-    if (o && *e->field) json_object_set_new(o, "field", json_string(e->field));
-    if (o && *e->accepted) json_object_set_new(o, "accepted", json_string(e->accepted));
+    json_t *o = json_pack("{s:s, s:s, s:i, s:o, s:b}", "type", type, "title", info->title, "status", info->http_status,
+                          "detail", yd_text_clean(e->detail), "retryable", info->retryable);
+    if (o && *e->field) json_object_set_new(o, "field", yd_text_clean(e->field));
+    if (o && *e->accepted) json_object_set_new(o, "accepted", yd_text_clean(e->accepted));
     return o;
 }
 

@@ -69,7 +69,4 @@ void yd_job_event(yd_job *j, yd_event_type type, json_t *data, yd_blob *blob);
 // What a record and its events take, for the bound on finished jobs.
 size_t yd_job_bytes(const yd_job *j);
 
-// The problem as JSON: {"type","title","detail",...}. New reference.
-json_t *yd_problem_json(const yd_err *e);
-
 #endif

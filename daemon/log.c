@@ -2,6 +2,7 @@
 #include "daemon/log.h"
 
 #include "daemon/clock.h"
+#include "daemon/text.h"
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -37,20 +38,12 @@ static int put(line *l, const char *s, size_t n)
     return 0;
 }
 
-static size_t utf8_length(const unsigned char *s)
-{
-    size_t n = s[0] < 0x80 ? 1 : (s[0] & 0xe0) == 0xc0 ? 2 : (s[0] & 0xf0) == 0xe0 ? 3 : (s[0] & 0xf8) == 0xf0 ? 4 : 0;
-    for (size_t i = 1; i < n; i++)
-        if ((s[i] & 0xc0) != 0x80) return 0;
-    return n;
-}
-
 // Control characters, quotes and backslashes are escaped; bytes that are no UTF-8 become U+FFFD.
 static int put_escaped(line *l, const char *text)
 {
     for (const unsigned char *s = (const unsigned char *)text; *s;) {
         char esc[8];
-        size_t n = utf8_length(s);
+        size_t n = yd_text_utf8_length((const char *)s);
         int rc;
         if (n == 0) {
             rc = put(l, "\xef\xbf\xbd", 3);

@@ -96,6 +96,9 @@ yd_job_state yd_job_state_of(const yd_job *j);
 yd_event_log *yd_job_events(const yd_job *j); // borrowed; ref it to keep it
 // Why it failed: NULL unless it did.
 const yd_err *yd_job_problem(const yd_job *j);
+// Any error as RFC 9457 has it: {"type","title","status","detail","retryable"} and, when known, "field" and "accepted". A new
+// reference; NULL: out of memory.
+json_t *yd_problem_json(const yd_err *e);
 
 // The job as clients see it (new reference). NULL: out of memory.
 json_t *yd_service_job_json(const yd_service *s, const yd_job *j);

@@ -35,6 +35,9 @@ def test_settings(d):
     problem(d, "a bad limit", 422, "invalid-setting", "/v1/jobs?limit=0", "limit")
     problem(d, "a bad cursor", 400, "invalid-request", "/v1/jobs?cursor=%27%27")
     problem(d, "bytes that are no UTF-8", 422, "invalid-setting", "/v1/jobs?%ff%fe=1", data=PICTURE)
+    for value in ("%ff", "a" * 63 + "%C3%A9" * 9):  # no UTF-8; UTF-8 that is cut inside a character to fit the message
+        p = problem(d, "a strange scale", 422, "invalid-setting", f"/v1/jobs?scale={value}", "scale", data=PICTURE)
+        check("upscales by" in p.get("detail", ""), "the rest of the message survives", p)
 
 
 @uses("fake")
