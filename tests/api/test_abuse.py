@@ -4,7 +4,7 @@ import socket
 import struct
 import time
 
-from harness import check, drain_socket, textured, uses
+from harness import Daemon, check, drain_socket, textured, uses
 
 PICTURE = textured(48, 48)
 SLOW = textured(120, 120)  # with many steps: runs until somebody cancels it
@@ -113,6 +113,23 @@ def test_leaving_upscale_cancels_the_job(d):
         check(job["state"] == "running", "it runs while we wait", job["state"])
         end(s)
         check(d.wait_state(job["id"], "cancelled", "succeeded", seconds=3) == "cancelled", "and not without us")
+
+
+def test_leaving_frees_the_device_within_a_unit():
+    d = Daemon(device="fake", fake_unit_us=300000, max_running=1, max_batch=1, drain_timeout_ms=0)
+    s = d.connect()
+    s.sendall(b"POST /v1/upscale?steps=900 HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(SLOW) + SLOW)
+    time.sleep(0.5)
+    first = d.curl("/v1/jobs?limit=1").json()["jobs"][0]["id"]
+    second = d.job(PICTURE, "?steps=1")
+    check(d.curl(f"/v1/jobs/{second}").json()["queue"]["position"] == 1, "the next one waits")
+    began = time.monotonic()
+    s.close()
+    check(d.wait_state(first, "cancelled", seconds=3) == "cancelled" and time.monotonic() - began < 0.25, "cancelled at once",
+          time.monotonic() - began)
+    d.wait_state(second, "running", "succeeded", seconds=3)
+    check(time.monotonic() - began < 0.6, "its place is free when its unit is over", time.monotonic() - began)
+    check(d.stop() == 0, "exit 0")
 
 
 @uses("strict")

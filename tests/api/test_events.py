@@ -89,6 +89,47 @@ def test_several_jobs_progress_together(d):
 
 
 @uses("fake")
+def test_who_waits_gets_no_previews_drawn(d):
+    waited = d.curl("/v1/upscale?steps=20", data=PICTURE).header("x-job-id")
+    polled = d.job(PICTURE, "?steps=20")
+    check(d.curl(f"/v1/jobs/{polled}?wait=20").json()["state"] == "succeeded", "the long poll ends")
+    for job, how in ((waited, "POST /v1/upscale"), (polled, "?wait=")):
+        names = [e[1] for e in stream(d, job)[1]]
+        check(names.count("step") == 20 and "preview" not in names, how + " asks for no previews", names)
+
+
+@uses("fake")
+def test_numbers_are_short(d):
+    job = d.job(PICTURE, "?steps=9&lower_bound=0.4")
+    texts = [stream(d, job)[0].body] + [d.curl(p).body for p in (f"/v1/jobs/{job}", "/v1/jobs", "/v1/capabilities", "/v1/models")]
+    for text in texts:
+        long = re.findall(rb"[0-9]+\.[0-9]{11,}", text)
+        check(not long, "no number has more digits than it is worth", long[:3])
+    check(b'"lower_bound":0.4,' in texts[1] or b'"lower_bound":0.4}' in texts[1], "0.4 is 0.4", texts[1])
+
+
+def test_a_trimmed_history_says_so():
+    d = Daemon(device="fake", fake_unit_us=0, max_events=64)
+    job = d.job(PICTURE, "?steps=300&lower_bound=1")
+    d.wait_state(job, "succeeded")
+    _, whole = stream(d, job)
+    ids, names = [e[0] for e in whole], [e[1] for e in whole]
+    check(ids == sorted(set(ids)) and len(ids) <= 66, "ids increase, and the log is bounded", len(ids))
+    check(names[:4] == ["queued", "started", "attention", "gap"] and names.count("gap") == 1, "the gap is told where it is", names[:6])
+    steps = [e[2]["step"] for e in whole if e[1] == "step"]
+    check(steps == list(range(steps[0], 301)) and steps[0] > 200, "the latest steps are there, without a hole", steps[:2])
+    told = whole[3]
+    check(told[2]["after"] == 3 and told[2]["job"]["id"] == job and told[2]["job"]["state"] == "succeeded",
+          "a snapshot of the job makes up for it", told)
+    _, rest = stream(d, job, f"Last-Event-ID: {told[0]}")
+    check(rest == whole[4:], "its id resumes behind it", rest[:1])
+    _, rest = stream(d, job, "Last-Event-ID: 10")
+    check(rest[0][1] == "gap" and rest[0][2]["after"] == 10 and rest[1:] == whole[4:], "a cursor inside it is told too", rest[:1])
+    check(stream(d, job, f"Last-Event-ID: {ids[-1]}")[0].status == 204, "204 at the end")
+    check(d.stop() == 0, "exit 0")
+
+
+@uses("fake")
 def test_two_readers_of_one_job_see_the_same(d):
     job = d.job(PICTURE, "?steps=40")
     got = [None, None]
