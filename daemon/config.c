@@ -122,11 +122,11 @@ const yd_conf_row *yd_conf_find(const char *name)
     return NULL;
 }
 
-// The setting whose name shares the longest beginning with `name`: a hint for typing errors.
+// The setting whose name shares the longest beginning with `name`: a hint for typing errors. NULL: none is like it.
 static const char *nearest(const char *name)
 {
-    const char *best = rows[0].name;
-    size_t best_len = 0;
+    const char *best = NULL;
+    size_t best_len = 2; // so few letters are in common by chance
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         size_t n = 0;
         while (name[n] && rows[i].name[n] == name[n]) n++;
@@ -138,12 +138,19 @@ static const char *nearest(const char *name)
     return best;
 }
 
+static int unknown(const char *name, yd_err *err)
+{
+    const char *like = nearest(name);
+    if (!like)
+        return yd_fail_field(err, YD_E_CONFIG, name, "see --help", "there is no setting '%.64s'; --help lists them",
+                             name);
+    return yd_fail_field(err, YD_E_CONFIG, name, like, "there is no setting '%.64s'; the nearest is '%s'", name, like);
+}
+
 int yd_config_set(yd_config *cfg, const char *name, const char *value, yd_err *err)
 {
     const yd_conf_row *r = yd_conf_find(name);
-    if (!r)
-        return yd_fail_field(err, YD_E_CONFIG, name, nearest(name), "there is no setting '%.64s'; the nearest is '%s'",
-                             name, nearest(name));
+    if (!r) return unknown(name, err);
     switch (r->kind) {
     case YD_CONF_TEXT:
         return set_text(cfg, r, value, err);

@@ -93,18 +93,24 @@ static void on_signal(uv_signal_t *h, int number)
     if (!p->stopping) begin_shutdown(p, p->signals > 1);
 }
 
+static int fail(const yd_err *err)
+{
+    fprintf(stderr, "yodad: %s%s%s\n", err->field, *err->field ? ": " : "", err->detail);
+    return 1;
+}
+
 static void on_broken(void *arg, const yd_err *err)
 {
     program *p = arg;
-    fprintf(stderr, "yodad: %s\n", err->detail);
-    p->exit_code = 1;
+    p->exit_code = fail(err);
     begin_shutdown(p, 1);
 }
 
-static int serve(program *p, yd_err *err)
+// Serve until a signal, or until something turns out not to work: that is said at once, although the model may still be loading.
+static int serve(program *p)
 {
-    int rc = yd_service_open(&p->loop, &p->cfg, &p->service, err);
-    if (rc) return rc;
+    yd_err err = {0};
+    if (yd_service_open(&p->loop, &p->cfg, &p->service, &err)) return fail(&err);
     yd_service_on_broken(p->service, on_broken, p);
     p->term.data = p->interrupt.data = p->poll.data = p;
     uv_signal_init(&p->loop, &p->term);
@@ -112,13 +118,13 @@ static int serve(program *p, yd_err *err)
     uv_timer_init(&p->loop, &p->poll);
     uv_signal_start(&p->term, on_signal, SIGTERM);
     uv_signal_start(&p->interrupt, on_signal, SIGINT);
-    rc = yd_api_start(&p->loop, p->service, &p->api, err);
-    if (rc)
+    if (yd_api_start(&p->loop, p->service, &p->api, &err)) {
+        p->exit_code = fail(&err);
         stop(p);
-    else
+    } else
         yd_log(YD_LOG_INFO, NULL, "listening", "address", yd_api_address(p->api), "version", YD_VERSION, NULL);
     uv_run(&p->loop, UV_RUN_DEFAULT);
-    return rc;
+    return p->exit_code;
 }
 
 static int show(yd_config_action action, const yd_config *cfg)
@@ -140,12 +146,6 @@ static int show(yd_config_action action, const yd_config *cfg)
     return rc ? 1 : 0;
 }
 
-static int fail(const yd_err *err)
-{
-    fprintf(stderr, "yodad: %s%s%s\n", err->field, *err->field ? ": " : "", err->detail);
-    return 1;
-}
-
 int main(int argc, char **argv)
 {
     static program p;
@@ -157,8 +157,8 @@ int main(int argc, char **argv)
     yd_log_set_level(p.cfg.log_level);
     signal(SIGPIPE, SIG_IGN);
     if (uv_loop_init(&p.loop)) return fail(&(yd_err){.detail = "no event loop"});
-    if (serve(&p, &err)) p.exit_code = fail(&err);
+    const int status = serve(&p);
     if (uv_loop_close(&p.loop)) yd_log(YD_LOG_WARN, NULL, "handles were left open", NULL);
-    yd_log(YD_LOG_INFO, NULL, "stopped", NULL);
-    return p.exit_code;
+    if (status == 0) yd_log(YD_LOG_INFO, NULL, "stopped", NULL);
+    return status;
 }

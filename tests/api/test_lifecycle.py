@@ -1,8 +1,10 @@
 """Starting, draining, stopping: what clients see while the daemon goes away."""
+import json
 import os
 import signal
 import socket
 import subprocess
+import tempfile
 import threading
 import time
 
@@ -98,6 +100,50 @@ def test_an_address_in_use():
     p = subprocess.run([YODAD, "--listen=203.0.113.7:0", "--device=fake", "--insecure-no-auth"], stderr=subprocess.PIPE, timeout=20)
     check(p.returncode == 1 and "203.0.113.7" in p.stderr.decode(), "an address that is not ours", p.stderr[-300:])
     check(d.stop() == 0, "exit 0")
+
+
+def run(*args, env=None):
+    p = subprocess.run([YODAD, *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=30, env={**os.environ, **(env or {})})
+    return p.returncode, p.stdout.decode(), p.stderr.decode()
+
+
+def test_the_command_line():
+    status, out, _ = run("--version")
+    check(status == 0 and out.startswith("yodad "), "--version", out)
+    status, out, _ = run("--help")
+    check(status == 0 and "--listen" in out and "--max-pixels" in out and "YODAD_" in out, "--help", out[:300])
+    status, out, _ = run("--check-config", "--max-pixels=1000")
+    check(status == 0 and json.loads(out)["max_pixels"] == 1000, "--check-config prints what is in force", out[:200])
+    for args, env, words in (
+        (["--no-such-flag"], {}, ["no_such_flag", "--help"]),
+        (["--max-pixel=5"], {}, ["'max_pixel'", "max_pixels"]),
+        (["--max-pixels=many"], {}, ["max_pixels", "many"]),
+        (["--threads"], {}, ["threads"]),
+        (["--listen=0.0.0.0:1"], {}, ["listen", "insecure"]),
+        (["--config=/does/not/exist"], {}, ["/does/not/exist"]),
+        (["--check-config"], {"YODAD_QUEUE_MAX": "0"}, ["queue_max", "environment"]),
+        (["--model-dir=/does/not/exist"], {}, ["model_dir", "/does/not/exist"]),
+        (["--model-dir=tests/api"], {}, ["model_dir", "no model"]),
+    ):
+        status, out, words_out = run(*args, env=env)
+        what = " ".join(args)
+        check(status == 1 and out == "", what + ": exit 1", (status, out[:200]))
+        lines = words_out.splitlines()
+        check(len(lines) == 1 and lines[0].startswith("yodad: "), what + ": one line", words_out[-400:])
+        check(all(w in words_out for w in words), what + f": names {words}", words_out[-400:])
+
+
+def test_a_model_that_cannot_be_used():
+    with tempfile.TemporaryDirectory() as folder:
+        for what, data in (("garbage", b"x" * 1000), ("cut", (1 << 40).to_bytes(8, "little") + b"{}"), ("empty", b"")):
+            with open(os.path.join(folder, "broken.safetensors"), "wb") as f:
+                f.write(data)
+            status, _, words = run("--listen=127.0.0.1:0", f"--model-dir={folder}")
+            last = [x for x in words.splitlines() if x.startswith("yodad: ")]
+            check(status == 1, what + ": exit 1", (status, words[-300:]))
+            check(len(last) == 1 and "broken.safetensors" in last[0], what + ": says which file and why", words[-600:])
+        status, _, words = run("--listen=127.0.0.1:0", f"--model-dir={folder}", "--model=other")
+        check(status == 1 and "other" in words and "broken" in words, "a model that is not there: which are", words[-300:])
 
 
 def test_ipv6():
