@@ -164,10 +164,22 @@ static int judge_head(yd_request *r, const char *path, yd_err *err)
     return rc;
 }
 
+static const yd_err no_memory = {.code = YD_E_NOMEM, .detail = "no memory to say what is wrong"};
+
+// Refusals are rare and their words take room, which the many requests that wait quietly need not carry.
+static const yd_err *keep(const yd_err *err)
+{
+    yd_err *kept = yd_malloc(sizeof *kept);
+    if (!kept) return &no_memory;
+    *kept = *err;
+    return kept;
+}
+
 static yd_request *begin(yd_api *api, struct MHD_Connection *mhd, const char *url, const char *method)
 {
     const union MHD_ConnectionInfo *conn = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
-    yd_request *r = conn && conn->socket_context ? yd_calloc(1, sizeof *r) : NULL;
+    // While stopping nobody may begin to wait any more: libmicrohttpd aborts when it is stopped with suspended connections.
+    yd_request *r = conn && conn->socket_context && !api->stopping ? yd_calloc(1, sizeof *r) : NULL;
     if (!r) return NULL;
     r->api = api;
     r->service = api->service;
@@ -181,7 +193,8 @@ static yd_request *begin(yd_api *api, struct MHD_Connection *mhd, const char *ur
     snprintf(r->path, sizeof r->path, "%s", path);
     take_ids(r);
     yd_list_append(&api->requests, &r->in_api);
-    if (!judge_head(r, path, &r->refusal)) r->refusal.code = 0;
+    yd_err err = {0};
+    if (judge_head(r, path, &err)) r->refusal = keep(&err);
     yd_conn_enter(r->conn, YD_CONN_BODY, 0);
     return r;
 }
@@ -200,8 +213,8 @@ static void answer_options(yd_request *r)
 static void dispatch(yd_request *r)
 {
     yd_conn_enter(r->conn, YD_CONN_WORKING, 0);
-    if (r->refusal.code)
-        yd_respond_problem(r, &r->refusal);
+    if (r->refusal)
+        yd_respond_problem(r, r->refusal);
     else if (!r->match.route)
         answer_options(r);
     else
@@ -249,10 +262,10 @@ enum MHD_Result yd_request_handle(void *cls, struct MHD_Connection *mhd, const c
     if (!r) {
         *context = r = begin(cls, mhd, url, method);
         if (!r) return MHD_NO;
-        if (!r->refusal.code || !r->body.present) return MHD_YES;
+        if (!r->refusal || !r->body.present) return MHD_YES;
         yd_conn_linger(r->conn);
         r->closing = 1; // what follows is a body, or worse: something that only pretends to be one
-        yd_respond_problem(r, &r->refusal);
+        yd_respond_problem(r, r->refusal);
         return settle(r);
     }
     if (r->gone) return MHD_NO;
@@ -341,5 +354,6 @@ void yd_request_completed(void *cls, struct MHD_Connection *mhd, void **context,
     yd_conn_enter(r->conn, YD_CONN_IDLE, 0);
     yd_link_remove(&r->in_api);
     yd_body_clear(r);
+    if (r->refusal != &no_memory) yd_free((void *)(uintptr_t)r->refusal);
     yd_free(r);
 }

@@ -25,7 +25,7 @@ typedef struct yd_request {
     char trace[56];                  // traceparent, or ""
     const char *owner;               // whose jobs it may see
     yd_body body;
-    yd_err refusal; // code 0: none. Found while reading the head, answered when the (empty) body is over
+    const yd_err *refusal; // NULL: none. Found while reading the head, answered when the (empty) body is over
     int64_t began_us;
     // the answer
     int status;

@@ -9,7 +9,11 @@
 //       start --> serving --(service drains)--> draining --> quiesce --> stop: end every wait and stream, run until no connection
 //                                                                        is left, stop the daemon, close the handles
 //
-//   libmicrohttpd aborts when it is stopped with suspended connections; so stop wakes all of them first (request.c, events.c).
+//   Requests whose framing libmicrohttpd cannot read (a malformed request line or length, a head beyond connection_memory_bytes) it
+//   refuses by itself with a small HTML page and a close: 0.9.75 has no hook for its words, and guessing at the bytes before it does
+//   would be a second parser to disagree with.
+//
+//   libmicrohttpd aborts when it is stopped with suspended connections; so stop wakes all of them first (request.c, event_stream.c).
 // Threads: the loop's only. Read next: request.c, what happens to a request.
 #include "api/server.h"
 
