@@ -500,6 +500,50 @@ static void no_previews_for_waiters(void)
     close_service();
 }
 
+static int has_steps(const char *id, int n)
+{
+    int seen = 0;
+    for (const char *h = history(id); *h; h++) seen += *h == '.';
+    return seen == n;
+}
+
+// The state is final at once, whoever holds the job; the holder lets go later, and the next job gets the place.
+static void cancelled_in_every_stage(void)
+{
+    static const char *const stages[] = {"queued", "preparing", "computing", "encoding", "archiving"};
+    setup();
+    cfg.fake_unit_us = 1000;
+    cfg.max_running = 1;
+    open_service();
+    for (int stage = 0; stage < 5; stage++) {
+        const char *blocker = stage == 0 ? submit(64, 64, "steps=30") : NULL, *id = submit(64, 64, "steps=5");
+        if (stage == 1) WAIT(state(id) != YD_JOB_QUEUED); // the job before may still be putting its pictures away
+        if (stage == 2) WAIT(strchr(history(id), '.'));
+        if (stage == 3) WAIT(has_steps(id, 5));
+        if (stage == 4) WAIT(ended(id));
+        CHECK_MSG(state(id) == (stage == 0 ? YD_JOB_QUEUED : stage == 4 ? YD_JOB_SUCCEEDED : YD_JOB_RUNNING), "%s: %d",
+                  stages[stage], state(id));
+        int rc = yd_service_cancel(svc, job(id), &err);
+        if (stage == 4) {
+            CHECK(rc == YD_E_CONFLICT && state(id) == YD_JOB_SUCCEEDED);
+        } else {
+            yd_blob *none = NULL;
+            CHECK_MSG(rc == 0 && state(id) == YD_JOB_CANCELLED, "%s: %d", stages[stage], rc);
+            CHECK_MSG(history(id)[strlen(history(id)) - 1] == 'x', "%s: %s", stages[stage], history(id));
+            CHECK(yd_service_result(svc, job(id), &none, &err) == YD_E_CANCELLED && !none);
+            CHECK(yd_service_cancel(svc, job(id), &err) == 0); // again: no error, no second event
+        }
+        if (blocker) yd_service_delete(svc, job(blocker));
+        const char *next = submit(32, 32, "steps=1");
+        WAIT(ended(next));
+        CHECK_MSG(state(next) == YD_JOB_SUCCEEDED, "after %s", stages[stage]);
+        const char *h = history(id);
+        CHECK_MSG(strchr(h, 'x') == (stage == 4 ? NULL : h + strlen(h) - 1), "%s: %s", stages[stage], h);
+        yd_service_delete(svc, job(id));
+    }
+    close_service();
+}
+
 static const char *victim;
 static void on_started(void *arg)
 {
@@ -750,6 +794,7 @@ int main(int argc, char **argv)
         {"service: picture calls when the job ends", picture_calls_end},
         {"service: previews in the event stream", previews_for_subscribers},
         {"service: who only waits for the end has no previews drawn", no_previews_for_waiters},
+        {"service: cancelled in every stage", cancelled_in_every_stage},
         {"service: a job deleted while it lets go of its place", deleted_while_it_lets_go},
         {"service: device failures", device_failures},
         {"service: drain", draining},
