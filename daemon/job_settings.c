@@ -28,12 +28,18 @@ void yd_job_settings_init(yd_job_settings *js, const yd_model_config *model, con
     js->preview_max_side = (int)cfg->preview_max_side;
 }
 
+// strtol and strtod also take white space and a plus; settings do not, wherever they are read.
+static int begins_number(const char *s)
+{
+    return (*s >= '0' && *s <= '9') || *s == '-' || *s == '.';
+}
+
 static int set_int(int *dst, const char *name, const char *value, int lo, int hi, yd_err *err)
 {
     char *end, accepted[64];
     errno = 0;
     long v = strtol(value, &end, 10);
-    if (end == value || *end || errno || v < lo || v > hi) {
+    if (!begins_number(value) || end == value || *end || errno || v < lo || v > hi) {
         snprintf(accepted, sizeof accepted, "an integer from %d to %d", lo, hi);
         return yd_fail_field(err, YD_E_SETTING, name, accepted, "%s is '%.64s', not %s", name, value, accepted);
     }
@@ -46,7 +52,7 @@ static int set_scale(yd_job_settings *js, const yd_model_config *model, const ch
     char *end, accepted[32];
     errno = 0;
     double v = strtod(value, &end);
-    if (end == value || *end || errno || v != model->scale) {
+    if (!begins_number(value) || end == value || *end || errno || v != model->scale) {
         snprintf(accepted, sizeof accepted, "%d", model->scale);
         return yd_fail_field(err, YD_E_SETTING, "scale", accepted, "scale is '%.64s'; the model %s upscales by %d",
                              value, model->name, model->scale);

@@ -16,9 +16,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #define POLL_MS    20
 #define QUIESCE_MS 2000
+#define OWN_FDS    256 // beside connections: lingering ones, the loop, libraries
 
 extern char **environ;
 
@@ -106,6 +108,19 @@ static void on_broken(void *arg, const yd_err *err)
     begin_shutdown(p, 1);
 }
 
+// Room for the descriptors that the configuration promises: many systems begin with 1024 and allow more to those who ask.
+static void allow_descriptors(const yd_config *cfg)
+{
+    const rlim_t need = (rlim_t)cfg->max_connections + OWN_FDS;
+    struct rlimit lim;
+    if (getrlimit(RLIMIT_NOFILE, &lim) || lim.rlim_cur >= need) return;
+    lim.rlim_cur = lim.rlim_max < need ? lim.rlim_max : need;
+    if (setrlimit(RLIMIT_NOFILE, &lim) == 0 && lim.rlim_cur == need) return;
+    char text[32];
+    snprintf(text, sizeof text, "%llu", (unsigned long long)need);
+    yd_log(YD_LOG_WARN, NULL, "fewer descriptors may be open than max_connections needs", "needs", text, NULL);
+}
+
 // Serve until a signal, or until something turns out not to work: that is said at once, although the model may still be loading.
 static int serve(program *p)
 {
@@ -156,6 +171,7 @@ int main(int argc, char **argv)
     if (action != YD_RUN) return show(action, &p.cfg);
     yd_log_set_level(p.cfg.log_level);
     signal(SIGPIPE, SIG_IGN);
+    allow_descriptors(&p.cfg);
     if (uv_loop_init(&p.loop)) return fail(&(yd_err){.detail = "no event loop"});
     const int status = serve(&p);
     if (uv_loop_close(&p.loop)) yd_log(YD_LOG_WARN, NULL, "handles were left open", NULL);

@@ -98,6 +98,10 @@ static int check_work(const yd_service *s, const yd_job_settings *js, estimate *
                              m->schedule.train_steps);
     }
     long windows = windows_along(e->out_w, m) * windows_along(e->out_h, m); // < 2^32
+    if (windows > s->cfg->max_job_units)
+        return yd_fail_field(err, YD_E_IMAGE_TOO_LARGE, "image", "a smaller picture",
+                             "%ld windows are more than the %lld units of work that one job may need", windows,
+                             (long long)s->cfg->max_job_units);
     if (__builtin_mul_overflow(windows, (long)js->sample.steps, &e->units) || e->units > s->cfg->max_job_units) {
         snprintf(accepted, sizeof accepted, "at most %ld steps for this picture",
                  (long)s->cfg->max_job_units / windows);
@@ -118,7 +122,7 @@ static int check_memory(const yd_service *s, const yd_image_header *h, size_t le
         sum = SIZE_MAX;
     if (sum > (size_t)s->cfg->max_memory_bytes)
         return yd_fail_field(
-            err, YD_E_IMAGE_TOO_LARGE, "image", "",
+            err, YD_E_IMAGE_TOO_LARGE, "image", "a smaller picture",
             "upscaling %dx%d pixels takes %zu MiB of memory, more than the %lld MiB that jobs may take", h->w, h->h,
             sum >> 20, (long long)(s->cfg->max_memory_bytes >> 20));
     e->memory = sum;

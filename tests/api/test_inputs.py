@@ -26,6 +26,8 @@ def test_settings(d):
     check("steps" in p.get("accepted", ""), "the known ones are listed", p)
     problem(d, "steps out of range", 422, "invalid-setting", "/v1/jobs?steps=0", "steps", data=PICTURE)
     problem(d, "steps no number", 422, "invalid-setting", "/v1/upscale?steps=many", "steps", data=PICTURE)
+    problem(d, "white space before a number", 422, "invalid-setting", "/v1/jobs?quality=%205", "quality", data=PICTURE)
+    problem(d, "a scale with a plus", 422, "invalid-setting", "/v1/jobs?scale=%2B2", "scale", data=PICTURE)
     problem(d, "a bound out of range", 422, "invalid-setting", "/v1/jobs?lower_bound=1.5", "lower_bound", data=PICTURE)
     problem(d, "an unknown attention", 422, "invalid-setting", "/v1/jobs?attention=magic", "attention", data=PICTURE)
     problem(d, "another scale", 422, "invalid-setting", "/v1/jobs?scale=3", "scale", data=PICTURE)

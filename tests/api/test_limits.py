@@ -1,4 +1,5 @@
 """Sizes and numbers: bodies, connections, memory set aside, the queue."""
+import resource
 import socket
 import time
 
@@ -79,6 +80,20 @@ def test_connections_in_all():
         check(d.curl("/livez").status == 200, "served again once they are gone")
     finally:
         check(d.stop() == 0, "exit 0")
+
+
+def test_descriptors_for_every_connection():
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))
+    try:
+        d = Daemon(device="fake", max_connections=150)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    held = [d.connect() for _ in range(120)]
+    check(d.curl("/livez", timeout=3).status == 200, "a low soft limit is raised")
+    for s in held:
+        s.close()
+    check(d.stop() == 0, "exit 0")
 
 
 def test_a_full_queue():

@@ -280,6 +280,20 @@ static void limits(void)
     close_service();
 }
 
+// Where even one step is too much, fewer steps are no advice.
+static void more_windows_than_units(void)
+{
+    setup();
+    cfg.max_job_units = 3;
+    open_service();
+    yd_job *j;
+    CHECK(try_submit(300, 300, "steps=1", &j) == YD_E_IMAGE_TOO_LARGE);
+    CHECK_MSG(strcmp(err.field, "image") == 0 && *err.accepted && strstr(err.detail, "windows"), "%s: %s", err.field,
+              err.detail);
+    CHECK(try_submit(32, 32, "steps=4", &j) == YD_E_SETTING && strcmp(err.field, "steps") == 0);
+    close_service();
+}
+
 static void damaged_picture(void)
 {
     setup();
@@ -786,6 +800,7 @@ int main(int argc, char **argv)
         {"service: a job from picture to picture", succeeds},
         {"service: settings", settings},
         {"service: limits", limits},
+        {"service: more windows than units", more_windows_than_units},
         {"service: a damaged picture fails alone", damaged_picture},
         {"service: neighbours change no byte", neighbours_do_not_matter},
         {"service: short jobs overtake long ones, cancelling is quick", short_jobs_overtake_long_ones},
