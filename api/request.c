@@ -333,8 +333,8 @@ static void log_request(const yd_request *r)
     snprintf(bytes, sizeof bytes, "%llu", (unsigned long long)r->sent_bytes);
     snprintf(ms, sizeof ms, "%.3f", (double)(yd_mono_us() - r->began_us) / 1000.0);
     const int quiet = r->match.route && r->match.route->quiet && r->status < 400;
-    yd_log(quiet ? YD_LOG_DEBUG : YD_LOG_INFO, r->id, "request", "method", r->method_text, "path", r->path, "status",
-           status, "bytes", bytes, "ms", ms, "peer", yd_conn_peer(r->conn), "outcome",
+    yd_log(quiet ? YD_LOG_DEBUG : YD_LOG_INFO, r->id, "request", "method", r->method_text, "path", r->path, "#status",
+           status, "#bytes", bytes, "#ms", ms, "peer", yd_conn_peer(r->conn), "outcome",
            r->answered ? "answered" : "abandoned", r->trace[0] ? "traceparent" : NULL, r->trace, NULL);
 }
 

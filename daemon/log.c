@@ -63,10 +63,22 @@ static int put_escaped(line *l, const char *text)
     return 0;
 }
 
-static void put_field(line *l, const char *name, const char *value)
+// 0, or -1 when there is no room.
+static int put_name(line *l, const char *name)
+{
+    return put(l, ",\"", 2) || put(l, name, strlen(name)) || put(l, "\":", 2);
+}
+
+static void put_number(line *l, const char *name, const char *value)
 {
     size_t start = l->len;
-    if (put(l, l->len > 1 ? ",\"" : "\"", l->len > 1 ? 2 : 1) || put(l, name, strlen(name)) || put(l, "\":\"", 3)) {
+    if (put_name(l, name) || put(l, value, strlen(value))) l->len = start; // half a number would be another one
+}
+
+static void put_text(line *l, const char *name, const char *value)
+{
+    size_t start = l->len;
+    if (put_name(l, name) || put(l, "\"", 1)) {
         l->len = start; // no room even for the name
         return;
     }
@@ -74,13 +86,22 @@ static void put_field(line *l, const char *name, const char *value)
     l->s[l->len++] = '"';
 }
 
+static void put_field(line *l, const char *name, const char *value)
+{
+    if (*name == '#')
+        put_number(l, name + 1, value);
+    else
+        put_text(l, name, value);
+}
+
 void yd_log(yd_log_level level, const char *request_id, const char *msg, ...)
 {
     if (!yd_log_enabled(level)) return;
-    line l = {.s = "{", .len = 1};
+    line l = {.len = 0};
     char ts[YD_RFC3339_MAX];
     yd_rfc3339(yd_wall_ms(), ts, sizeof ts);
     put_field(&l, "ts", ts);
+    l.s[0] = '{'; // in the place of the comma
     put_field(&l, "level", names[level]);
     put_field(&l, "msg", msg);
     if (request_id && *request_id) put_field(&l, "req", request_id);

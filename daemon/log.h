@@ -12,7 +12,8 @@ void yd_log_set_level(const char *level);
 int yd_log_enabled(yd_log_level level);
 
 // Write a line. request_id may be NULL. fields: pairs of name (a plain word) and text value, ended by NULL:
-//   yd_log(YD_LOG_INFO, req, "job taken", "job", id, NULL);
+//   yd_log(YD_LOG_INFO, req, "job taken", "job", id, "#bytes", "1024", NULL);
+// A name after '#' stands for a number: its value is written without quotes and must be one in JSON's sense.
 void yd_log(yd_log_level level, const char *request_id, const char *msg, ...) __attribute__((sentinel));
 
 #endif

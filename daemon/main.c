@@ -118,7 +118,7 @@ static void allow_descriptors(const yd_config *cfg)
     if (setrlimit(RLIMIT_NOFILE, &lim) == 0 && lim.rlim_cur == need) return;
     char text[32];
     snprintf(text, sizeof text, "%llu", (unsigned long long)need);
-    yd_log(YD_LOG_WARN, NULL, "fewer descriptors may be open than max_connections needs", "needs", text, NULL);
+    yd_log(YD_LOG_WARN, NULL, "fewer descriptors may be open than max_connections needs", "#needs", text, NULL);
 }
 
 // Serve until a signal, or until something turns out not to work: that is said at once, although the model may still be loading.

@@ -147,10 +147,12 @@ void yd_pipeline_finish(yd_job *j, yd_job_state state, const yd_err *err)
     static const yd_event_type event[] = {[YD_JOB_SUCCEEDED] = YD_EVENT_SUCCEEDED,
                                           [YD_JOB_FAILED] = YD_EVENT_FAILED,
                                           [YD_JOB_CANCELLED] = YD_EVENT_CANCELLED};
+    char ms[32];
+    snprintf(ms, sizeof ms, "%.1f", j->rec.timings.total_ms);
     yd_metrics_job(s->metrics, j->rec.model, outcome[state]);
     yd_metrics_duration(s->metrics, YD_STAGE_TOTAL, j->rec.timings.total_ms / 1000);
     yd_log(state == YD_JOB_FAILED ? YD_LOG_WARN : YD_LOG_INFO, j->request_id, "job ended", "job", j->rec.id, "state",
-           yd_job_state_name(state), "why", state == YD_JOB_FAILED ? j->rec.problem.detail : "", NULL);
+           yd_job_state_name(state), "#ms", ms, state == YD_JOB_FAILED ? "why" : NULL, j->rec.problem.detail, NULL);
     save(j);
     // Subscribers may look at the job, cancel or delete it from their callback: pinned, it stays.
     yd_job_pin(j);

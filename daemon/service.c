@@ -58,7 +58,7 @@ static void on_opened(void *arg, int rc, const yd_err *err)
     char unit[32];
     snprintf(unit, sizeof unit, "%.2f", s->engine.warm_ms);
     yd_log(YD_LOG_INFO, NULL, "ready", "model", s->model.name, "device", s->engine.backend.device, "isa",
-           s->engine.backend.isa, "dtype", s->engine.dtype == YD_BF16 ? "bf16" : "f32", "unit_ms", unit, NULL);
+           s->engine.backend.isa, "dtype", s->engine.dtype == YD_BF16 ? "bf16" : "f32", "#unit_ms", unit, NULL);
     yd_pipeline_kick(s);
 }
 

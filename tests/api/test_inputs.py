@@ -185,5 +185,5 @@ def test_request_ids_and_traces(d):
     check(len(b.header("x-request-id")) == 32, "an id that is no plain word is replaced", b.headers)
     lines = [json.loads(x) for x in d.log_text().splitlines()]
     mine = [x for x in lines if x.get("req") == "my-id.7"]
-    check(len(mine) == 1 and mine[0]["path"] == "/v1/models" and mine[0]["status"] == "200", "the access log has it", mine)
+    check(len(mine) == 1 and mine[0]["path"] == "/v1/models" and mine[0]["status"] == 200 and mine[0]["ms"] >= 0, "the access log has it", mine)
     check(mine and mine[0].get("traceparent") == trace, "with its trace", mine)
