@@ -20,7 +20,7 @@ struct yd_picture_call {
     yd_picture_want want;
     yd_picture_fn fn;
     void *arg;
-    int cancelled;
+    atomic_int cancelled; // nobody wants it any more: it is not even made
     // What work reads.
     yd_blob *from; // encoded source, or the finished answer (as_is)
     int as_is;
@@ -172,7 +172,7 @@ static int make_preview(yd_picture_call *c)
 static void call_work(yd_task *task)
 {
     yd_picture_call *c = (yd_picture_call *)task;
-    if (c->rc) return;
+    if (c->rc || atomic_load(&c->cancelled)) return;
     if (c->as_is)
         c->answer = yd_blob_ref(c->from);
     else if (c->want.kind == YD_PICTURE_MASK)
@@ -188,7 +188,7 @@ static void call_after(yd_task *task)
     yd_picture_call *c = (yd_picture_call *)task;
     yd_blob_unref(c->from);
     yd_blob_unref(c->pixels);
-    if (c->cancelled)
+    if (atomic_load(&c->cancelled))
         yd_blob_unref(c->answer);
     else
         c->fn(c->arg, c->rc, c->answer, c->rc ? &c->err : NULL);
@@ -284,7 +284,7 @@ int yd_service_picture(yd_service *s, yd_job *j, const yd_picture_want *want, yd
 
 void yd_picture_cancel(yd_picture_call *c)
 {
-    c->cancelled = 1;
+    atomic_store(&c->cancelled, 1);
 }
 
 void yd_pictures_serve(yd_job *j, yd_blob *pixels)
