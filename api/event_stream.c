@@ -29,7 +29,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define BLOCK_BYTES 1024  // libmicrohttpd's buffer per stream, used for HTTP/1.0; chunks are made in the connection's memory
+#define BLOCK_BYTES                                                                                                    \
+    1024 // libmicrohttpd's buffer per stream, used for HTTP/1.0; chunks are made in the connection's memory
 #define PIECE_BYTES 12288 // of a picture, encoded at a time; a multiple of 3
 #define RETRY_MS    2000  // when a browser shall come back
 
@@ -43,7 +44,7 @@ typedef struct stream {
     int inlined; // previews carry their picture
     int greeted, beat, ending;
     int failed; // out of memory: nothing follows, the client comes back for the rest
-    char *out; // text on its way
+    char *out;  // text on its way
     size_t out_len, out_pos;
     yd_blob *picture; // being encoded after `out`
     size_t picture_pos;

@@ -49,7 +49,7 @@
     NUMBER(max_connections, 1024, 1, 1000000, "open connections")                                                      \
     NUMBER(max_connections_per_ip, 64, 1, 1000000, "open connections of one address; loopback is not limited")         \
     SWITCH(limit_loopback, 0, "count the connections of loopback addresses too")                                       \
-    NUMBER(connection_memory_bytes, 8 * YD_KIB, 4 * YD_KIB, 64 * YD_KIB, "of one connection: headers, send buffer")   \
+    NUMBER(connection_memory_bytes, 8 * YD_KIB, 4 * YD_KIB, 64 * YD_KIB, "of one connection: headers, send buffer")    \
     NUMBER(header_timeout_ms, 10000, 100, 3600000, "a request's header must be there after this time")                 \
     NUMBER(body_timeout_ms, 60000, 100, 3600000, "a request's body must be there after this time")                     \
     NUMBER(body_min_rate, 1 * YD_KIB, 0, 1 * YD_GIB, "bytes per second a body must average after two seconds; 0: any") \

@@ -40,8 +40,9 @@ int yd_models_find(const char *dir, const char *name, char *path, size_t cap, yd
     if (!*list)
         return yd_fail_field(err, YD_E_CONFIG, "model_dir", "a directory of *.safetensors", "there is no model in %s",
                              dir);
-    if (!*best) return yd_fail_field(err, YD_E_CONFIG, "model", list, "there is no model '%.64s' in %s, only %s",
-                                      name, dir, list);
+    if (!*best)
+        return yd_fail_field(err, YD_E_CONFIG, "model", list, "there is no model '%.64s' in %s, only %s", name, dir,
+                             list);
     if ((size_t)snprintf(path, cap, "%s/%s", dir, best) >= cap)
         return yd_fail_field(err, YD_E_CONFIG, "model_dir", "", "the path %.200s is too long", dir);
     return 0;

@@ -79,7 +79,8 @@ static void long_lines_are_cut(void)
         tails += strcmp(text(o, "tail"), "the end") == 0;
         json_decref(o);
     }
-    CHECK_MSG(lines == 300 && numbers > 50 && numbers < 250 && tails > 20 && tails < numbers, "%d %d %d", lines, numbers, tails);
+    CHECK_MSG(lines == 300 && numbers > 50 && numbers < 250 && tails > 20 && tails < numbers, "%d %d %d", lines,
+              numbers, tails);
     fclose(caught);
 }
 

@@ -535,8 +535,10 @@ static void cancelled_in_every_stage(void)
         if (stage == 2) WAIT(strchr(history(id), '.'));
         if (stage == 3) WAIT(has_steps(id, 5));
         if (stage == 4) WAIT(ended(id));
-        CHECK_MSG(state(id) == (stage == 0 ? YD_JOB_QUEUED : stage == 4 ? YD_JOB_SUCCEEDED : YD_JOB_RUNNING), "%s: %d",
-                  stages[stage], state(id));
+        CHECK_MSG(state(id) == (stage == 0   ? YD_JOB_QUEUED
+                                : stage == 4 ? YD_JOB_SUCCEEDED
+                                             : YD_JOB_RUNNING),
+                  "%s: %d", stages[stage], state(id));
         int rc = yd_service_cancel(svc, job(id), &err);
         if (stage == 4) {
             CHECK(rc == YD_E_CONFLICT && state(id) == YD_JOB_SUCCEEDED);
