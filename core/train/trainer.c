@@ -165,8 +165,9 @@ static int train_iterations(trainer *t, yd_err *err)
             (rc = save(t, err)))
             return rc;
     }
-    return t->state.iteration > first || first == 0 ? save(t, err)
-                                                    : 0; // a finished run that is resumed has nothing new to write
+    if (t->state.iteration > first || first == 0) return save(t, err);
+    // A finished run that is resumed has no new weights, but its model file is written with the settings of now.
+    return yd_checkpoint_export(t->be, t->weights, t->graph, t->cfg, err);
 }
 
 // ---- setting up
