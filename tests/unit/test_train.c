@@ -457,7 +457,10 @@ static void test_resume_is_exact(void)
         CHECK_MSG(!train(&b, &opt, &r, &e) && r.iteration == 20 && r.finished, "%s", e.detail);
         CHECK(same_file(a.out, b.out));
         CHECK(same_file(in_root("straight.checkpoint.safetensors"), in_root("parts.checkpoint.safetensors")));
-        CHECK(!train(&b, &opt, &r, &e) && r.iteration == 20 && r.finished); // nothing left to do is no error
+        // nothing left to do is no error, and the model file is there again, with the settings of now
+        CHECK(unlink(b.out) == 0);
+        CHECK(!train(&b, &opt, &r, &e) && r.iteration == 20 && r.finished);
+        CHECK(same_file(a.out, b.out));
     }
 }
 
