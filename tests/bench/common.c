@@ -21,43 +21,49 @@ double bench_now_s(void)
 
 typedef double (*probe)(void); // floating-point operations done
 
-// Keep a register's value alive without storing it.
+// Sixteen accumulators as sixteen variables: an array of them would live in memory. KEEP holds the compiler to one instruction each.
+#define EACH(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11) X(12) X(13) X(14) X(15)
 #define KEEP(v) __asm__ volatile("" : "+v"(v))
 
 __attribute__((target("avx512f"))) static double fma_avx512(void)
 {
-    __m512 a[16], x = _mm512_set1_ps(0.999f), y = _mm512_set1_ps(1e-9f);
-    for (int i = 0; i < 16; i++) a[i] = _mm512_set1_ps((float)i);
-    for (int r = 0; r < PROBE_ROUNDS; r++)
-        for (int i = 0; i < 16; i++) {
-            a[i] = _mm512_fmadd_ps(a[i], x, y);
-            KEEP(a[i]);
-        }
+    const __m512 x = _mm512_set1_ps(0.999f), y = _mm512_set1_ps(1e-9f);
+#define DECLARE(i) __m512 a##i = _mm512_set1_ps((float)i);
+#define STEP(i) a##i = _mm512_fmadd_ps(a##i, x, y); KEEP(a##i);
+    EACH(DECLARE)
+    for (int r = 0; r < PROBE_ROUNDS; r++) {
+        EACH(STEP)
+    }
+#undef DECLARE
+#undef STEP
     return 2.0 * 16 * 16 * PROBE_ROUNDS;
 }
 
 __attribute__((target("avx2,fma"))) static double fma_avx2(void)
 {
-    __m256 a[12], x = _mm256_set1_ps(0.999f), y = _mm256_set1_ps(1e-9f);
-    for (int i = 0; i < 12; i++) a[i] = _mm256_set1_ps((float)i);
-    for (int r = 0; r < PROBE_ROUNDS; r++)
-        for (int i = 0; i < 12; i++) {
-            a[i] = _mm256_fmadd_ps(a[i], x, y);
-            KEEP(a[i]);
-        }
-    return 2.0 * 8 * 12 * PROBE_ROUNDS;
+    const __m256 x = _mm256_set1_ps(0.999f), y = _mm256_set1_ps(1e-9f);
+#define DECLARE(i) __m256 a##i = _mm256_set1_ps((float)i);
+#define STEP(i) a##i = _mm256_fmadd_ps(a##i, x, y); KEEP(a##i);
+    EACH(DECLARE)
+    for (int r = 0; r < PROBE_ROUNDS; r++) {
+        EACH(STEP)
+    }
+#undef DECLARE
+#undef STEP
+    return 2.0 * 8 * 16 * PROBE_ROUNDS;
 }
 
 __attribute__((target("avx512f,avx512bf16"))) static double dot_bf16(void)
 {
-    __m512 a[16];
-    __m512bh x = (__m512bh)_mm512_set1_epi16(0x3c00), y = (__m512bh)_mm512_set1_epi16(0x3b00);
-    for (int i = 0; i < 16; i++) a[i] = _mm512_set1_ps((float)i);
-    for (int r = 0; r < PROBE_ROUNDS; r++)
-        for (int i = 0; i < 16; i++) {
-            a[i] = _mm512_dpbf16_ps(a[i], x, y);
-            KEEP(a[i]);
-        }
+    const __m512bh x = (__m512bh)_mm512_set1_epi16(0x3c00), y = (__m512bh)_mm512_set1_epi16(0x3b00);
+#define DECLARE(i) __m512 a##i = _mm512_set1_ps((float)i);
+#define STEP(i) a##i = _mm512_dpbf16_ps(a##i, x, y); KEEP(a##i);
+    EACH(DECLARE)
+    for (int r = 0; r < PROBE_ROUNDS; r++) {
+        EACH(STEP)
+    }
+#undef DECLARE
+#undef STEP
     return 4.0 * 16 * 16 * PROBE_ROUNDS;
 }
 
