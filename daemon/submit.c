@@ -5,6 +5,7 @@
 #include "daemon/service_internal.h"
 
 #include "core/mem.h"
+#include "core/windows.h"
 #include "daemon/clock.h"
 #include "daemon/log.h"
 #include <limits.h>
@@ -62,12 +63,6 @@ long yd_service_retry_after_ms(const yd_service *s)
     return ms < 1000 ? 1000 : ms > 600000 ? 600000 : (long)ms;
 }
 
-static long windows_along(long size, const yd_model_config *m)
-{
-    long stride = m->window - m->overlap;
-    return size <= m->window ? 1 : (size - m->window + stride - 1) / stride + 1;
-}
-
 static int check_output(const yd_service *s, const yd_image_header *h, estimate *e, yd_err *err)
 {
     const yd_config *c = s->cfg;
@@ -97,7 +92,8 @@ static int check_work(const yd_service *s, const yd_job_settings *js, estimate *
         return yd_fail_field(err, YD_E_SETTING, "steps", accepted, "the model %s knows no more than %d steps", m->name,
                              m->schedule.train_steps);
     }
-    long windows = windows_along(e->out_w, m) * windows_along(e->out_h, m); // < 2^32
+    long windows = (long)yd_windows_along(e->out_w, m->window, m->overlap) *
+                   yd_windows_along(e->out_h, m->window, m->overlap); // < 2^32
     if (windows > s->cfg->max_job_units)
         return yd_fail_field(err, YD_E_IMAGE_TOO_LARGE, "image", "a smaller picture",
                              "%ld windows are more than the %lld units of work that one job may need", windows,
