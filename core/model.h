@@ -1,14 +1,15 @@
 // A model: its description, its weights in host memory, and the graph they belong to.
 //
 // File: one safetensors with metadata "yoda.config" (the JSON below) and parameters under the names of the public SR3 code
-// (downs.N..., mid.N..., ups.N..., final_conv..., noise_level_mlp...; a "denoise_fn." prefix is dropped). A config beside the file,
-// <file without .safetensors>.json or config.json in its folder, serves where the metadata is missing, and may be a public SR3 config.
+// (downs.N..., mid.N..., ups.N..., final_conv..., noise_level_mlp... or time_mlp...; a "denoise_fn." prefix is dropped). A config beside
+// the file, <file without .safetensors>.json or config.json in its folder, serves where the metadata is missing, and may be a config
+// of the public code.
 //
 //   {"format": "yoda-model-1", "name": "yoda-compact-4x",
-//    "network": {"type": "sr3", "in_channel": 6, "out_channel": 3, "inner_channel": 48, "channel_multiplier": [1,2,3],
-//                "res_blocks": 2, "norm_groups": 8, "attn_res": [], "image_size": 128, "unshuffle": 2, "mid_attention": false,
+//    "network": {"type": "sr3" | "ddpm", "in_channel": 6, "out_channel": 3, "inner_channel": 48,
+//                "channel_multiplier": [1,2,3], "res_blocks": 2, "norm_groups": 8, "attn_res": [], "image_size": 128, "unshuffle": 2, "mid_attention": false,
 //                "noise_scale": 1000},
-//    "noise_input": "sqrt_gamma" | "sqrt_one_minus_gamma",    what the network is told about the noise
+//    "noise_input": "sqrt_gamma" | "sqrt_one_minus_gamma" | "timestep",    what the network is told about the noise
 //    "prediction": "eps" | "x0" | "v", "target": "direct" | "residual", "residual_scale": 4, "clip": 3,
 //    "schedule": {"kind": "linear"|"cosine", "train_steps": 2000, "start": 1e-6, "end": 1e-2},
 //    "scale": 4, "window": 128, "overlap": 24, "conditioning": "pillow8",
@@ -27,12 +28,16 @@
 
 typedef enum { YD_PREDICT_EPS, YD_PREDICT_X0, YD_PREDICT_V } yd_prediction;
 typedef enum { YD_TARGET_DIRECT, YD_TARGET_RESIDUAL } yd_target;
-typedef enum { YD_NOISE_SQRT_GAMMA, YD_NOISE_SQRT_1M_GAMMA } yd_noise_input;
+typedef enum { YD_NOISE_SQRT_GAMMA, YD_NOISE_SQRT_1M_GAMMA, YD_NOISE_TIMESTEP } yd_noise_input; // yd_schedule_timestep() says which
+// The two UNets of the public code. They differ in the noise embedding's name, in where a block takes it in, and in that ddpm puts a SiLU
+// before that; what they are told (noise_input) is a matter of its own, whose default follows the type.
+typedef enum { YD_NET_SR3, YD_NET_DDPM } yd_net_type;
 typedef enum { YD_SAMPLER_ANCESTRAL, YD_SAMPLER_DDIM } yd_sampler_kind;
 typedef enum { YD_VARIANCE_POSTERIOR, YD_VARIANCE_BETA } yd_variance;
 typedef enum { YD_LR_FORWARD, YD_LR_LITERAL } yd_lr_noise;
 
 typedef struct yd_net_config {
+    yd_net_type type;
     int in_channel, out_channel, inner_channel;
     int n_levels, mult[YD_MAX_LEVELS];
     int res_blocks, norm_groups;
@@ -81,10 +86,14 @@ typedef struct yd_model {
     size_t param_count;   // elements in all
 } yd_model;
 
-// Parse a config text (ours, or a public SR3 config). Every field is range-checked; YD_E_CHECKPOINT naming the field.
+// Parse a config text (ours, or one of the public code). Every field is range-checked; YD_E_CHECKPOINT naming the field.
 int yd_model_config_parse(const char *json, size_t len, yd_model_config *out, yd_err *err);
 // Write it as JSON (what goes into "yoda.config"). Returns the length needed, as snprintf.
 size_t yd_model_config_print(const yd_model_config *cfg, char *dst, size_t cap);
+// Give a config other windows than its own: any model runs with any window that its network can be built for, but normalisation over a
+// window makes results differ a little. window 0: as it is; overlap -1: the same share of the window as it was. YD_E_SETTING naming
+// "window" or "overlap"; then *cfg is unchanged.
+int yd_model_config_windows(yd_model_config *cfg, int window, int overlap, yd_err *err);
 // Defaults of every field, before parsing: the SR3 conventions.
 void yd_model_config_init(yd_model_config *cfg);
 
@@ -99,8 +108,8 @@ int yd_model_save(const yd_model_config *cfg, const float *const *params, int n_
 
 // The network's graph for inputs of h x w pixels (multiples of yd_net_multiple). Tensors: input "x" [h,w,in_channel] (condition first,
 // then m*z), input "level" [1,1,1], output "out" [h,w,out_channel]. train: keep what backward needs (stats).
-// core/net_sr3.c. The graph is finished unless train, where the caller appends the loss first.
-int yd_net_sr3_build(const yd_net_config *net, int h, int w, yd_dtype act, int train, yd_graph **out, yd_err *err);
+// core/net_unet.c. The graph is finished unless train, where the caller appends the loss first.
+int yd_net_build(const yd_net_config *net, int h, int w, yd_dtype act, int train, yd_graph **out, yd_err *err);
 // Height and width must be multiples of this: unshuffle * 2^(levels-1).
 int yd_net_multiple(const yd_net_config *net);
 

@@ -1,4 +1,4 @@
-// A model's description as text: our JSON (core/model.h shows it) and the public SR3 configs, parsed with every field checked, and
+// A model's description as text: our JSON (core/model.h shows it) and the public code's configs, parsed with every field checked, and
 // printed back. A field that is absent keeps its default; a field that is present and wrong, or unknown, is an error naming it.
 // Owns nothing; reentrant.
 #include "core/json.h"
@@ -9,6 +9,9 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+
+#define MIN_WINDOW 8
+#define MAX_WINDOW 2048
 
 typedef struct reader {
     const yd_json *j;
@@ -120,7 +123,8 @@ static void only_keys(reader *r, yd_jid obj, const char *where, const char *cons
 
 static const char *const prediction_words[] = {"eps", "x0", "v", NULL};
 static const char *const target_words[] = {"direct", "residual", NULL};
-static const char *const noise_words[] = {"sqrt_gamma", "sqrt_one_minus_gamma", NULL};
+static const char *const noise_words[] = {"sqrt_gamma", "sqrt_one_minus_gamma", "timestep", NULL};
+static const char *const type_words[] = {"sr3", "ddpm", NULL};
 static const char *const sampler_words[] = {"ancestral", "ddim", NULL};
 static const char *const variance_words[] = {"posterior", "beta", NULL};
 static const char *const form_words[] = {"add", "max", NULL};
@@ -159,10 +163,10 @@ static void read_network(reader *r, yd_jid obj, yd_net_config *n)
 {
     static const char *const keys[] = {"type", "in_channel", "out_channel", "inner_channel", "channel_multiplier", "res_blocks",
                                        "norm_groups", "attn_res", "image_size", "unshuffle", "mid_attention", "noise_scale", NULL};
-    static const char *const types[] = {"sr3", NULL};
-    int type = 0;
+    int type = (int)n->type;
     only_keys(r, obj, "\"network\"", keys);
-    read_word(r, obj, "type", types, &type);
+    read_word(r, obj, "type", type_words, &type);
+    n->type = (yd_net_type)type;
     read_int(r, obj, "in_channel", 6, 6, &n->in_channel);
     read_int(r, obj, "out_channel", 3, 3, &n->out_channel);
     read_int(r, obj, "inner_channel", 2, 1024, &n->inner_channel);
@@ -195,13 +199,21 @@ static void read_defaults(reader *r, yd_jid obj, yd_sample_settings *s)
     s->lr_noise = (yd_lr_noise)lr;
 }
 
+// What a network of this type is told where its config does not say.
+static yd_noise_input told_to(yd_net_type type)
+{
+    return type == YD_NET_DDPM ? YD_NOISE_TIMESTEP : YD_NOISE_SQRT_GAMMA;
+}
+
 static void read_ours(reader *r, yd_model_config *c)
 {
     static const char *const keys[] = {"format", "name", "network", "noise_input", "prediction", "target", "residual_scale", "clip",
                                        "schedule", "scale", "window", "overlap", "conditioning", "defaults", NULL};
     static const char *const formats[] = {"yoda-model-1", NULL}, *const conditioning[] = {"pillow8", NULL};
-    int noise = (int)c->noise_input, prediction = (int)c->prediction, target = (int)c->target, ignored = 0;
+    int noise, prediction = (int)c->prediction, target = (int)c->target, ignored = 0;
     only_keys(r, 0, "the model config", keys);
+    read_network(r, yd_json_get(r->j, 0, "network"), &c->net);
+    noise = (int)told_to(c->net.type);
     read_word(r, 0, "format", formats, &ignored);
     read_text(r, 0, "name", c->name, sizeof c->name);
     read_word(r, 0, "noise_input", noise_words, &noise);
@@ -211,26 +223,27 @@ static void read_ours(reader *r, yd_model_config *c)
     read_float(r, 0, "clip", 0, 1e3, &c->clip);
     read_word(r, 0, "conditioning", conditioning, &ignored);
     read_int(r, 0, "scale", 1, 16, &c->scale);
-    read_int(r, 0, "window", 8, 2048, &c->window);
-    read_int(r, 0, "overlap", 0, 1024, &c->overlap);
+    read_int(r, 0, "window", MIN_WINDOW, MAX_WINDOW, &c->window);
+    read_int(r, 0, "overlap", 0, MAX_WINDOW / 2, &c->overlap);
     c->noise_input = (yd_noise_input)noise;
     c->prediction = (yd_prediction)prediction;
     c->target = (yd_target)target;
-    read_network(r, yd_json_get(r->j, 0, "network"), &c->net);
     read_schedule(r, yd_json_get(r->j, 0, "schedule"), &c->schedule);
     if (c->schedule.kind == YD_SCHEDULE_LINEAR && c->defaults.steps > c->schedule.train_steps) c->defaults.steps = c->schedule.train_steps;
     read_defaults(r, yd_json_get(r->j, 0, "defaults"), &c->defaults);
 }
 
-// A config of the public SR3 code: {"model": {"unet", "beta_schedule": {"val"}, "diffusion"}, "datasets"?}. Other keys are ignored,
+// A config of the public code: {"model": {"unet", "beta_schedule": {"val"}, "diffusion"}, "datasets"?}. Other keys are ignored,
 // because that code's files carry its whole training set-up.
 static void read_public(reader *r, yd_jid model, yd_model_config *c)
 {
     yd_jid unet = yd_json_get(r->j, model, "unet"), diffusion = yd_json_get(r->j, model, "diffusion");
     yd_jid val = yd_json_get(r->j, yd_json_get(r->j, model, "beta_schedule"), "val");
-    static const char *const kinds[] = {"sr3", NULL}, *const linear[] = {"linear", NULL};
-    int ignored = 0, lo = 0, hi = 0;
-    read_word(r, model, "which_model_G", kinds, &ignored);
+    static const char *const linear[] = {"linear", NULL};
+    int type = (int)c->net.type, ignored = 0, lo = 0, hi = 0;
+    read_word(r, model, "which_model_G", type_words, &type);
+    c->net.type = (yd_net_type)type;
+    c->noise_input = told_to(c->net.type);
     read_word(r, val, "schedule", linear, &ignored);
     read_int(r, unet, "in_channel", 6, 6, &c->net.in_channel);
     read_int(r, unet, "out_channel", 3, 3, &c->net.out_channel);
@@ -251,7 +264,7 @@ static void read_public(reader *r, yd_jid model, yd_model_config *c)
     c->window = c->net.image_size;
     c->overlap = c->window / 8;
     c->defaults.steps = c->schedule.train_steps;
-    snprintf(c->name, sizeof c->name, "sr3");
+    snprintf(c->name, sizeof c->name, "%s", type_words[c->net.type]);
 }
 
 // A model whose own defaults no job could run with is refused when it is read, not at every job.
@@ -280,6 +293,24 @@ static int check_whole(const yd_model_config *c, yd_err *err)
     if (c->schedule.start > c->schedule.end)
         return yd_fail_field(err, YD_E_CHECKPOINT, "schedule", "start <= end", "model config: the schedule's start is above its end");
     return check_defaults(c, err);
+}
+
+int yd_model_config_windows(yd_model_config *c, int window, int overlap, yd_err *err)
+{
+    const int multiple = yd_net_multiple(&c->net);
+    if (window == 0) window = c->window;
+    if (overlap < 0) overlap = (int)((long)c->overlap * window / c->window);
+    if (window < MIN_WINDOW || window > MAX_WINDOW || window % multiple) {
+        char accepted[64];
+        snprintf(accepted, sizeof accepted, "%d to %d, a multiple of %d", MIN_WINDOW, MAX_WINDOW, multiple);
+        return yd_fail_field(err, YD_E_SETTING, "window", accepted, "%s cannot be run on windows of %d pixels", c->name, window);
+    }
+    if (overlap > window / 2)
+        return yd_fail_field(err, YD_E_SETTING, "overlap", "at most half the window", "windows of %d pixels cannot overlap by %d", window, overlap);
+    c->window = window;
+    c->overlap = overlap;
+    c->window_height = 0;
+    return 0;
 }
 
 int yd_model_config_parse(const char *json, size_t len, yd_model_config *out, yd_err *err)
@@ -323,7 +354,7 @@ size_t yd_model_config_print(const yd_model_config *c, char *dst, size_t cap)
     printer p = {dst, cap, 0};
     char quoted[6 * sizeof c->name + 3]; // every byte as \u00xx, two quotes, NUL
     yd_json_quote(quoted, sizeof quoted, c->name);
-    put(&p, "{\"format\": \"yoda-model-1\", \"name\": %s,\n \"network\": {\"type\": \"sr3\", ", quoted);
+    put(&p, "{\"format\": \"yoda-model-1\", \"name\": %s,\n \"network\": {\"type\": \"%s\", ", quoted, type_words[c->net.type]);
     put(&p, "\"in_channel\": %d, \"out_channel\": %d, \"inner_channel\": %d, ", c->net.in_channel, c->net.out_channel, c->net.inner_channel);
     put_ints(&p, "channel_multiplier", c->net.mult, c->net.n_levels);
     put(&p, ", \"res_blocks\": %d, \"norm_groups\": %d, ", c->net.res_blocks, c->net.norm_groups);

@@ -68,10 +68,11 @@ int yd_cmd_inspect(int argc, char **argv)
                                    "describe a model file and check it against its network",
                                    "  yoda inspect models/yoda-compact-4x.safetensors\n"
                                    "  yoda inspect model.safetensors --no-run\n"};
-    yd_session_options opt = {.device = "cpu", .dtype = "auto"};
+    yd_session_options opt = YD_SESSION_DEFAULTS;
     int no_run = 0;
     const yd_arg args[] = {
         {"no-run", 0, YD_ARG_FLAG, &no_run, 0, 0, NULL, "only read the file, measure nothing"},
+        YD_WINDOW_ARGS(&opt),
         YD_DEVICE_ARGS(&opt),
     };
     int status = yd_args_parse(&usage, args, sizeof args / sizeof *args, argc, argv, &opt.model);

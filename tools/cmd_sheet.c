@@ -262,7 +262,7 @@ int yd_cmd_sheet(int argc, char **argv)
                                    "shrink a picture, enlarge it again, and show what came back",
                                    "  yoda sheet photo.png sheet.png\n"
                                    "  yoda sheet photo.png sheet.png --rows 3 --crop 96 --zoom 3 --steps 12\n"};
-    sheet_args a = {.session = {.device = "cpu", .dtype = "auto"}, .scale = 4, .rows = 2, .crop = 128, .zoom = 2};
+    sheet_args a = {.session = YD_SESSION_DEFAULTS, .scale = 4, .rows = 2, .crop = 128, .zoom = 2};
     const yd_arg args[] = {
         {"scale", 0, YD_ARG_LONG, &a.scale, 2, 16, "N", "shrink by this (default 4; the model's own scale)"},
         {"rows", 0, YD_ARG_LONG, &a.rows, 1, MAX_ROWS, "N", "places to show (default 2)"},
@@ -270,6 +270,7 @@ int yd_cmd_sheet(int argc, char **argv)
         {"zoom", 0, YD_ARG_LONG, &a.zoom, 1, 8, "N", "enlarge places by this (default 2)"},
         YD_MODEL_ARG(&a.session),
         YD_SAMPLING_ARGS(&a.sampling),
+        YD_WINDOW_ARGS(&a.session),
         YD_DEVICE_ARGS(&a.session),
         {"quiet", 'q', YD_ARG_FLAG, &a.quiet, 0, 0, NULL, "no progress"},
     };

@@ -132,12 +132,13 @@ int yd_cmd_upscale(int argc, char **argv)
         "  yoda upscale photo.jpg large.png\n"
         "  yoda upscale photo.jpg large.jpg --quality 92 --steps 12 --seed 7\n"
         "  yoda upscale photo.jpg large.png --attention edge --lower-bound 0.2 --preview steps/\n"};
-    upscale_args a = {.session = {.device = "cpu", .dtype = "auto"}, .quality = YD_RESULT_JPEG_QUALITY};
+    upscale_args a = {.session = YD_SESSION_DEFAULTS, .quality = YD_RESULT_JPEG_QUALITY};
     const yd_arg args[] = {
         YD_MODEL_ARG(&a.session),
         YD_SAMPLING_ARGS(&a.sampling),
         {"quality", 0, YD_ARG_LONG, &a.quality, 1, 100, "Q", "of a JPEG result, 1..100 (default 92)"},
         {"preview", 0, YD_ARG_TEXT, &a.preview, 0, 0, "DIR", "write the prediction after every step into this folder"},
+        YD_WINDOW_ARGS(&a.session),
         YD_DEVICE_ARGS(&a.session),
         {"quiet", 'q', YD_ARG_FLAG, &a.quiet, 0, 0, NULL, "no progress, no summary"},
     };

@@ -11,13 +11,25 @@ typedef struct yd_session_options {
     const char *device; // "cpu"
     const char *dtype;  // "auto", "f32", "bf16"
     long threads;       // 0: all cores
+    long window;        // 0: the model's own
+    long overlap;       // -1: the same share of the window as the model's
 } yd_session_options;
+
+#define YD_SESSION_DEFAULTS                                                                                            \
+    {                                                                                                                  \
+        .device = "cpu", .dtype = "auto", .overlap = -1                                                                \
+    }
 
 // These options as rows of a command's table; `o` points to them.
 #define YD_MODEL_ARG(o)                                                                                                \
     {                                                                                                                  \
         "model", 'm', YD_ARG_TEXT, &(o)->model, 0, 0, "FILE",                                                          \
             "model file (default: $YODA_MODEL, or the one in models/)"                                                 \
+    }
+#define YD_WINDOW_ARGS(o)                                                                                              \
+    {"window", 'w', YD_ARG_LONG, &(o)->window, 8, 2048, "PX", "side of a window (default: the model's)"},              \
+    {                                                                                                                  \
+        "overlap", 0, YD_ARG_LONG, &(o)->overlap, 0, 1024, "PX", "of neighbouring windows (default: as the model's)"   \
     }
 #define YD_DEVICE_ARGS(o)                                                                                              \
     {"dtype", 0, YD_ARG_TEXT, &(o)->dtype, 0, 0, "T", "auto, f32 or bf16: how feature maps are stored"},               \

@@ -90,6 +90,28 @@ static void bad_fields_are_named(void)
     refuses("\"eta\": 0.5", "\"eta\": 0, \"lr_noise\": \"literal\"", "lr_noise");
 }
 
+// Windows are changed as a whole or not at all, and only to what the network can be built for.
+static void windows_can_be_changed(void)
+{
+    static const struct {
+        int window, overlap, rc, want_window, want_overlap;
+        const char *field;
+    } cases[] = {
+        {0, -1, 0, 32, 8, ""},  {64, -1, 0, 64, 16, ""},  {64, 0, 0, 64, 0, ""},       {0, 16, 0, 32, 16, ""},
+        {20, 10, 0, 20, 10, ""}, {8, -1, 0, 8, 2, ""},    {2048, 1024, 0, 2048, 1024, ""},
+        {34, 4, YD_E_SETTING, 32, 8, "window"},  {4, 0, YD_E_SETTING, 32, 8, "window"},  {2052, 8, YD_E_SETTING, 32, 8, "window"},
+        {-32, 8, YD_E_SETTING, 32, 8, "window"}, {64, 33, YD_E_SETTING, 32, 8, "overlap"}, {0, 17, YD_E_SETTING, 32, 8, "overlap"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        yd_model_config c;
+        yd_err err = {0};
+        CHECK(yd_model_config_parse(small, strlen(small), &c, NULL) == 0);
+        int rc = yd_model_config_windows(&c, cases[i].window, cases[i].overlap, &err);
+        CHECK_MSG(rc == cases[i].rc && strcmp(err.field, cases[i].field) == 0, "case %zu: rc %d, field '%s'", i, rc, err.field);
+        CHECK_MSG(c.window == cases[i].want_window && c.overlap == cases[i].want_overlap, "case %zu: %d with %d", i, c.window, c.overlap);
+    }
+}
+
 // A name of the worst characters still gives a config that can be read back.
 static void any_name_survives_printing(void)
 {
@@ -118,7 +140,7 @@ static void save_and_load(void)
     if (!back) goto out;
     CHECK(back->n_params == m->n_params && back->param_count == m->param_count && strncmp(back->checksum, "sha256:", 7) == 0);
     yd_graph *g = NULL;
-    CHECK(yd_net_sr3_build(&c.net, 32, 32, YD_F32, 0, &g, NULL) == 0);
+    CHECK(yd_net_build(&c.net, 32, 32, YD_F32, 0, &g, NULL) == 0);
     for (int i = 0; i < m->n_params; i++) {
         size_t n = yd_tensor_numel(&g->tensors[g->params[i]]);
         CHECK_MSG(memcmp(m->params[i], back->params[i], n * sizeof(float)) == 0, "%s", g->tensors[g->params[i]].name);
@@ -145,7 +167,7 @@ static void initial_weights_are_a_function_of_the_seed(void)
     CHECK(yd_model_config_parse(small, strlen(small), &c, NULL) == 0);
     CHECK(yd_model_init(&c, 1, 1, &a, NULL) == 0 && yd_model_init(&c, 1, 1, &b, NULL) == 0 && yd_model_init(&c, 2, 1, &other, NULL) == 0);
     yd_graph *g = NULL;
-    CHECK(yd_net_sr3_build(&c.net, 32, 32, YD_F32, 0, &g, NULL) == 0);
+    CHECK(yd_net_build(&c.net, 32, 32, YD_F32, 0, &g, NULL) == 0);
     int differs = 0, zeros = 0;
     for (int i = 0; i < a->n_params; i++) {
         const yd_tensor *t = &g->tensors[g->params[i]];
@@ -173,7 +195,7 @@ static void damaged_files_are_refused(void)
     yd_model *m = NULL;
     yd_graph *g = NULL;
     CHECK(yd_model_config_parse(small, strlen(small), &c, NULL) == 0);
-    CHECK(yd_model_init(&c, 5, 0, &m, NULL) == 0 && yd_net_sr3_build(&c.net, 32, 32, YD_F32, 0, &g, NULL) == 0);
+    CHECK(yd_model_init(&c, 5, 0, &m, NULL) == 0 && yd_net_build(&c.net, 32, 32, YD_F32, 0, &g, NULL) == 0);
     static const char *const expect[] = {"extra.weight", "downs.0.bias", "downs.0.weight", "mid.0.res_block.block1.block.3.bias"};
     for (int kind = 0; kind < 4; kind++) {
         yd_st_writer *w = yd_st_writer_new();
@@ -328,6 +350,7 @@ int main(int argc, char **argv)
         {"a model config is read", config_is_read},
         {"a config survives printing", config_survives_printing},
         {"bad fields are named", bad_fields_are_named},
+        {"windows can be changed to what the network allows", windows_can_be_changed},
         {"a model survives saving and loading", save_and_load},
         {"initial weights are a function of the seed", initial_weights_are_a_function_of_the_seed},
         {"damaged model files are refused by the tensor's name", damaged_files_are_refused},
