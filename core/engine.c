@@ -91,7 +91,7 @@ int yd_engine_new(yd_backend *be, const yd_model *m, const yd_engine_options *op
     e->info.window = m->cfg.window;
     e->info.max_batch = opt->max_batch;
     e->info.weight_bytes = m->param_count * yd_dtype_bytes(opt->dtype);
-    int rc = yd_net_sr3_build(&m->cfg.net, e->window_h, e->window_w, opt->dtype, 0, &e->graph, err);
+    int rc = yd_net_build(&m->cfg.net, e->window_h, e->window_w, opt->dtype, 0, &e->graph, err);
     if (!rc) e->info.unit_flops = yd_graph_flops(e->graph);
     if (!rc) rc = be->weights_new(be, e->graph, (const float *const *)m->params, 0, &e->weights, err);
     for (int n = 1; !rc; n *= 2) {

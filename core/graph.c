@@ -2,7 +2,7 @@
 //
 // Owns: the arrays inside yd_graph. Knows nothing of devices or batch sizes. The first failure is kept in g->err and turns all
 // later calls into no-ops, so that builders read as straight lines and check once, at yd_graph_finish().
-// Read next: core/net_sr3.c (a builder), core/autodiff.c (the backward half), core/cpu/plan.c (a compiler).
+// Read next: core/net_unet.c (a builder), core/autodiff.c (the backward half), core/cpu/plan.c (a compiler).
 #include "core/graph.h"
 #include "core/mem.h"
 

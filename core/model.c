@@ -2,8 +2,9 @@
 //
 // Owns the parameters of a yd_model (f32, host). A file must hold every parameter in its shape; names may carry the public
 // checkpoints' "denoise_fn." prefix. Anything else in the file is refused, except the noise schedule's buffers, which public
-// checkpoints carry and the config replaces. Loading blocks on the disk; a loaded model is read-only.
-// Read next: core/net_sr3.c, core/engine.c.
+// checkpoints carry and the config replaces, and ddpm's frequencies, which are checked. Loading blocks on the disk; a loaded model is
+// read-only.
+// Read next: core/net_unet.c, core/engine.c.
 #include "core/file.h"
 #include "core/mem.h"
 #include "core/model.h"
@@ -89,12 +90,44 @@ static int read_params(yd_model *m, const yd_graph *g, const yd_safetensors *st,
     return 0;
 }
 
-static int refuse_unexpected(const yd_graph *g, const yd_safetensors *st, yd_err *err)
+// ddpm's public code keeps the frequencies of its embedding in the file. They are what the network computes anyway, or it is another network.
+static int check_frequencies(const yd_net_config *net, const yd_st_tensor *t, yd_err *err)
+{
+    float f[512];
+    const size_t n = (size_t)net->inner_channel / 2;
+    int same = n <= sizeof f / sizeof f[0] && t->numel == n && yd_st_to_f32(t, f, NULL) == 0;
+    for (size_t k = 0; same && k < n; k++) {
+        const double want = exp(-log(1e4) * (double)k / (double)n);
+        same = fabs((double)f[k] - want) <= 1e-2 * want; // 16-bit files keep them to three digits
+    }
+    if (same) return 0;
+    return yd_fail_field(err, YD_E_CHECKPOINT, t->name, "exp(-ln(10000) k/n), k = 0..n-1", "tensor %s holds other frequencies than this network's",
+                         t->name);
+}
+
+// A config of the one kind beside a file of the other: said in one line, where the list of missing tensors would say it badly.
+static int check_type(const yd_net_config *net, const yd_safetensors *st, yd_err *err)
+{
+    static const struct {
+        const char *name, *key;
+    } types[] = {[YD_NET_SR3] = {"sr3", "noise_level_mlp.1.weight"}, [YD_NET_DDPM] = {"ddpm", "time_mlp.1.weight"}};
+    const int mine = (int)net->type, other = mine == YD_NET_SR3 ? YD_NET_DDPM : YD_NET_SR3;
+    if (find_param(st, types[mine].key) || !find_param(st, types[other].key)) return 0;
+    return yd_fail_field(err, YD_E_CHECKPOINT, "type", types[other].name, "its config says %s, but the file holds %s, so it is a %s network",
+                         types[mine].name, types[other].key, types[other].name);
+}
+
+static int refuse_unexpected(const yd_net_config *net, const yd_graph *g, const yd_safetensors *st, yd_err *err)
 {
     for (size_t i = 0; i < yd_st_count(st); i++) {
         const char *name = yd_st_at(st, i)->name;
         const char *bare = strncmp(name, PREFIX, sizeof PREFIX - 1) == 0 ? name + sizeof PREFIX - 1 : name;
         yd_tid t = yd_graph_find(g, bare);
+        if (net->type == YD_NET_DDPM && strcmp(bare, "time_mlp.0.inv_freq") == 0) {
+            int rc = check_frequencies(net, yd_st_at(st, i), err);
+            if (rc) return rc;
+            continue;
+        }
         if ((t < 0 || g->tensors[t].kind != YD_T_PARAM) && !is_schedule_buffer(name))
             return yd_fail_field(err, YD_E_CHECKPOINT, name, "", "the model file holds the tensor %s, which its network does not have", name);
     }
@@ -135,9 +168,10 @@ static int load_from(yd_model *m, const yd_safetensors *st, yd_err *err)
     rc = yd_model_config_parse(text, len, &m->cfg, err);
     yd_free(text);
     if (rc) return rc;
-    rc = yd_net_sr3_build(&m->cfg.net, m->cfg.window, m->cfg.window, YD_F32, 0, &g, err);
+    rc = check_type(&m->cfg.net, st, err);
+    if (!rc) rc = yd_net_build(&m->cfg.net, m->cfg.window, m->cfg.window, YD_F32, 0, &g, err);
     if (!rc) rc = read_params(m, g, st, err);
-    if (!rc) rc = refuse_unexpected(g, st, err);
+    if (!rc) rc = refuse_unexpected(&m->cfg.net, g, st, err);
     yd_graph_free(g);
     return rc;
 }
@@ -217,7 +251,7 @@ int yd_model_init(const yd_model_config *cfg, uint64_t seed, int zero_init, yd_m
 {
     yd_graph *g = NULL;
     *out = NULL;
-    int rc = yd_net_sr3_build(&cfg->net, cfg->window, cfg->window, YD_F32, 0, &g, err);
+    int rc = yd_net_build(&cfg->net, cfg->window, cfg->window, YD_F32, 0, &g, err);
     if (rc) return rc;
     yd_model *m = yd_calloc(1, sizeof *m);
     if (!m) rc = yd_fail(err, YD_E_NOMEM, "no memory for a model");
@@ -267,7 +301,7 @@ int yd_model_save(const yd_model_config *cfg, const float *const *params, int n_
     yd_st_writer *w = NULL;
     uint16_t **copies = NULL;
     char text[4096];
-    int rc = yd_net_sr3_build(&cfg->net, cfg->window, cfg->window, YD_F32, 0, &g, err);
+    int rc = yd_net_build(&cfg->net, cfg->window, cfg->window, YD_F32, 0, &g, err);
     if (rc) return rc;
     if (g->n_params != n_params) {
         rc = yd_fail(err, YD_E_INTERNAL, "%d parameters given for a network that has %d", n_params, g->n_params);

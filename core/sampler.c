@@ -218,6 +218,19 @@ static int reflect(int i, int n)
     return i < n ? i : period - i;
 }
 
+// What the network is told about the noise of a step.
+static float told(const yd_sampler *s, int step)
+{
+    const yd_schedule_config *cfg = &s->cfg.schedule;
+    switch (s->cfg.noise_input) {
+    case YD_NOISE_SQRT_GAMMA: return s->sched->sqrt_gamma[step];
+    case YD_NOISE_SQRT_1M_GAMMA: return s->sched->sqrt_1m_gamma[step];
+    case YD_NOISE_TIMESTEP: break;
+    }
+    const double tau = s->sched->tau[step], of = cfg->kind == YD_SCHEDULE_LINEAR ? cfg->train_steps : s->sched->steps;
+    return yd_schedule_timestep(cfg, tau / of);
+}
+
 void yd_sampler_gather(const yd_sampler *s, const yd_unit *u, float *x, float *level)
 {
     for (int dy = 0; dy < s->win.window_h; dy++) {
@@ -232,7 +245,7 @@ void yd_sampler_gather(const yd_sampler *s, const yd_unit *u, float *x, float *l
             }
         }
     }
-    *level = s->cfg.noise_input == YD_NOISE_SQRT_GAMMA ? s->sched->sqrt_gamma[u->step] : s->sched->sqrt_1m_gamma[u->step];
+    *level = told(s, u->step);
 }
 
 // acc += weight * pred over the window's part of the canvas; 0, or -1 when a value is not finite.

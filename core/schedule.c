@@ -146,3 +146,10 @@ double yd_schedule_gamma(const yd_schedule_config *cfg, double u)
     for (int t = 1; t <= whole; t++) gamma *= 1.0 - linear_beta(cfg, t);
     return part > 0.0 ? gamma * pow(1.0 - linear_beta(cfg, whole + 1), part) : gamma;
 }
+
+float yd_schedule_timestep(const yd_schedule_config *cfg, double u)
+{
+    const double t = u * cfg->train_steps, whole = nearbyint(t);
+    // tau/T times T may miss tau by rounding; a table's index must not
+    return (float)fmax(0.0, (fabs(t - whole) < 1e-9 * cfg->train_steps ? whole : t) - 1.0);
+}

@@ -17,7 +17,7 @@ typedef enum {
 
 typedef struct yd_schedule_config {
     yd_schedule_kind kind;
-    int train_steps;   // T, 1..YD_MAX_STEPS (linear); ignored for cosine, which is continuous
+    int train_steps;   // T, 1..YD_MAX_STEPS; cosine is continuous: there it only scales yd_schedule_timestep()
     double start, end; // linear: beta_1 and beta_T, 0 < start <= end < 1
 } yd_schedule_config;
 
@@ -41,5 +41,9 @@ void yd_schedule_free(yd_schedule *s);
 
 // gamma of the continuous position u in [0,1] (training draws): cosine as above; linear interpolates log gamma between timesteps.
 double yd_schedule_gamma(const yd_schedule_config *cfg, double u);
+
+// What a network is told that counts timesteps from 0, as the public DDPM code does, at position u = t/T in (0,1]: u*T - 1, never below 0.
+// An exact integer at the timesteps of a linear schedule, and between two of them where a cosine one is respaced.
+float yd_schedule_timestep(const yd_schedule_config *cfg, double u);
 
 #endif

@@ -1,7 +1,7 @@
 // yoda forward: one evaluation of a network on given tensors, or one whole sampling with given noise, for comparing this
 // implementation with others number by number.
 //
-//   in   cond [N,3,H,W], x_t [N,3,H,W], noise_level [N,1]                          -> out  eps [N,3,H,W]
+//   in   cond [N,3,H,W], x_t [N,3,H,W], noise_level or timestep [N,1]              -> out  eps [N,3,H,W]
 //   in   cond [N,3,H,W] (the first is used), x_T [1,3,H,W], noise_T_to_1 [S,3,H,W] -> out  sample [1,3,H,W]   (--trace)
 //
 // Files are NCHW as elsewhere in the field, the network is NHWC. A trace goes through the same sampler as a job: a constant map, one
@@ -49,7 +49,7 @@ static int network_open(network *net, yd_backend *be, const yd_model *m, yd_dtyp
     if (h % multiple || w % multiple)
         return yd_fail(err, YD_E_SETTING, "%d x %d pixels do not fit the network (accepted: multiples of %d)", w, h,
                        multiple);
-    int rc = yd_net_sr3_build(&m->cfg.net, h, w, dt, 0, &net->graph, err);
+    int rc = yd_net_build(&m->cfg.net, h, w, dt, 0, &net->graph, err);
     if (rc == 0) rc = be->weights_new(be, net->graph, (const float *const *)m->params, 0, &net->weights, err);
     if (rc == 0) rc = be->compile(be, net->graph, net->weights, n, &net->exec, err);
     if (rc < 0) return rc;
@@ -96,12 +96,13 @@ static int read_pictures(const yd_safetensors *st, const char *name, int64_t dim
     return yd_st_to_f32(t, *out, err);
 }
 
-static int read_levels(const yd_safetensors *st, int n, float *dst, yd_err *err)
+// What the network is told, under the name of what that is.
+static int read_levels(const yd_safetensors *st, yd_noise_input told, int n, float *dst, yd_err *err)
 {
-    const yd_st_tensor *t = yd_st_find(st, "noise_level");
+    const char *name = told == YD_NOISE_TIMESTEP ? "timestep" : "noise_level";
+    const yd_st_tensor *t = yd_st_find(st, name);
     if (!t || t->numel != (size_t)n)
-        return yd_fail_field(err, YD_E_INVALID, "noise_level", "a tensor [N,1] with cond's N",
-                             "there is no fitting tensor 'noise_level'");
+        return yd_fail_field(err, YD_E_INVALID, name, "a tensor [N,1] with cond's N", "there is no fitting tensor '%s'", name);
     return yd_st_to_f32(t, dst, err);
 }
 
@@ -116,7 +117,7 @@ static int evaluate(yd_backend *be, const yd_model *m, yd_dtype dt, const yd_saf
     size_t pixels = (size_t)h * (size_t)w;
     int rc = read_pictures(st, "x_t", same, &x_t, err);
     if (rc == 0) rc = network_open(&net, be, m, dt, n, h, w, err);
-    if (rc == 0) rc = read_levels(st, n, net.level, err);
+    if (rc == 0) rc = read_levels(st, m->cfg.noise_input, n, net.level, err);
     if (rc < 0) goto out;
     planes_to_channels(cond, n, pixels, net.x, 6, 0);
     planes_to_channels(x_t, n, pixels, net.x, 6, 3);
@@ -282,8 +283,8 @@ int yd_cmd_forward(int argc, char **argv)
         "evaluate a network on given tensors, for comparison with other implementations",
         "  yoda forward weights.safetensors --in io.safetensors --out eps.safetensors\n"
         "  yoda forward weights.safetensors --in io.safetensors --out sample.safetensors --trace\n"
-        "In: cond [N,3,H,W], x_t [N,3,H,W], noise_level [N,1]; out: eps. With --trace, in: cond, x_T [1,3,H,W] and\n"
-        "noise_T_to_1 [S,3,H,W]; out: sample. MODEL may have its config.json beside it.\n"};
+        "In: cond [N,3,H,W], x_t [N,3,H,W], noise_level [N,1] (timestep where the network is told that); out: eps.\n"
+        "With --trace, in: cond, x_T [1,3,H,W], noise_T_to_1 [S,3,H,W]; out: sample. MODEL may have its config.json beside it.\n"};
     forward_args a = {.dtype = "f32", .device = "cpu"};
     const yd_arg args[] = {
         {"in", 'i', YD_ARG_TEXT, &a.in, 0, 0, "FILE", "tensors to read (required)"},

@@ -15,8 +15,8 @@ static const char *const prediction_names[] = {"eps", "x0", "v"};
 
 static void print_network(const yd_net_config *net)
 {
-    printf("network      sr3 UNet: %d -> %d channels, width %d, levels x", net->in_channel, net->out_channel,
-           net->inner_channel);
+    printf("network      %s UNet: %d -> %d channels, width %d, levels x", net->type == YD_NET_DDPM ? "ddpm" : "sr3", net->in_channel,
+           net->out_channel, net->inner_channel);
     for (int i = 0; i < net->n_levels; i++) printf("%s%d", i ? "," : "", net->mult[i]);
     printf(", %d blocks per level, unshuffle %d", net->res_blocks, net->unshuffle);
     if (net->n_attn) printf(", attention at");

@@ -61,15 +61,16 @@ static int draw_below(const yd_train_config *cfg, uint64_t index, uint32_t lane,
 }
 
 // The noise level. A cosine schedule is continuous; a linear one has steps, and SR3 draws sqrt(gamma) uniformly within the step while the
-// mask stays that of the step.
-static void draw_level(const yd_schedule_config *s, double u, yd_draw *d)
+// mask stays that of the step. A network that is told the timestep sees the noise of that timestep.
+static void draw_level(const yd_model_config *m, double u, yd_draw *d)
 {
+    const yd_schedule_config *s = &m->schedule;
     if (s->kind == YD_SCHEDULE_COSINE) {
         d->u = u;
         d->gamma = yd_schedule_gamma(s, u);
         return;
     }
-    double t = ceil(u * s->train_steps), frac = t - u * s->train_steps;
+    double t = ceil(u * s->train_steps), frac = m->noise_input == YD_NOISE_TIMESTEP ? 0.0 : t - u * s->train_steps;
     double low = sqrt(yd_schedule_gamma(s, t / s->train_steps)),
            high = sqrt(yd_schedule_gamma(s, (t - 1) / s->train_steps));
     double level = low + frac * (high - low);
@@ -85,8 +86,7 @@ void yd_draw_sample(const yd_train_config *cfg, const yd_dataset *data, uint64_t
     d->x = draw_below(cfg, index, lane + LANE_X, p->w - cfg->crop + 1);
     d->y = draw_below(cfg, index, lane + LANE_Y, p->h - cfg->crop + 1);
     d->orientation = cfg->augment ? draw_below(cfg, index, lane + LANE_ORIENTATION, 8) : 0;
-    draw_level(&cfg->model.schedule, 1.0 - (double)yd_rng_uniform(cfg->seed, STREAM_TRAIN, index, lane + LANE_POSITION),
-               d);
+    draw_level(&cfg->model, 1.0 - (double)yd_rng_uniform(cfg->seed, STREAM_TRAIN, index, lane + LANE_POSITION), d);
     double r = (double)yd_rng_uniform(cfg->seed, STREAM_TRAIN, index, lane + LANE_BOUND);
     d->lower_bound = cfg->lower_bound[0] + r * (cfg->lower_bound[1] - cfg->lower_bound[0]);
     d->noise_seed = mix64(cfg->seed + 0x9e3779b97f4a7c15u * (index * MAX_ATTEMPTS + (uint64_t)attempt + 1));
@@ -187,7 +187,11 @@ long yd_draw_fill(const yd_train_config *cfg, const yd_dataset *data, const yd_d
         r.mask = b->mask + px;
         active += fill_row(&r);
     }
-    b->level[i] = cfg->model.noise_input == YD_NOISE_SQRT_GAMMA ? r.sqrt_gamma : r.sqrt_1m_gamma;
+    switch (cfg->model.noise_input) {
+    case YD_NOISE_SQRT_GAMMA: b->level[i] = r.sqrt_gamma; break;
+    case YD_NOISE_SQRT_1M_GAMMA: b->level[i] = r.sqrt_1m_gamma; break;
+    case YD_NOISE_TIMESTEP: b->level[i] = yd_schedule_timestep(&cfg->model.schedule, d->u); break;
+    }
     return active;
 }
 

@@ -175,7 +175,7 @@ static int train_iterations(trainer *t, yd_err *err)
 static int build_graph(trainer *t, yd_dtype act, yd_err *err)
 {
     const int crop = t->cfg->crop;
-    int rc = yd_net_sr3_build(&t->cfg->model.net, crop, crop, act, 1, &t->graph, err);
+    int rc = yd_net_build(&t->cfg->model.net, crop, crop, act, 1, &t->graph, err);
     if (rc) return rc;
     yd_graph_backward(t->graph, yd_graph_find(t->graph, "out"), t->cfg->loss_p);
     return yd_graph_finish(t->graph, err);

@@ -73,7 +73,7 @@ static void bench(yd_backend *be, const yd_model *m, yd_dtype dt, int threads, i
     yd_err err = {0};
     int n = 0;
     memset(convs, 0, sizeof convs);
-    if (yd_net_sr3_build(&m->cfg.net, m->cfg.window, m->cfg.window, dt, 0, &whole.graph, &err) ||
+    if (yd_net_build(&m->cfg.net, m->cfg.window, m->cfg.window, dt, 0, &whole.graph, &err) ||
         be->weights_new(be, whole.graph, (const float *const *)m->params, 0, &whole.weights, &err) ||
         be->compile(be, whole.graph, whole.weights, 1, &whole.exec, &err)) {
         printf("%-18s %s\n", m->cfg.name, err.detail);

@@ -44,7 +44,7 @@ static void check_eps(yd_backend *be, const yd_model *m, const yd_safetensors *i
     yd_weights *wt = NULL;
     yd_exec *e = NULL;
     yd_err err = {0};
-    CHECK(yd_net_sr3_build(&m->cfg.net, h, w, YD_F32, 0, &g, &err) == 0);
+    CHECK(yd_net_build(&m->cfg.net, h, w, YD_F32, 0, &g, &err) == 0);
     CHECK(be->weights_new(be, g, (const float *const *)m->params, 0, &wt, &err) == 0);
     int rc = be->compile(be, g, wt, n, &e, &err);
     CHECK_MSG(rc == 0, "%s", err.detail);
@@ -190,7 +190,7 @@ static void gradients_of_a_whole_network(void)
     yd_weights *w = NULL;
     yd_exec *e = NULL;
     yd_err err = {0};
-    CHECK(yd_net_sr3_build(&m->cfg.net, 16, 16, YD_F32, 1, &g, &err) == 0);
+    CHECK(yd_net_build(&m->cfg.net, 16, 16, YD_F32, 1, &g, &err) == 0);
     yd_graph_backward(g, yd_graph_find(g, "out"), 2);
     CHECK(yd_graph_finish(g, &err) == 0);
     CHECK(be->weights_new(be, g, (const float *const *)m->params, 1, &w, &err) == 0);

@@ -554,7 +554,7 @@ static void test_nan_stops(void)
     void *before = NULL, *after = NULL;
     size_t nb = 0, na = 0;
     CHECK(!yd_file_read(in_root("nan.checkpoint.safetensors"), 1 << 30, &before, &nb, &e));
-    CHECK(!yd_net_sr3_build(&c.model.net, c.crop, c.crop, YD_F32, 1, &nan_graph, &e));
+    CHECK(!yd_net_build(&c.model.net, c.crop, c.crop, YD_F32, 1, &nan_graph, &e));
     yd_graph_backward(nan_graph, yd_graph_find(nan_graph, "out"), 1);
     real_run = be->run;
     be->run = run_with_nan;

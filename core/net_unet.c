@@ -1,8 +1,10 @@
-// The SR3 UNet (Saharia et al. 2021, in the module layout of the public re-implementation) as a graph, from its config.
+// The two UNets of the public SR3 code as a graph, from their config: "sr3" (Saharia et al. 2021, told the noise level) and "ddpm"
+// (the same told the timestep). They are one network but for the rows of `variants`.
 //
 //   x = cat(condition, m*z) -> [unshuffle r] -> conv -> levels of res_blocks ResBlocks with a stride-2 conv between them
 //     -> middle -> levels upwards, res_blocks+1 ResBlocks each, on cat(x, skip) -> GroupNorm, SiLU, conv -> [shuffle r] -> out
-//   ResBlock(x) = conv(act(norm(conv(act(norm(x))) + Linear(emb)))) + (1x1(x) | x);  emb = MLP(sinusoids(noise level))
+//   ResBlock(x) = conv(act(norm(conv(act(norm(x))) + Linear(emb)))) + (1x1(x) | x);
+//   emb = MLP(sinusoids(what it is told)), followed by a SiLU in ddpm
 //
 // Tensor names equal the public checkpoints' keys, so that a file's tensors are found by name. Where attention sits is decided by
 // image_size and attn_res as in that code, not by the size that is run. Two additions of ours for the compact models: the whole
@@ -16,10 +18,22 @@
 
 #define GN_EPS 1e-5f // the public code's (PyTorch's default)
 
+typedef struct variant {
+    const char *embed;  // prefix of the embedding's layers
+    const char *inject; // the linear layer that takes the embedding into a ResBlock
+    int silu;           // a SiLU stands before every such layer
+} variant;
+
+static const variant variants[] = {
+    [YD_NET_SR3] = {"noise_level_mlp", "noise_func.noise_func.0", 0},
+    [YD_NET_DDPM] = {"time_mlp", "mlp.1", 1},
+};
+
 typedef struct builder {
     yd_graph *g;
     const yd_net_config *cfg;
-    yd_tid emb;              // [n,1,1,inner_channel]
+    const variant *v;
+    yd_tid emb; // [n,1,1,inner_channel], as the ResBlocks take it
     yd_tid skip[YD_MAX_LEVELS * 20];
     int n_skip;
 } builder;
@@ -66,7 +80,7 @@ static yd_tid norm(builder *b, const char *prefix, yd_tid x, yd_tid v, int c, in
 
 static yd_tid res_block(builder *b, const char *prefix, yd_tid x, int in, int out)
 {
-    yd_tid v = linear(b, name("%s.res_block.noise_func.noise_func.0", prefix).s, b->emb, b->cfg->inner_channel, out);
+    yd_tid v = linear(b, name("%s.res_block.%s", prefix, b->v->inject).s, b->emb, b->cfg->inner_channel, out);
     yd_tid h = norm(b, name("%s.res_block.block1.block.0", prefix).s, x, YD_NONE, in, 1);
     h = conv(b, name("%s.res_block.block1.block.3", prefix).s, h, in, out, 3, 1, 1, YD_NONE);
     h = norm(b, name("%s.res_block.block2.block.0", prefix).s, h, v, out, 1);
@@ -94,15 +108,18 @@ static void push(builder *b, yd_tid t)
     if (b->n_skip < MAX_SKIPS) b->skip[b->n_skip++] = t;
 }
 
-// The noise level's embedding: sinusoids -> Linear -> SiLU -> Linear.
+// What the network is told, embedded: sinusoids -> Linear -> SiLU -> Linear. ddpm's blocks each apply a SiLU to it; it is one and the same,
+// so it is computed once.
 static void embed_noise(builder *b)
 {
     const int ic = b->cfg->inner_channel;
+    const char *p = b->v->embed;
     yd_tid level = yd_graph_input(b->g, "level", 1, 1, 1, YD_F32);
-    yd_tid v = yd_graph_embed(b->g, "noise_level_mlp.0", level, ic, b->cfg->noise_scale);
-    v = linear(b, "noise_level_mlp.1", v, ic, 4 * ic);
-    v = yd_graph_silu(b->g, "noise_level_mlp.2", v);
-    b->emb = linear(b, "noise_level_mlp.3", v, 4 * ic, ic);
+    yd_tid v = yd_graph_embed(b->g, name("%s.0", p).s, level, ic, b->cfg->noise_scale);
+    v = linear(b, name("%s.1", p).s, v, ic, 4 * ic);
+    v = yd_graph_silu(b->g, name("%s.2", p).s, v);
+    v = linear(b, name("%s.3", p).s, v, 4 * ic, ic);
+    b->emb = b->v->silu ? yd_graph_silu(b->g, name("%s.silu", p).s, v) : v;
 }
 
 // Downwards: every output is pushed for the way back. *c, *res: channels and attention resolution reached.
@@ -162,7 +179,7 @@ int yd_net_multiple(const yd_net_config *net)
     return net->unshuffle << (net->n_levels - 1);
 }
 
-int yd_net_sr3_build(const yd_net_config *net, int h, int w, yd_dtype act, int train, yd_graph **out, yd_err *err)
+int yd_net_build(const yd_net_config *net, int h, int w, yd_dtype act, int train, yd_graph **out, yd_err *err)
 {
     const int multiple = yd_net_multiple(net);
     *out = NULL;
@@ -170,7 +187,7 @@ int yd_net_sr3_build(const yd_net_config *net, int h, int w, yd_dtype act, int t
         return yd_fail(err, YD_E_INTERNAL, "the network runs on sizes that are multiples of %d, not on %dx%d", multiple, w, h);
     yd_graph *g = yd_graph_new();
     if (!g) return yd_fail(err, YD_E_NOMEM, "no memory for a network graph");
-    builder b = {.g = g, .cfg = net};
+    builder b = {.g = g, .cfg = net, .v = &variants[net->type]};
     int c = 0, res = net->image_size / net->unshuffle;
 
     yd_tid x = yd_graph_input(g, "x", h, w, net->in_channel, act);
