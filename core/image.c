@@ -74,6 +74,8 @@ int yd_vips_fail(yd_err *err, int code, const char *what)
 
 // ---- formats
 
+static char accepted[64] = "png, jpeg", writable[64] = "png, jpeg";
+
 const char *yd_image_sniff(const void *bytes, size_t len)
 {
     static const struct {
@@ -108,23 +110,69 @@ const char *yd_image_sniff(const void *bytes, size_t len)
     return NULL;
 }
 
+static yd_image_kind kinds[] = {
+    {"png", "image/png", "png", 1, 1, YD_PNG, 1, 0},
+    {"jpeg", "image/jpeg", "jpg jpeg", 1, 1, YD_JPEG, 0, 1},
+    {"webp", "image/webp", "webp", 0, 0, YD_WEBP, 0, 1},
+    {"tiff", "image/tiff", "tif tiff", 0, 0, YD_TIFF, 1, 0},
+};
+enum { KINDS = sizeof kinds / sizeof kinds[0] };
+
+const yd_image_kind *yd_image_kinds(size_t *n)
+{
+    *n = KINDS;
+    return kinds;
+}
+
+const char *yd_image_accepted(void)
+{
+    return accepted;
+}
+
+const char *yd_image_writable(void)
+{
+    return writable;
+}
+
+// Is name one of the words of a list separated by spaces?
+static int among(const char *name, const char *words)
+{
+    size_t n = strlen(name);
+    for (const char *w = words; *w; w += strspn(w, " ")) {
+        size_t len = strcspn(w, " ");
+        if (len == n && strncasecmp(w, name, n) == 0) return 1;
+        w += len;
+    }
+    return 0;
+}
+
 int yd_image_format_parse(const char *name, yd_image_format *out, yd_err *err)
 {
-    static const struct {
-        const char *name;
-        yd_image_format format;
-    } names[] = {{"png", YD_PNG}, {"jpeg", YD_JPEG}, {"jpg", YD_JPEG}, {"image/png", YD_PNG}, {"image/jpeg", YD_JPEG}};
-    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
-        if (strcasecmp(name, names[i].name) != 0) continue;
-        *out = names[i].format;
+    for (size_t i = 0; i < KINDS; i++) {
+        const yd_image_kind *k = &kinds[i];
+        if (!k->writes) continue;
+        if (strcasecmp(name, k->name) != 0 && strcasecmp(name, k->mime) != 0 && !among(name, k->extensions)) continue;
+        *out = k->format;
         return 0;
     }
-    return yd_fail_field(err, YD_E_SETTING, "format", "png, jpeg", "'%.40s' is no format that can be written", name);
+    return yd_fail_field(err, YD_E_SETTING, "format", writable, "'%.40s' is no format that can be written", name);
+}
+
+static const yd_image_kind *written(yd_image_format fmt)
+{
+    for (size_t i = 0; i < KINDS; i++)
+        if (kinds[i].writes && kinds[i].format == fmt) return &kinds[i];
+    return &kinds[0];
+}
+
+const char *yd_image_format_name(yd_image_format fmt)
+{
+    return written(fmt)->name;
 }
 
 const char *yd_image_format_mime(yd_image_format fmt)
 {
-    return fmt == YD_JPEG ? "image/jpeg" : "image/png";
+    return written(fmt)->mime;
 }
 
 // ---- memory
@@ -134,9 +182,9 @@ int yd_image_alloc(yd_image *im, int w, int h, int with_alpha, yd_err *err)
     size_t pixels, bytes;
     *im = (yd_image){0};
     if (w < 1 || h < 1) return yd_fail(err, YD_E_INVALID, "a picture of %d x %d pixels is impossible", w, h);
-    if (yd_mul_size((size_t)w, (size_t)h, &pixels) == 0 && yd_mul_size(pixels, 3, &bytes) == 0) {
+    if (yd_mul_size((size_t)w, (size_t)h, &pixels) == 0 && yd_mul_size(pixels, 3 * sizeof *im->rgb, &bytes) == 0) {
         im->rgb = yd_calloc(bytes, 1);
-        if (im->rgb && with_alpha) im->alpha = yd_calloc(pixels, 1);
+        if (im->rgb && with_alpha) im->alpha = yd_calloc(pixels, sizeof *im->alpha);
     }
     if (!im->rgb || (with_alpha && !im->alpha)) {
         yd_image_clear(im);
@@ -144,7 +192,24 @@ int yd_image_alloc(yd_image *im, int w, int h, int with_alpha, yd_err *err)
     }
     im->w = w;
     im->h = h;
+    im->depth = 8;
     return 0;
+}
+
+int yd_image_from_rgb8(yd_image *im, int w, int h, const uint8_t *rgb, const uint8_t *alpha, yd_err *err)
+{
+    int rc = yd_image_alloc(im, w, h, alpha != NULL, err);
+    if (rc) return rc;
+    size_t n = (size_t)w * (size_t)h;
+    for (size_t i = 0; i < 3 * n; i++) im->rgb[i] = yd_widen(rgb[i]);
+    for (size_t i = 0; alpha && i < n; i++) im->alpha[i] = yd_widen(alpha[i]);
+    return 0;
+}
+
+void yd_image_rgb8(const yd_image *im, uint8_t *dst)
+{
+    size_t n = (size_t)im->w * (size_t)im->h * 3;
+    for (size_t i = 0; i < n; i++) dst[i] = yd_narrow(im->rgb[i]);
 }
 
 void yd_image_clear(yd_image *im)
@@ -152,5 +217,6 @@ void yd_image_clear(yd_image *im)
     if (!im) return;
     yd_free(im->rgb);
     yd_free(im->alpha);
+    yd_image_meta_unref(im->meta);
     *im = (yd_image){0};
 }

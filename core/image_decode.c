@@ -4,7 +4,7 @@
 //
 // The limits are decided before a pixel is decoded; for PNG even before libvips sees the file. Colours: an embedded profile is applied
 // unless it amounts to sRGB anyway (then the pixels stay exactly as they are) or is broken (then it is ignored, as browsers do); CMYK is
-// converted in every case. 16 bits become 8 by v*255/65535, rounded. EXIF orientation is applied while strips are
+// converted in every case. EXIF orientation is applied while strips are
 // copied, so no second picture is held. Alpha stays as it is in the file (not premultiplied).
 // Read next: image_encode.c
 #include "core/image.h"
@@ -163,6 +163,8 @@ int yd_image_probe(const void *bytes, size_t len, const yd_image_limits *lim, yd
     out->w = turned ? s.h : s.w;
     out->h = turned ? s.w : s.h;
     out->channels = s.colours + s.alpha;
+    out->depth = vips_image_get_format(s.im) == VIPS_FORMAT_USHORT ? 16 : 8;
+    out->pages = 1;
     snprintf(out->format, sizeof out->format, "%s", strcmp(s.format, "PNG") == 0 ? "png" : "jpeg");
     g_object_unref(s.im);
     return 0;
@@ -298,11 +300,6 @@ static placing place(int orientation, ptrdiff_t w, ptrdiff_t h)
     }
 }
 
-static uint8_t deep_to_8(unsigned v)
-{
-    return (uint8_t)((v * 255u + 32767u) / 65535u);
-}
-
 typedef struct layout {
     int bands, colours; // per stored pixel; colours 1 or 3
     int shallow;
@@ -312,10 +309,10 @@ static void copy_line8(yd_image *im, const uint8_t *line, layout l, placing at, 
 {
     int green = l.colours == 3 ? 1 : 0, blue = 2 * green;
     for (ptrdiff_t x = 0, to = at.base; x < w; x++, to += at.dx, line += l.bands) {
-        im->rgb[3 * to] = line[0];
-        im->rgb[3 * to + 1] = line[green];
-        im->rgb[3 * to + 2] = line[blue];
-        if (im->alpha) im->alpha[to] = line[l.colours];
+        im->rgb[3 * to] = yd_widen(line[0]);
+        im->rgb[3 * to + 1] = yd_widen(line[green]);
+        im->rgb[3 * to + 2] = yd_widen(line[blue]);
+        if (im->alpha) im->alpha[to] = yd_widen(line[l.colours]);
     }
 }
 
@@ -324,10 +321,10 @@ static void copy_line16(yd_image *im, const uint16_t *line, layout l, placing at
     int green = l.colours == 3 ? 1 : 0;
     for (ptrdiff_t x = 0, to = at.base; x < w; x++, to += at.dx, line += l.bands) {
         for (int c = 0; c < 3; c++) {
-            unsigned v = line[c * green];
-            im->rgb[3 * to + c] = l.shallow ? (uint8_t)v : deep_to_8(v);
+            uint16_t v = line[c * green];
+            im->rgb[3 * to + c] = l.shallow ? yd_widen((uint8_t)v) : v;
         }
-        if (im->alpha) im->alpha[to] = deep_to_8(line[l.colours]);
+        if (im->alpha) im->alpha[to] = line[l.colours];
     }
 }
 
@@ -368,12 +365,15 @@ static int decode_source(const source *s, yd_image *out, yd_err *err)
     if (rc == 0 && copy_strips(srgb, s, l, out)) rc = damaged(s, err);
     g_object_unref(srgb);
     out->grey = s->colours == 1;
+    out->depth = vips_image_get_format(s->im) == VIPS_FORMAT_USHORT ? 16 : 8;
     if (rc) yd_image_clear(out);
     return rc;
 }
 
-int yd_image_decode(const void *bytes, size_t len, const yd_image_limits *lim, yd_image *out, yd_err *err)
+int yd_image_decode(const void *bytes, size_t len, const yd_image_limits *lim, const yd_decode_options *opt, yd_image *out,
+                    yd_err *err)
 {
+    (void)opt; // everything becomes sRGB
     source s;
     *out = (yd_image){0};
     int rc = open_source(bytes, len, lim, &s, err);

@@ -6,6 +6,7 @@
 
 #include "core/image_vips.h"
 #include "core/mem.h"
+#include "core/output.h"
 
 #include <string.h>
 #include <vips/vips.h>
@@ -22,7 +23,7 @@ static void pack(const yd_image *im, int colours, int flatten, uint8_t *dst)
 {
     size_t n = (size_t)im->w * (size_t)im->h;
     for (size_t i = 0; i < n; i++) {
-        const uint8_t *p = im->rgb + 3 * i;
+        const uint8_t p[3] = {yd_narrow(im->rgb[3 * i]), yd_narrow(im->rgb[3 * i + 1]), yd_narrow(im->rgb[3 * i + 2])};
         uint8_t *start = dst;
         if (colours == 1)
             *dst++ = yd_luma(p);
@@ -30,9 +31,9 @@ static void pack(const yd_image *im, int colours, int flatten, uint8_t *dst)
             for (int c = 0; c < 3; c++) *dst++ = p[c];
         if (!im->alpha) continue;
         if (!flatten)
-            *dst++ = im->alpha[i];
+            *dst++ = yd_narrow(im->alpha[i]);
         else
-            for (; start < dst; start++) *start = over_white(*start, im->alpha[i]);
+            for (; start < dst; start++) *start = over_white(*start, yd_narrow(im->alpha[i]));
     }
 }
 
@@ -72,9 +73,10 @@ static int encode_packed(const uint8_t *pixels, int w, int h, int bands, yd_imag
     return rc;
 }
 
-static int check_settings(const yd_image *im, yd_image_format fmt, int quality, int effort, yd_err *err)
+static int check_settings(const yd_image *im, const yd_output *out, yd_err *err)
 {
-    if (fmt == YD_PNG) {
+    const int effort = out->effort, quality = out->quality;
+    if (out->format == YD_PNG) {
         if (effort >= 1 && effort <= 9) return 0;
         return yd_fail_field(err, YD_E_SETTING, "effort", "1 to 9", "effort %d is out of range", effort);
     }
@@ -86,17 +88,16 @@ static int check_settings(const yd_image *im, yd_image_format fmt, int quality, 
     return 0;
 }
 
-int yd_image_encode(const yd_image *im, yd_image_format fmt, int quality, int effort, void **bytes, size_t *len,
-                    yd_err *err)
+int yd_image_encode(const yd_image *im, const yd_output *out, void **bytes, size_t *len, yd_err *err)
 {
     *bytes = NULL;
     *len = 0;
     int rc = yd_image_init(err);
-    if (rc == 0) rc = check_settings(im, fmt, quality, effort, err);
+    if (rc == 0) rc = check_settings(im, out, err);
     if (rc) return rc;
-    int flatten = fmt == YD_JPEG, colours = im->grey ? 1 : 3, level = fmt == YD_JPEG ? quality : effort;
+    yd_image_format fmt = out->format;
+    int flatten = fmt == YD_JPEG, colours = im->grey ? 1 : 3, level = fmt == YD_JPEG ? out->quality : out->effort;
     int bands = colours + (im->alpha && !flatten);
-    if (colours == 3 && !im->alpha) return encode_packed(im->rgb, im->w, im->h, 3, fmt, level, bytes, len, err);
     uint8_t *packed = yd_calloc((size_t)im->w * (size_t)im->h, (size_t)bands);
     if (!packed) return yd_fail(err, YD_E_NOMEM, "no memory to encode a picture of %d x %d pixels", im->w, im->h);
     pack(im, colours, flatten, packed);

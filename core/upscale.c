@@ -17,8 +17,14 @@ static int upsample(const yd_image *in, yd_prepared *p, yd_err *err)
     p->map = yd_malloc(px * sizeof *p->map);
     if (in->alpha) p->alpha = yd_malloc(px);
     if (!p->up || !p->map || (in->alpha && !p->alpha)) return yd_fail(err, YD_E_NOMEM, "no memory for a result of %dx%d pixels", p->w, p->h);
-    int rc = yd_resize_bicubic_u8(in->rgb, in->w, in->h, 3, p->up, p->w, p->h, err);
-    if (!rc && in->alpha) rc = yd_resize_bicubic_u8(in->alpha, in->w, in->h, 1, p->alpha, p->w, p->h, err);
+    const size_t low = (size_t)in->w * (size_t)in->h;
+    uint8_t *bytes = yd_malloc(low * 3);
+    if (!bytes) return yd_fail(err, YD_E_NOMEM, "no memory for a picture of %dx%d pixels", in->w, in->h);
+    yd_image_rgb8(in, bytes);
+    int rc = yd_resize_bicubic_u8(bytes, in->w, in->h, 3, p->up, p->w, p->h, err);
+    for (size_t i = 0; in->alpha && i < low; i++) bytes[i] = yd_narrow(in->alpha[i]);
+    if (!rc && in->alpha) rc = yd_resize_bicubic_u8(bytes, in->w, in->h, 1, p->alpha, p->w, p->h, err);
+    yd_free(bytes);
     return rc;
 }
 
@@ -55,12 +61,14 @@ static void make_grey(uint8_t *rgb, size_t px)
 
 int yd_finish(const yd_prepared *p, yd_image *out, yd_err *err)
 {
-    int rc = yd_image_alloc(out, p->w, p->h, p->alpha != NULL, err);
-    if (rc) return rc;
     const size_t px = (size_t)p->w * (size_t)p->h;
-    yd_sampler_preview(p->sampler, out->rgb);
-    if (p->grey) make_grey(out->rgb, px);
-    if (p->alpha) memcpy(out->alpha, p->alpha, px);
+    *out = (yd_image){0};
+    uint8_t *rgb = yd_malloc(px * 3);
+    if (!rgb) return yd_fail(err, YD_E_NOMEM, "no memory for a result of %dx%d pixels", p->w, p->h);
+    yd_sampler_preview(p->sampler, rgb);
+    if (p->grey) make_grey(rgb, px);
+    int rc = yd_image_from_rgb8(out, p->w, p->h, rgb, p->alpha, err);
     out->grey = p->grey;
-    return 0;
+    yd_free(rgb);
+    return rc;
 }

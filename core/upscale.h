@@ -6,6 +6,7 @@
 #define YD_CORE_UPSCALE_H
 
 #include "core/image.h"
+#include "core/output.h"
 #include "core/sampler.h"
 
 typedef struct yd_prepared {

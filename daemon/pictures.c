@@ -6,6 +6,7 @@
 #include "daemon/service_internal.h"
 
 #include "core/mem.h"
+#include "core/output.h"
 #include "core/resize.h"
 #include "daemon/clock.h"
 #include <limits.h>
@@ -61,20 +62,27 @@ static int wrap(void *bytes, size_t len, const char *mime, int w, int h, yd_blob
 
 int yd_picture_encode(const uint8_t *rgb, int w, int h, int max_side, int jpeg, yd_blob **out, yd_err *err)
 {
-    int fw, fh, rc;
+    int fw, fh, rc = 0;
     void *bytes = NULL;
     size_t len = 0;
+    uint8_t *small = NULL;
     yd_image im = {0};
-    yd_image_format fmt = jpeg ? YD_JPEG : YD_PNG;
+    yd_output how;
+    yd_output_init(&how);
+    how.format = jpeg ? YD_JPEG : YD_PNG;
+    how.quality = PREVIEW_QUALITY;
+    how.effort = 1;
     fit(w, h, max_side, &fw, &fh);
-    if ((rc = yd_image_alloc(&im, fw, fh, 0, err))) return rc;
-    if (fw == w && fh == h)
-        memcpy(im.rgb, rgb, (size_t)w * (size_t)h * 3);
-    else
-        rc = yd_resize_bicubic_u8(rgb, w, h, 3, im.rgb, fw, fh, err);
-    if (!rc) rc = yd_image_encode(&im, fmt, PREVIEW_QUALITY, 1, &bytes, &len, err);
-    if (!rc) rc = wrap(bytes, len, yd_image_format_mime(fmt), fw, fh, out, err);
+    if (fw != w || fh != h) {
+        small = yd_malloc((size_t)fw * (size_t)fh * 3);
+        rc = small ? yd_resize_bicubic_u8(rgb, w, h, 3, small, fw, fh, err)
+                   : yd_fail(err, YD_E_NOMEM, "no memory for a preview");
+    }
+    if (!rc) rc = yd_image_from_rgb8(&im, fw, fh, small ? small : rgb, NULL, err);
+    if (!rc) rc = yd_image_encode(&im, &how, &bytes, &len, err);
+    if (!rc) rc = wrap(bytes, len, yd_image_format_mime(how.format), fw, fh, out, err);
     yd_image_clear(&im);
+    yd_free(small);
     return rc;
 }
 
@@ -123,7 +131,7 @@ int yd_activation_pack(const uint16_t *a, int w, int h, yd_blob **out, yd_err *e
 static int decode_own(const yd_blob *b, yd_image *im, yd_err *err)
 {
     yd_image_limits all = {LONG_MAX, 1, 131072, SIZE_MAX};
-    return yd_image_decode(b->bytes, b->len, &all, im, err);
+    return yd_image_decode(b->bytes, b->len, &all, NULL, im, err);
 }
 
 static int mask_from_packed(yd_picture_call *c, uint8_t *mask)
@@ -134,7 +142,7 @@ static int mask_from_packed(yd_picture_call *c, uint8_t *mask)
     if (!rc && (im.w != c->w || im.h != 2 * c->h))
         rc = yd_fail(&c->err, YD_E_INTERNAL, "the activation steps have another size");
     for (size_t i = 0; !rc && i < n; i++) {
-        int a = im.rgb[3 * i] | im.rgb[3 * (n + i)] << 8;
+        int a = yd_narrow(im.rgb[3 * i]) | yd_narrow(im.rgb[3 * (n + i)]) << 8;
         mask[i] = a >= c->sampling_step ? 255 : 0;
     }
     yd_image_clear(&im);
@@ -156,15 +164,16 @@ static int make_mask(yd_picture_call *c)
 static int make_preview(yd_picture_call *c)
 {
     yd_image im = {0};
-    int rc = 0;
-    if (c->from)
-        rc = decode_own(c->from, &im, &c->err);
-    else if (c->sampler) {
-        rc = yd_image_alloc(&im, c->w, c->h, 0, &c->err);
-        if (!rc) yd_sampler_preview(c->sampler, im.rgb);
-    }
-    const uint8_t *rgb = c->pixels ? c->pixels->bytes : im.rgb;
+    int rc = c->from ? decode_own(c->from, &im, &c->err) : 0;
+    uint8_t *made = rc || c->pixels ? NULL : yd_malloc((size_t)c->w * (size_t)c->h * 3);
+    if (!rc && !c->pixels && !made) rc = yd_fail(&c->err, YD_E_NOMEM, "no memory for a preview");
+    if (!rc && c->from)
+        yd_image_rgb8(&im, made);
+    else if (!rc && c->sampler)
+        yd_sampler_preview(c->sampler, made);
+    const uint8_t *rgb = c->pixels ? c->pixels->bytes : made;
     if (!rc) rc = yd_picture_encode(rgb, c->w, c->h, c->want.max_side, c->want.jpeg, &c->answer, &c->err);
+    yd_free(made);
     yd_image_clear(&im);
     return rc;
 }

@@ -180,7 +180,7 @@ static void prepare_work(yd_task *task)
 {
     prepare_task *t = (prepare_task *)task;
     yd_image im = {0};
-    t->rc = yd_image_decode(t->input->bytes, t->input->len, &t->limits, &im, &t->err);
+    t->rc = yd_image_decode(t->input->bytes, t->input->len, &t->limits, NULL, &im, &t->err);
     if (!t->rc && !atomic_load(&task->job->stop)) t->rc = yd_prepare(&t->model, &t->sample, &im, &t->prep, &t->err);
     yd_image_clear(&im);
     if (t->rc || !t->prep.sampler) return;
@@ -275,8 +275,7 @@ static void start_prepare(yd_job *j)
 
 typedef struct encode_task {
     yd_task task;
-    yd_image_format format;
-    int quality;
+    yd_output output;
     yd_blob *result, *attention, *activation;
     int rc;
     yd_err err;
@@ -309,9 +308,9 @@ static void encode_work(yd_task *task)
     void *bytes = NULL;
     size_t len = 0;
     t->rc = yd_finish(&task->job->prep, &im, &t->err);
-    if (!t->rc) t->rc = yd_image_encode(&im, t->format, t->quality, YD_RESULT_PNG_EFFORT, &bytes, &len, &t->err);
+    if (!t->rc) t->rc = yd_image_encode(&im, &t->output, &bytes, &len, &t->err);
     if (!t->rc) {
-        t->result = yd_blob_new(bytes, len, yd_image_format_mime(t->format), 1);
+        t->result = yd_blob_new(bytes, len, yd_image_format_mime(t->output.format), 1);
         if (!t->result)
             t->rc = yd_fail(&t->err, YD_E_NOMEM, "no memory for the result");
         else {
@@ -358,8 +357,9 @@ static void start_encode(yd_job *j)
         yd_pipeline_finish(j, YD_JOB_FAILED, &err);
         return;
     }
-    t->format = j->rec.settings.format;
-    t->quality = j->rec.settings.quality;
+    yd_output_init(&t->output);
+    t->output.format = j->rec.settings.format;
+    t->output.quality = j->rec.settings.quality;
     yd_task_start(&t->task, j, encode_work, encode_after);
 }
 

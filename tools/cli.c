@@ -1,6 +1,7 @@
 // What the subcommands share: see cli.h.
 #include "tools/cli.h"
 #include "core/mem.h"
+#include "core/output.h"
 #include <glob.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -69,7 +70,7 @@ int yd_cli_read_image(const char *path, yd_image *out, yd_err *err)
     size_t len = 0;
     int rc = yd_image_init(err);
     if (rc == 0) rc = yd_file_read(path, cli_limits.max_bytes, &bytes, &len, err);
-    if (rc == 0) rc = yd_image_decode(bytes, len, &cli_limits, out, err);
+    if (rc == 0) rc = yd_image_decode(bytes, len, &cli_limits, NULL, out, err);
     yd_free(bytes);
     return rc;
 }
@@ -83,12 +84,14 @@ int yd_cli_image_format(const char *path, yd_image_format *out, yd_err *err)
 
 int yd_cli_write_image(const char *path, const yd_image *im, int quality, yd_err *err)
 {
-    yd_image_format format;
+    yd_output how;
     void *bytes = NULL;
     size_t len = 0;
-    int rc = yd_cli_image_format(path, &format, err);
+    yd_output_init(&how);
+    how.quality = quality;
+    int rc = yd_cli_image_format(path, &how.format, err);
     if (rc == 0) rc = yd_image_init(err);
-    if (rc == 0) rc = yd_image_encode(im, format, quality, YD_RESULT_PNG_EFFORT, &bytes, &len, err);
+    if (rc == 0) rc = yd_image_encode(im, &how, &bytes, &len, err);
     if (rc == 0) rc = yd_file_write_atomic(path, bytes, len, err);
     yd_free(bytes);
     return rc;

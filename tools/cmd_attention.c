@@ -34,14 +34,16 @@ static int run(const yd_image *in, const yd_attention_method *m, long scale, con
     long w = in->w * scale, h = in->h * scale;
     if (w > MAX_SIDE || h > MAX_SIDE)
         return yd_fail(err, YD_E_IMAGE_TOO_LARGE, "%ld x %ld is more than %d pixels a side", w, h, MAX_SIDE);
-    uint8_t *up = yd_malloc((size_t)w * (size_t)h * 3), *plane = NULL;
+    uint8_t *up = yd_malloc((size_t)w * (size_t)h * 3), *low = yd_malloc((size_t)in->w * (size_t)in->h * 3), *plane = NULL;
     double mean = 0;
-    int rc = up ? 0 : yd_fail(err, YD_E_NOMEM, "no memory for %ld x %ld pixels", w, h);
-    if (rc == 0) rc = yd_resize_bicubic_u8(in->rgb, in->w, in->h, 3, up, (int)w, (int)h, err);
+    int rc = up && low ? 0 : yd_fail(err, YD_E_NOMEM, "no memory for %ld x %ld pixels", w, h);
+    if (rc == 0) yd_image_rgb8(in, low);
+    if (rc == 0) rc = yd_resize_bicubic_u8(low, in->w, in->h, 3, up, (int)w, (int)h, err);
     if (rc == 0) rc = compute_map(m, up, (int)w, (int)h, &plane, &mean, err);
     if (rc == 0) rc = yd_cli_write_grey(out, plane, (int)w, (int)h, err);
     if (rc == 0) printf("%s: %ld x %ld, %s, mean attention %.3f\n", out, w, h, m->name, mean);
     yd_free(plane);
+    yd_free(low);
     yd_free(up);
     return rc;
 }

@@ -37,6 +37,11 @@ typedef struct spot {
     int x, y;
 } spot;
 
+typedef struct canvas {
+    int w, h;
+    uint8_t *rgb;
+} canvas;
+
 typedef struct pictures {
     int w, h;               // of all panels
     yd_image original;      // decoded
@@ -57,7 +62,8 @@ static void pictures_clear(pictures *p)
 static void cut(const yd_image *im, uint8_t *dst, int w, int h)
 {
     for (int y = 0; y < h; y++)
-        memcpy(dst + (size_t)y * (size_t)w * 3, im->rgb + (size_t)y * (size_t)im->w * 3, (size_t)w * 3);
+        for (int i = 0; i < w * 3; i++)
+            dst[(size_t)y * (size_t)w * 3 + (size_t)i] = yd_narrow(im->rgb[(size_t)y * (size_t)im->w * 3 + (size_t)i]);
 }
 
 static void enlarge_nearest(const uint8_t *src, int sw, int scale, uint8_t *dst, int w, int h)
@@ -102,13 +108,14 @@ static void on_unit(void *user, long done)
 
 static int make_yoda_panel(pictures *p, const sheet_args *a, yd_session *s, yd_err *err)
 {
-    yd_image low = {.w = p->w / (int)a->scale, .h = p->h / (int)a->scale, .rgb = p->low};
+    yd_image low = {0};
     yd_sample_settings set = s->model->cfg.defaults;
     yd_prepared job = {0};
     yd_image result = {0};
     yd_work work;
     sampling_progress progress;
     int rc = yd_sampling_apply(&a->sampling, &set, err);
+    if (rc == 0) rc = yd_image_from_rgb8(&low, p->w / (int)a->scale, p->h / (int)a->scale, p->low, NULL, err);
     if (rc == 0) rc = yd_prepare(&s->model->cfg, &set, &low, &job, err);
     if (rc < 0) goto out;
     yd_sampler_work(job.sampler, &work);
@@ -121,9 +128,10 @@ static int make_yoda_panel(pictures *p, const sheet_args *a, yd_session *s, yd_e
     yd_progress_end(&progress.bar);
     p->seconds = yd_progress_elapsed_s(&progress.bar);
     if (rc == 0) rc = yd_finish(&job, &result, err);
-    if (rc == 0) memcpy(p->panel[YODA], result.rgb, (size_t)p->w * (size_t)p->h * 3);
+    if (rc == 0) yd_image_rgb8(&result, p->panel[YODA]);
 out:
     yd_image_clear(&result);
+    yd_image_clear(&low);
     yd_prepared_clear(&job);
     return rc;
 }
@@ -175,7 +183,7 @@ static int choose_spots(const pictures *p, int side, int rows, spot *spots)
     return n;
 }
 
-static void paint(const uint8_t *src, int sw, spot at, int side, int zoom, yd_image *sheet, int left, int top)
+static void paint(const uint8_t *src, int sw, spot at, int side, int zoom, const canvas *sheet, int left, int top)
 {
     for (int y = 0; y < side * zoom; y++)
         for (int x = 0; x < side * zoom; x++)
@@ -192,7 +200,7 @@ static void caption(const pictures *p, int panel, char *dst, size_t cap)
         snprintf(dst, cap, "%s %.2f dB %.3f", names[panel], p->psnr[panel], p->ssim[panel]);
 }
 
-static int draw_sheet(const pictures *p, const sheet_args *a, yd_image *sheet, yd_err *err)
+static int draw_sheet(const pictures *p, const sheet_args *a, canvas *sheet, yd_err *err)
 {
     static const uint8_t ink[3] = {40, 40, 40};
     int side = (int)a->crop, zoom = (int)a->zoom;
@@ -201,8 +209,10 @@ static int draw_sheet(const pictures *p, const sheet_args *a, yd_image *sheet, y
     int cell = side * zoom;
     spot spots[MAX_ROWS];
     int rows = choose_spots(p, side, (int)a->rows, spots);
-    int rc = yd_image_alloc(sheet, PANELS * (cell + GAP) + GAP, rows * (cell + GAP) + CAPTION_H, 0, err);
-    if (rc < 0) return rc;
+    sheet->w = PANELS * (cell + GAP) + GAP;
+    sheet->h = rows * (cell + GAP) + CAPTION_H;
+    sheet->rgb = yd_malloc((size_t)sheet->w * (size_t)sheet->h * 3);
+    if (!sheet->rgb) return yd_fail(err, YD_E_NOMEM, "no memory for a sheet of %d x %d", sheet->w, sheet->h);
     memset(sheet->rgb, 255, (size_t)sheet->w * (size_t)sheet->h * 3);
     char text[PANELS][64];
     int letters = CAPTION_ZOOM; // narrow panels get small ones
@@ -223,7 +233,8 @@ static int run(const sheet_args *a, const char **subject, yd_err *err)
 {
     pictures p = {0};
     yd_session s = {0};
-    yd_image sheet = {0};
+    canvas sheet = {0};
+    yd_image written = {0};
     yd_image_format format;
     *subject = a->out;
     int rc = yd_cli_image_format(a->out, &format, err); // before the work, not after it
@@ -242,12 +253,14 @@ static int run(const sheet_args *a, const char **subject, yd_err *err)
     if (rc == 0) rc = measure(&p, (int)a->scale, err);
     *subject = a->out;
     if (rc == 0) rc = draw_sheet(&p, a, &sheet, err);
-    if (rc == 0) rc = yd_cli_write_image(a->out, &sheet, 92, err);
+    if (rc == 0) rc = yd_image_from_rgb8(&written, sheet.w, sheet.h, sheet.rgb, NULL, err);
+    if (rc == 0) rc = yd_cli_write_image(a->out, &written, 92, err);
     if (rc == 0)
         printf("%s: bicubic PSNR %.3f SSIM %.4f, yoda PSNR %.3f SSIM %.4f, %d steps, %.1f%% diffused, %.2f s\n", a->out,
                p.psnr[BICUBIC], p.ssim[BICUBIC], p.psnr[YODA], p.ssim[YODA], p.steps, p.share * 100, p.seconds);
 out:
-    yd_image_clear(&sheet);
+    yd_image_clear(&written);
+    yd_free(sheet.rgb);
     yd_session_close(&s);
     pictures_clear(&p);
     return rc;

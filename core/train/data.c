@@ -125,8 +125,11 @@ static int picture_make(const yd_image *im, const yd_train_config *cfg, const yd
     p->map = yd_malloc(n);
     if (!p->hr || !p->up || !p->map)
         return yd_fail(err, YD_E_NOMEM, "out of memory for a picture of %d x %d", p->w, p->h);
-    for (int y = 0; y < p->h; y++)
-        memcpy(p->hr + (size_t)y * (size_t)p->w * 3, im->rgb + (size_t)y * (size_t)im->w * 3, (size_t)p->w * 3);
+    for (int y = 0; y < p->h; y++) {
+        const uint16_t *from = im->rgb + (size_t)y * (size_t)im->w * 3;
+        uint8_t *to = p->hr + (size_t)y * (size_t)p->w * 3;
+        for (size_t i = 0; i < (size_t)p->w * 3; i++) to[i] = yd_narrow(from[i]);
+    }
     int rc = degrade(p->hr, p->w, p->h, scale, p->up, err);
     return rc ? rc : attention_bytes(method, p, err);
 }
@@ -136,12 +139,13 @@ static int picture_load(const char *path, const yd_train_config *cfg, const yd_a
 {
     const yd_image_limits lim = {
         .max_pixels = MAX_PIXELS, .min_side = 16, .max_side = MAX_SIDE_PX, .max_bytes = MAX_FILE_BYTES};
+    const yd_decode_options srgb = {.color_space = YD_COLOR_SRGB};
     yd_image im = {0};
     void *bytes = NULL;
     size_t len = 0;
     int rc = yd_file_read(path, MAX_FILE_BYTES, &bytes, &len, err);
     if (rc) return rc;
-    rc = yd_image_decode(bytes, len, &lim, &im, err);
+    rc = yd_image_decode(bytes, len, &lim, &srgb, &im, err);
     yd_free(bytes);
     if (rc) return rc;
     rc = picture_make(&im, cfg, method, p, err);

@@ -10,6 +10,7 @@
 
 #include "core/image.h"
 #include "core/mem.h"
+#include "core/output.h"
 #include "daemon/clock.h"
 #include "daemon/log.h"
 #include "tests/unit/t.h"
@@ -79,8 +80,11 @@ static inline void picture(int w, int h, int kind, void **bytes, size_t *len)
     for (int y = 0; y < h; y++)
         for (int x = 0; x < w; x++)
             for (int c = 0; c < 3; c++)
-                im.rgb[(y * w + x) * 3 + c] = (uint8_t)((x * (7 + kind) + y * 13 * (c + 1)) ^ (x * y));
-    CHECK(yd_image_encode(&im, YD_PNG, 90, 1, bytes, len, &err) == 0);
+                im.rgb[(y * w + x) * 3 + c] = yd_widen((uint8_t)((x * (7 + kind) + y * 13 * (c + 1)) ^ (x * y)));
+    yd_output png;
+    yd_output_init(&png);
+    png.effort = 1;
+    CHECK(yd_image_encode(&im, &png, bytes, len, &err) == 0);
     yd_image_clear(&im);
 }
 

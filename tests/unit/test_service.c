@@ -23,7 +23,7 @@ static void succeeds(void)
     yd_image im;
     yd_image_limits all = {1000000, 1, 10000, 1 << 30};
     CHECK(b->width == 80 && strcmp(b->mime, "image/png") == 0 && strlen(b->sha256) == 64);
-    CHECK(yd_image_decode(b->bytes, b->len, &all, &im, &err) == 0 && im.w == 80 && im.h == 60);
+    CHECK(yd_image_decode(b->bytes, b->len, &all, NULL, &im, &err) == 0 && im.w == 80 && im.h == 60);
     yd_image_clear(&im);
     yd_service_delete(svc, job(id)); // a download goes on
     CHECK(b->len > 0 && b->bytes[1] == 'P');
@@ -186,7 +186,7 @@ static int ask(const char *id, yd_picture_kind kind, int step, int max_side, int
     if (a.rc) return a.rc;
     yd_image im;
     yd_image_limits all = {1000000, 1, 10000, 1 << 30};
-    rc = yd_image_decode(a.blob->bytes, a.blob->len, &all, &im, &err);
+    rc = yd_image_decode(a.blob->bytes, a.blob->len, &all, NULL, &im, &err);
     CHECK(rc == 0);
     if (rc) return rc;
     *lit = 0;
