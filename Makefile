@@ -15,7 +15,8 @@ ifeq ($(origin CC),default)
 CC := gcc
 endif
 
-# VARIANT: release (default), asan (address + undefined behaviour + leaks), tsan. Each has its own object tree.
+# VARIANT: release (default), asan (address + undefined behaviour + leaks), ubsan (undefined behaviour and suspicious arithmetic, at
+# nearly full speed), tsan. Each has its own object tree.
 VARIANT ?= release
 B := build
 O := $(B)/obj/$(VARIANT)
@@ -38,12 +39,17 @@ else ifeq ($(VARIANT),asan)
 CFLAGS += -O1 -fsanitize=address,undefined -fno-sanitize-recover=all
 CPPFLAGS += -DYD_SANITIZE
 LDFLAGS := -fsanitize=address,undefined -fopenmp
+else ifeq ($(VARIANT),ubsan)
+UBSAN := -fsanitize=undefined,float-cast-overflow,float-divide-by-zero -fno-sanitize-recover=all
+CFLAGS += -O2 $(UBSAN)
+CPPFLAGS += -DYD_SANITIZE
+LDFLAGS := $(UBSAN) -fopenmp
 else ifeq ($(VARIANT),tsan)
 CFLAGS += -O1 -fsanitize=thread
 CPPFLAGS += -DYD_SANITIZE
 LDFLAGS := -fsanitize=thread -fopenmp
 else
-$(error VARIANT is release, asan or tsan, not '$(VARIANT)')
+$(error VARIANT is release, asan, ubsan or tsan, not '$(VARIANT)')
 endif
 
 CORE_SRC := $(wildcard core/*.c core/attention/*.c core/cpu/*.c core/train/*.c)
@@ -109,7 +115,7 @@ bench-bins: $(BENCH_BIN)
 PREFIX ?= /usr
 DESTDIR ?=
 
-.PHONY: run test unit asan tsan bench install clean help format
+.PHONY: run test unit asan ubsan tsan analyze bench install clean help format
 run: ## install what is missing, build, start yodad with the shipped model
 	@deploy/install-deps build
 	@$(MAKE) --no-print-directory all
@@ -122,14 +128,35 @@ test: ## install what is missing, run every test; ends with "N passed, N failed,
 unit: ## run the unit tests of this VARIANT only
 	@tests/run unit
 
-asan: ## run the unit tests with AddressSanitizer, UBSan and leak check
+asan: ## run every test with AddressSanitizer, UBSan and leak check
+	@deploy/install-deps test
 	@tests/run asan
 
-tsan: ## run the unit tests of what has threads with ThreadSanitizer
+ubsan: ## run every test with UBSan alone, optimised as a release nearly is
+	@deploy/install-deps test
+	@tests/run ubsan
+
+tsan: ## run what has threads, and the server under all API tests, with ThreadSanitizer
+	@deploy/install-deps test
 	@tests/run tsan
+
+analyze: ## look at every source with clang's static analyzer, clang-tidy and gcc -fanalyzer; any finding fails
+	@deploy/install-deps analyze
+	@tests/run analyze
 
 bench: all bench-bins ## print the performance ratios (quiet machine, a few minutes)
 	@tests/bench/run
+
+# Peers for comparison only, in an environment of their own: gigabytes, fetched once, never by `make test` or at run time.
+# WORDS chooses cases, as `make bench-peers WORDS="paper-f32 compact"`.
+.PHONY: bench-peers
+$(B)/peers/venv/.complete: tests/bench/peers/requirements.txt
+	$(call say,VENV,$(@D))
+	$(Q)rm -rf $(@D) && python3 -m venv $(@D) && $(@D)/bin/pip install -q -r $<
+	$(Q)touch $@
+
+bench-peers: $(O)/bench/peers/ours $(B)/peers/venv/.complete ## compare with PyTorch, ONNX Runtime and OpenVINO (g++, 8 GB in build/)
+	@$(B)/peers/venv/bin/python tests/bench/peers/compare.py $(WORDS)
 
 install: all ## install into $(DESTDIR)$(PREFIX): programs, models, systemd unit
 	install -D -t $(DESTDIR)$(PREFIX)/bin $(BIN)/yodad $(BIN)/yoda
