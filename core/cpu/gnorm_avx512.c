@@ -11,6 +11,8 @@
 // What is inlined into both kinds of function may use what both have.
 #define YD_LEAF YD_TARGET YD_INLINE
 
+#define EACH(n) _Pragma("GCC unroll 4") for (int k = 0; k < n; k++)
+
 // The first lanes of a vector of either storage type, widened; the others zero.
 YD_LEAF __m512 load(const void *p, int bf16, __mmask16 lanes)
 {
@@ -31,21 +33,28 @@ YD_LEAF __m256i round_bf16(__m512 v)
     return _mm512_cvtepi32_epi16(_mm512_srli_epi32(rounded, 16));
 }
 
-YD_LEAF __m512 silu(__m512 z)
+// SiLU of n vectors, one operation on all of them after another: each alone is a chain of operations that wait for
+// each other.
+YD_LEAF void silu(__m512 *z, int n)
 {
-    const __m512 limit = _mm512_set1_ps(YD_SILU_LIMIT), round = _mm512_set1_ps(YD_SILU_ROUND),
-                 one = _mm512_set1_ps(1.0f);
-    __m512 u = _mm512_mul_ps(z, _mm512_set1_ps(YD_SILU_LOG2E));
-    u = _mm512_max_ps(_mm512_set1_ps(-YD_SILU_LIMIT), _mm512_min_ps(limit, u)); // this order keeps NaN
-    __m512 t = _mm512_add_ps(u, round), r = _mm512_sub_ps(u, _mm512_sub_ps(t, round));
-    __m512 p = _mm512_set1_ps(YD_SILU_P5);
-    p = _mm512_add_ps(_mm512_mul_ps(p, r), _mm512_set1_ps(YD_SILU_P4));
-    p = _mm512_add_ps(_mm512_mul_ps(p, r), _mm512_set1_ps(YD_SILU_P3));
-    p = _mm512_add_ps(_mm512_mul_ps(p, r), _mm512_set1_ps(YD_SILU_P2));
-    p = _mm512_add_ps(_mm512_mul_ps(p, r), _mm512_set1_ps(YD_SILU_P1));
-    p = _mm512_add_ps(_mm512_mul_ps(p, r), one);
-    __m512i scaled = _mm512_add_epi32(_mm512_castps_si512(p), _mm512_slli_epi32(_mm512_castps_si512(t), 23));
-    return _mm512_div_ps(z, _mm512_add_ps(one, _mm512_castsi512_ps(scaled)));
+    const __m512 limit = _mm512_set1_ps(YD_SILU_LIMIT), round = _mm512_set1_ps(YD_SILU_ROUND);
+    const __m512 one = _mm512_set1_ps(1.0f), log2e = _mm512_set1_ps(YD_SILU_LOG2E);
+    const __m512 term[] = {_mm512_set1_ps(YD_SILU_P4), _mm512_set1_ps(YD_SILU_P3), _mm512_set1_ps(YD_SILU_P2),
+                           _mm512_set1_ps(YD_SILU_P1), one};
+    __m512 u[YD_GNORM_WIDTH], t[YD_GNORM_WIDTH], p[YD_GNORM_WIDTH];
+    EACH(n) u[k] = _mm512_min_ps(limit, _mm512_mul_ps(z[k], log2e));
+    EACH(n) u[k] = _mm512_max_ps(_mm512_sub_ps(_mm512_setzero_ps(), limit), u[k]); // this order keeps NaN
+    EACH(n) t[k] = _mm512_add_ps(u[k], round);
+    EACH(n) u[k] = _mm512_sub_ps(u[k], _mm512_sub_ps(t[k], round));
+    EACH(n) p[k] = _mm512_add_ps(_mm512_mul_ps(_mm512_set1_ps(YD_SILU_P5), u[k]), term[0]);
+#pragma GCC unroll 4
+    for (int i = 1; i < 5; i++) EACH(n) p[k] = _mm512_add_ps(_mm512_mul_ps(p[k], u[k]), term[i]);
+    EACH(n)
+    {
+        __m512i power = _mm512_slli_epi32(_mm512_castps_si512(t[k]), 23);
+        p[k] = _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(p[k]), power));
+    }
+    EACH(n) z[k] = _mm512_div_ps(z[k], _mm512_add_ps(one, p[k]));
 }
 
 YD_LEAF __mmask16 first_lanes(int n)
@@ -146,16 +155,20 @@ YD_TARGET static void sum(const yd_gnorm_strip *s, const void *first, float *shi
         for (size_t r = 0; r < s->rows; r++) {                                                                         \
             const void *p = yd_at(s->x, r * s->x_pixel, x_bf16);                                                       \
             void *q = yd_at_mut(s->y, r * s->y_pixel, y_bf16);                                                         \
-            _Pragma("GCC unroll 4") for (int k = 0; k < chunks; k++)                                                   \
+            __m512 z[YD_GNORM_WIDTH];                                                                                  \
+            EACH(chunks)                                                                                               \
             {                                                                                                          \
                 __m512 x = load(yd_at(p, (size_t)k * s->x_chunk, x_bf16), x_bf16, in);                                 \
-                __m512 z = _mm512_add_ps(_mm512_mul_ps(_mm512_sub_ps(x, mk[k]), ak[k]), bk[k]);                        \
-                if (act) z = silu(z);                                                                                  \
+                z[k] = _mm512_add_ps(_mm512_mul_ps(_mm512_sub_ps(x, mk[k]), ak[k]), bk[k]);                            \
+            }                                                                                                          \
+            if (act) silu(z, chunks);                                                                                  \
+            EACH(chunks)                                                                                               \
+            {                                                                                                          \
                 void *to = yd_at_mut(q, (size_t)k * s->y_chunk, y_bf16);                                               \
                 if (y_bf16)                                                                                            \
-                    STORE(to, out, z);                                                                                 \
+                    STORE(to, out, z[k]);                                                                              \
                 else                                                                                                   \
-                    _mm512_mask_storeu_ps(to, out, z);                                                                 \
+                    _mm512_mask_storeu_ps(to, out, z[k]);                                                              \
             }                                                                                                          \
         }                                                                                                              \
     }                                                                                                                  \
