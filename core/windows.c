@@ -4,6 +4,8 @@
 
 #include <string.h>
 
+#define COLUMNS 1024 // of the canvas, reduced at a time
+
 // 0 before lo, 1 from hi on, a smoothstep between; pixel centres are at x + 0.5.
 static float transition(int x, float lo, float hi)
 {
@@ -64,6 +66,56 @@ int yd_windows_make(int w, int h, int window_w, int window_h, int overlap, yd_wi
     out->h = h;
     int rc = make_axis(w, window_w, overlap, &out->x, err);
     return rc ? rc : make_axis(h, window_h, overlap, &out->y, err);
+}
+
+// The pixels first..end-1 of window i that count, as canvas coordinates. Weights are positive on one run of pixels.
+static void say(const yd_axis *a, int window, int i, int *first, int *end)
+{
+    const float *weight = a->weight + (size_t)i * (size_t)window;
+    int lo = 0, hi = window;
+    while (lo < window && !(weight[lo] > 0.0f)) lo++;
+    while (hi > lo && !(weight[hi - 1] > 0.0f)) hi--;
+    *first = a->start[i] + lo;
+    *end = a->start[i] + hi;
+}
+
+// The largest values of columns x0..x0+n-1 over the rows y0..y1-1.
+static void column_max(const yd_windows *ws, const uint16_t *a, int x0, int n, int y0, int y1, uint16_t *column)
+{
+    memset(column, 0, (size_t)n * sizeof *column);
+    for (int y = y0; y < y1; y++) {
+        const uint16_t *row = a + (size_t)y * (size_t)ws->w + (size_t)x0;
+        for (int x = 0; x < n; x++) column[x] = row[x] > column[x] ? row[x] : column[x];
+    }
+}
+
+// What columns x0..x0+n-1 add to the windows of one row of them.
+static void spread_columns(const yd_windows *ws, const uint16_t *column, int x0, int n, uint16_t *max)
+{
+    for (int ix = 0; ix < ws->x.n; ix++) {
+        int first, end;
+        say(&ws->x, ws->window_w, ix, &first, &end);
+        if (first >= x0 + n) break;
+        if (first < x0) first = x0;
+        if (end > x0 + n) end = x0 + n;
+        for (int x = first; x < end; x++)
+            if (column[x - x0] > max[ix]) max[ix] = column[x - x0];
+    }
+}
+
+void yd_windows_max(const yd_windows *ws, const uint16_t *a, uint16_t *max)
+{
+    uint16_t column[COLUMNS];
+    memset(max, 0, (size_t)yd_windows_count(ws) * sizeof *max);
+    for (int iy = 0; iy < ws->y.n; iy++) {
+        int y0, y1;
+        say(&ws->y, ws->window_h, iy, &y0, &y1);
+        for (int x0 = 0; x0 < ws->w; x0 += COLUMNS) {
+            const int n = ws->w - x0 < COLUMNS ? ws->w - x0 : COLUMNS;
+            column_max(ws, a, x0, n, y0, y1, column);
+            spread_columns(ws, column, x0, n, max + (size_t)iy * (size_t)ws->x.n);
+        }
+    }
 }
 
 void yd_windows_clear(yd_windows *ws)

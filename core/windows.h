@@ -8,6 +8,7 @@
 #define YD_CORE_WINDOWS_H
 
 #include "core/err.h"
+#include <stdint.h>
 
 typedef struct yd_axis {
     int n;         // windows along this axis
@@ -23,6 +24,10 @@ typedef struct yd_windows {
 // overlap*2 <= each side of the window. YD_E_NOMEM. Clear with yd_windows_clear (also after a failure).
 int yd_windows_make(int w, int h, int window_w, int window_h, int overlap, yd_windows *out, yd_err *err);
 void yd_windows_clear(yd_windows *ws);
+
+// For every window the largest of a[] (w*h values) among the canvas's pixels that it has a say in (weight > 0): with activation steps, the
+// first step that needs the window. max: yd_windows_count values.
+void yd_windows_max(const yd_windows *ws, const uint16_t *a, uint16_t *max);
 
 // Windows along an axis of `size` pixels.
 static inline int yd_windows_along(int size, int window, int overlap)

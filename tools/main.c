@@ -16,6 +16,7 @@ static const subcommand subcommands[] = {
     {"upscale", "make a picture larger", yd_cmd_upscale},
     {"attention", "show where a picture would get its diffusion steps", yd_cmd_attention},
     {"sheet", "compare nearest, bicubic and diffusion on a large picture", yd_cmd_sheet},
+    {"work", "count what masks leave to do, in pixel-steps and window-steps", yd_cmd_work},
     {"train", "train a model on a folder of pictures", yd_cmd_train},
     {"init", "make an untrained model from a config", yd_cmd_init},
     {"inspect", "describe a model file", yd_cmd_inspect},

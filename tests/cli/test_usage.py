@@ -1,7 +1,7 @@
 """Help, versions and wrong usage."""
 from harness import ROOT, case, check, yoda, yoda_fails
 
-COMMANDS = ["upscale", "attention", "sheet", "train", "init", "inspect", "forward"]
+COMMANDS = ["upscale", "attention", "sheet", "work", "train", "init", "inspect", "forward"]
 
 
 @case
