@@ -27,6 +27,7 @@ typedef struct yd_backend_info {
     char device[96];      // the processor's or card's name
     char isa[32];         // instruction set or compute capability the kernels use, part of the fingerprint
     char library[48];     // "oneDNN 2.6.3"
+    char kernels[32];     // which tables the kernels are chosen by ("direct-1", "winograd-1"), part of the fingerprint
     int threads;          // compute threads; 0 where the word has no meaning
     int bf16;             // bf16 convolutions run at hardware speed
     int batch_pays;       // batching raises throughput: the scheduler may wait for mates
@@ -83,6 +84,7 @@ struct yd_backend {
 typedef struct yd_cpu_options {
     int threads;          // compute threads, 1..1024; 0 = all cores this process may use
     int keep_activations; // no arena sharing, so that peek() works on every tensor
+    int no_winograd;      // direct convolutions only: f32 agrees to 2e-5 instead of 2e-4, and weights take less memory
 } yd_cpu_options;
 
 // The oneDNN backend. Call yd_cpu_prepare_process() first thing in main(): OpenMP's wait policy can only be set before libgomp

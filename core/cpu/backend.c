@@ -4,6 +4,7 @@
 // calling thread, so compile() and run() set it each time. Files of this folder are listed in cpu.h.
 // Read next: plan.c.
 #include "core/cpu/cpu.h"
+#include "core/cpu/wino.h"
 #include "core/mem.h"
 #include <omp.h>
 #include <stdio.h>
@@ -79,6 +80,7 @@ static void cpu_info(const yd_backend *be, yd_backend_info *out)
     device_name(out->device, sizeof out->device);
     snprintf(out->isa, sizeof out->isa, "%s", isa_name());
     snprintf(out->library, sizeof out->library, "oneDNN %d.%d.%d", v->major, v->minor, v->patch);
+    snprintf(out->kernels, sizeof out->kernels, "%s-%d", cpu->winograd ? "winograd" : "direct", YD_KERNELS_VERSION);
     out->threads = cpu->threads;
     out->bf16 = has_bf16();
     long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
@@ -112,6 +114,9 @@ int yd_cpu_open(const yd_cpu_options *opt, yd_backend **out, yd_err *err)
     const char *verbose = getenv("YODA_CPU_VERBOSE");
     cpu->verbose = verbose && *verbose == '1';
     cpu->bf16_kernels = strncmp(isa_name(), "avx512", 6) == 0;
+    cpu->bf16_fast = has_bf16();
+    // Matrix units (AMX) run direct bf16 convolutions faster than vectors run Winograd's; f32 has no such units.
+    cpu->winograd = yd_wino_here() && cpu->bf16_kernels && !(opt && opt->no_winograd);
     cpu->keep = opt ? opt->keep_activations : 0;
     cpu->base = (yd_backend){
         .close = cpu_close,

@@ -13,6 +13,7 @@
 
 typedef struct shape {
     yd_tid x, w, y; // input side, weights, output side: for gradients the same roles
+    yd_slice slice; // of the input channels that x stands for
     dnnl_dims_t wdims, bdims, strides, pads;
 } shape;
 
@@ -82,23 +83,23 @@ static int place_residual(yd_exec *e, const yd_op *op, yd_tid res, int dst, int 
     const yd_tensor *t = yd_exec_tensor(e, y);
     int rc = yd_need(e, op, res, "residual", t->h, t->w, t->c, err);
     if (rc) return rc;
-    int reads_same = e->bufs[res].root == e->bufs[op->in[0]].root; // y = conv(x) + x: x must survive
-    if (dst == y && !reads_same && yd_exec_alias(e, y, res)) return 0;
+    if (dst == y && !yd_exec_reads(e, op->in[0], res) && yd_exec_alias(e, y, res)) return 0;
     return yd_make_convert(e, op, res, yd_is_bf16(e, res), dst, dst_bf16, elements(e, y), err);
 }
 
-static int bind_weights(yd_exec *e, yd_prim *p, int arg, yd_tid t, const dnnl_memory_desc_t *md, yd_err *err)
+static int bind_weights(yd_exec *e, yd_prim *p, int arg, yd_tid t, yd_slice slice, const dnnl_memory_desc_t *md,
+                        yd_err *err)
 {
-    yd_copy *c = yd_exec_copy(e, t, md, err);
+    yd_copy *c = yd_exec_copy(e, t, slice, md, err);
     if (!c) return err ? err->code : YD_E_NOMEM;
     yd_prim_bind_copy(p, arg, c);
     return 0;
 }
 
+// sum: add to what lies in dst. The bias is added unless b is YD_NONE.
 static int forward_primitive(yd_exec *e, const yd_op *op, const shape *s, yd_dtype xdt, yd_dtype ydt, int src, int dst,
-                             yd_err *err)
+                             yd_tid b, int sum, yd_err *err)
 {
-    yd_tid b = op->in[2], res = op->in[3];
     dnnl_memory_desc_t x = yd_md_map(e, s->x, xdt), y = yd_md_map(e, s->y, ydt), bias = md_bias(s);
     dnnl_memory_desc_t w = md_weights(s, yd_dnnl_dtype(xdt), dnnl_format_tag_any);
     yd_prim *p = yd_prim_kernel(e, op, err);
@@ -110,32 +111,52 @@ static int forward_primitive(yd_exec *e, const yd_op *op, const shape *s, yd_dty
                                                          b == YD_NONE ? NULL : &bias, &y, s->strides, s->pads, s->pads),
                       err);
     dnnl_primitive_attr_t attr;
-    if (rc || (rc = make_attr(e, op, res != YD_NONE, &attr, err))) return rc;
+    if (rc || (rc = make_attr(e, op, sum, &attr, err))) return rc;
     rc = yd_prim_choose(e, op, p, &desc, attr, NULL, err);
     dnnl_primitive_attr_destroy(attr);
     if (!rc) rc = yd_prim_create(e, op, p, err);
     if (!rc) rc = yd_prim_bind(e, op, p, DNNL_ARG_SRC, &x, src, err);
     if (!rc) rc = yd_prim_bind(e, op, p, DNNL_ARG_DST, &y, dst, err);
     if (!rc)
-        rc = bind_weights(e, p, DNNL_ARG_WEIGHTS, s->w, dnnl_primitive_desc_query_md(p->desc, dnnl_query_weights_md, 0),
-                          err);
-    if (!rc && b != YD_NONE) rc = bind_weights(e, p, DNNL_ARG_BIAS, b, &bias, err);
+        rc = bind_weights(e, p, DNNL_ARG_WEIGHTS, s->w, s->slice,
+                          dnnl_primitive_desc_query_md(p->desc, dnnl_query_weights_md, 0), err);
+    if (!rc && b != YD_NONE) rc = bind_weights(e, p, DNNL_ARG_BIAS, b, (yd_slice){0, 0}, &bias, err);
+    return rc;
+}
+
+// A 1x1 convolution of a concatenation that is not made: one over each part, the second adding to the first.
+static int forward_parts(yd_exec *e, const yd_op *op, const shape *s, yd_dtype dt, yd_dtype ydt, int dst, yd_err *err)
+{
+    int first = 0, rc = 0;
+    for (int k = 0; k < 2 && !rc; k++) {
+        shape part = *s;
+        part.x = e->views[s->x].part[k];
+        part.slice = (yd_slice){first, yd_exec_tensor(e, part.x)->c};
+        part.wdims[1] = part.slice.count;
+        first += part.slice.count;
+        rc = forward_primitive(e, op, &part, dt, ydt, part.x, dst, k ? YD_NONE : op->in[2], k || op->in[3] != YD_NONE,
+                               err);
+    }
     return rc;
 }
 
 int yd_make_conv(yd_exec *e, const yd_op *op, yd_err *err)
 {
     shape s = {.x = op->in[0], .w = op->in[1], .y = op->out[0]};
-    int rc = check_shape(e, op, &s, err);
+    int rc = check_shape(e, op, &s, err), in_parts;
     if (!rc && op->in[2] != YD_NONE)
         rc = yd_need_param(e, op, op->in[2], "bias", (int[4]){(int)s.bdims[0], 1, 1, 1}, err);
     if (rc) return rc;
+    if (yd_conv_is_winograd(e, op)) return yd_make_conv_winograd(e, op, err);
     yd_dtype xdt = yd_compute_type(e, s.x), ydt = xdt == YD_F32 ? YD_F32 : yd_exec_tensor(e, s.y)->dtype;
-    int src, dst;
-    rc = yd_make_readable(e, op, s.x, xdt, &src, err);
+    int src = YD_NONE, dst;
+    in_parts = e->views[s.x].parts == 2;
+    if (!in_parts) rc = yd_make_readable(e, op, s.x, xdt, &src, err);
     if (!rc) rc = yd_make_writable(e, op, s.y, ydt, &dst, err);
     if (!rc && op->in[3] != YD_NONE) rc = place_residual(e, op, op->in[3], dst, ydt == YD_BF16, err);
-    if (!rc) rc = forward_primitive(e, op, &s, xdt, ydt, src, dst, err);
+    if (!rc && in_parts) rc = forward_parts(e, op, &s, xdt, ydt, dst, err);
+    if (!rc && !in_parts)
+        rc = forward_primitive(e, op, &s, xdt, ydt, src, dst, op->in[2], op->in[3] != YD_NONE, err);
     return rc ? rc : yd_make_written(e, op, s.y, ydt, dst, err);
 }
 
@@ -190,8 +211,8 @@ int yd_make_conv_dx(yd_exec *e, const yd_op *op, yd_err *err)
     if (!rc) rc = yd_prim_bind(e, op, p, DNNL_ARG_DIFF_SRC, &x, dx, err);
     if (!rc) rc = yd_prim_bind(e, op, p, DNNL_ARG_DIFF_DST, &y, dy, err);
     if (!rc)
-        rc = bind_weights(e, p, DNNL_ARG_WEIGHTS, s.w, dnnl_primitive_desc_query_md(p->desc, dnnl_query_weights_md, 0),
-                          err);
+        rc = bind_weights(e, p, DNNL_ARG_WEIGHTS, s.w, s.slice,
+                          dnnl_primitive_desc_query_md(p->desc, dnnl_query_weights_md, 0), err);
     return rc ? rc : yd_make_written(e, op, s.x, dt, dx, err);
 }
 

@@ -4,7 +4,9 @@
 //   weights.c     f32 masters, per-layout working copies;  adamw.c  the optimiser step
 //   plan.c        compile: buffers by liveness, one arena; run: walk the kernel list
 //   prim.c        a oneDNN primitive with its arguments
-//   conv.c gnorm.c gnorm_bwd.c attention.c linear.c rearrange.c elementwise.c   one operator family each
+//   views.c       maps that are not made, because their readers can read the parts
+//   conv.c conv_wino.c gnorm.c gnorm_bwd.c attention.c linear.c rearrange.c elementwise.c
+//                 one operator family each;  wino.c gnorm_kernel.c  kernels that know no graphs
 //
 // A compiled kernel is a function and the operator it runs. Operands are buffers: tensor i of the graph is buffer i,
 // private temporaries follow. Addresses exist only after planning, so kernels ask for them when they run.
@@ -26,12 +28,24 @@ typedef struct yd_cpu {
     int keep;
     int verbose;      // print each chosen primitive
     int bf16_kernels; // oneDNN has bf16 kernels for this processor (AVX-512); otherwise bf16 is only storage
+    int bf16_fast;    // and they run at hardware speed
+    int winograd;     // use Winograd's method where it pays
 } yd_cpu;
+
+// The tables by which kernels are chosen; a change that can change bits gets a new number.
+#define YD_KERNELS_VERSION 1
+
+// Input channels of a convolution's parameter: all of them where count is 0.
+typedef struct yd_slice {
+    int first, count;
+} yd_slice;
 
 // One parameter in the layout and type some primitive wants. Shared by every exec of the same yd_weights, counted.
 typedef struct yd_copy {
     struct yd_copy *next;
     int param, refs;
+    yd_slice slice;
+    int winograd;     // transformed for wino.c; there is no md then
     uint64_t version; // of the master it was made from; 0 = never filled
     dnnl_memory_desc_t md;
     void *data;              // NULL: the master itself has this layout
@@ -64,6 +78,13 @@ struct yd_weights {
     yd_copy *copies;
 };
 
+// What a map that is not made consists of: two maps side by side, or one to be read at twice its size. parts = 0: it is
+// made.
+typedef struct yd_view {
+    int parts;
+    yd_tid part[2];
+} yd_view;
+
 typedef struct yd_buf {
     size_t bytes;    // of all n samples; 0 = not in the arena
     int first, last; // operators that first write and last read it
@@ -89,6 +110,8 @@ struct yd_exec {
     int n;
     yd_buf *bufs;
     int n_bufs, cap_bufs;
+    yd_view *views;  // by tensor
+    int training;    // the graph has a loss
     float **staging; // by tensor
     yd_tid *pgrads;  // by parameter; YD_NONE where the graph has no gradient
     yd_kernel *kernels;
@@ -108,10 +131,14 @@ int yd_exec_temp(yd_exec *e, size_t bytes);
 // Let buffer `to` take over `from`'s storage, if nothing reads `from` later and both are arena buffers of one size. 1
 // when done.
 int yd_exec_alias(yd_exec *e, yd_tid to, yd_tid from);
+// Does map x, or a part of it, lie where t lies? Then t must survive while x is read: y = conv(x) + x.
+int yd_exec_reads(const yd_exec *e, yd_tid x, yd_tid t);
 // Make the shared scratch buffer at least this large. Each kernel may use all of it while it runs.
 void yd_exec_scratch(yd_exec *e, size_t bytes);
 // The working copy of parameter tensor t in this layout, refreshed before each run; NULL with *err filled.
-yd_copy *yd_exec_copy(yd_exec *e, yd_tid t, const dnnl_memory_desc_t *md, yd_err *err);
+yd_copy *yd_exec_copy(yd_exec *e, yd_tid t, yd_slice slice, const dnnl_memory_desc_t *md, yd_err *err);
+// The same, transformed for wino.c.
+yd_copy *yd_exec_copy_winograd(yd_exec *e, yd_tid t, yd_err *err);
 // Refuse the operator: "CONV 'mid.conv1': <what>".
 int yd_exec_refuse(const yd_exec *e, const yd_op *op, int code, const char *what, yd_err *err);
 
@@ -144,7 +171,8 @@ int yd_cpu_weights_new(yd_backend *be, const yd_graph *g, const float *const *ho
 void yd_cpu_weights_free(yd_weights *w);
 int yd_cpu_weights_read(yd_weights *w, yd_weights_part part, int param, float *dst, yd_err *err);
 int yd_cpu_weights_write(yd_weights *w, yd_weights_part part, int param, const float *src, yd_err *err);
-yd_copy *yd_copy_get(yd_weights *w, int param, const dnnl_memory_desc_t *md, yd_err *err);
+// md: NULL for a copy transformed for wino.c.
+yd_copy *yd_copy_get(yd_weights *w, int param, yd_slice slice, const dnnl_memory_desc_t *md, yd_err *err);
 void yd_copy_put(yd_weights *w, yd_copy *c);
 int yd_copy_refresh(yd_weights *w, yd_copy *c, yd_err *err);
 
@@ -203,6 +231,13 @@ void yd_prim_bind_copy(yd_prim *p, int arg, const yd_copy *c);
 int yd_prim_run(yd_exec *e, const yd_op *op, const yd_prim *p, size_t index, yd_err *err);
 void yd_prim_drop(yd_prim *p);
 const char *yd_prim_impl(const yd_prim *p);
+
+// --- views.c: find the maps that need not be made. Before lifetimes.
+int yd_exec_find_views(yd_exec *e, yd_err *err);
+
+// --- conv_wino.c: is this CONV computed by Winograd's method? Its kernel, shapes being checked.
+int yd_conv_is_winograd(const yd_exec *e, const yd_op *op);
+int yd_make_conv_winograd(yd_exec *e, const yd_op *op, yd_err *err);
 
 // --- operator families: check the shapes, append the kernels
 int yd_make_conv(yd_exec *e, const yd_op *op, yd_err *err);

@@ -10,12 +10,14 @@ static yd_gnorm_map map_of(const yd_exec *e, yd_tid t)
     return (yd_gnorm_map){.data = yd_exec_ptr(e, t), .c = yd_exec_tensor(e, t)->c, .bf16 = yd_is_bf16(e, t)};
 }
 
-// Addresses are NULL until the exec is planned.
+// Addresses are NULL until the exec is planned. A concatenation that is not made is read as its two parts.
 static yd_gnorm describe(const yd_exec *e, const yd_op *op)
 {
     const yd_tensor *t = yd_exec_tensor(e, op->in[0]);
+    const yd_view *view = &e->views[op->in[0]];
+    const yd_gnorm_map none = {0};
     return (yd_gnorm){
-        .src = {map_of(e, op->in[0])},
+        .src = {map_of(e, view->parts ? view->part[0] : op->in[0]), view->parts ? map_of(e, view->part[1]) : none},
         .dst = map_of(e, op->out[0]),
         .n = e->n,
         .pixels = yd_sz(t->h) * yd_sz(t->w),

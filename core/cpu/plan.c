@@ -65,12 +65,20 @@ int yd_exec_alias(yd_exec *e, yd_tid to, yd_tid from)
     return 1;
 }
 
+int yd_exec_reads(const yd_exec *e, yd_tid x, yd_tid t)
+{
+    const yd_view *v = &e->views[x];
+    for (int k = 0; k < v->parts; k++)
+        if (e->bufs[v->part[k]].root == e->bufs[t].root) return 1;
+    return e->bufs[x].root == e->bufs[t].root;
+}
+
 void yd_exec_scratch(yd_exec *e, size_t bytes)
 {
     if (bytes > e->scratch_bytes) e->scratch_bytes = bytes;
 }
 
-yd_copy *yd_exec_copy(yd_exec *e, yd_tid t, const dnnl_memory_desc_t *md, yd_err *err)
+yd_copy *yd_exec_copy(yd_exec *e, yd_tid t, yd_slice slice, const dnnl_memory_desc_t *md, yd_err *err)
 {
     if (e->n_copies == e->cap_copies) {
         int cap = e->cap_copies ? 2 * e->cap_copies : 64;
@@ -82,9 +90,14 @@ yd_copy *yd_exec_copy(yd_exec *e, yd_tid t, const dnnl_memory_desc_t *md, yd_err
         e->copies = p;
         e->cap_copies = cap;
     }
-    yd_copy *c = yd_copy_get(e->w, yd_exec_tensor(e, t)->param, md, err);
+    yd_copy *c = yd_copy_get(e->w, yd_exec_tensor(e, t)->param, slice, md, err);
     if (c) e->copies[e->n_copies++] = c;
     return c;
+}
+
+yd_copy *yd_exec_copy_winograd(yd_exec *e, yd_tid t, yd_err *err)
+{
+    return yd_exec_copy(e, t, (yd_slice){0, 0}, NULL, err);
 }
 
 // --- describe
@@ -137,6 +150,7 @@ static int describe_tensor(yd_exec *e, yd_tid id, yd_err *err)
         e->pgrads[t->param] = id;
         return stage(e, id, yd_tensor_numel(t) * sizeof(float), err);
     }
+    if (e->views[id].parts && !e->cpu->keep) return 0;
     if (t->kind == YD_T_ACT) return tensor_bytes(e, t, t->dtype, &b->bytes, err);
     size_t f32_bytes;
     int rc = tensor_bytes(e, t, YD_F32, &f32_bytes, err);
@@ -158,18 +172,25 @@ static int check_ids(const yd_exec *e, const yd_op *op, yd_err *err)
     return 0;
 }
 
+// Operator i reads t, or the parts of t. 0 when that is written later.
+static int note_read(yd_exec *e, yd_tid t, int i)
+{
+    const yd_view *v = &e->views[t];
+    for (int k = 0; k < (v->parts ? v->parts : 1); k++) {
+        yd_buf *b = &e->bufs[v->parts ? v->part[k] : t];
+        if (b->bytes && b->first >= i) return 0;
+        b->last = i;
+    }
+    return 1;
+}
+
 static int lifetimes(yd_exec *e, yd_err *err)
 {
     for (int i = 0; i < e->g->n_ops; i++) {
         const yd_op *op = &e->g->ops[i];
-        int rc = check_ids(e, op, err);
-        if (rc) return rc;
         for (int k = 0; k < YD_OP_MAX_IN; k++) {
-            if (op->in[k] == YD_NONE) continue;
-            yd_buf *b = &e->bufs[op->in[k]];
-            if (b->bytes && b->first >= i)
+            if (op->in[k] != YD_NONE && !note_read(e, op->in[k], i))
                 return yd_exec_refuse(e, op, YD_E_INVALID, "an operand is read before it is written", err);
-            b->last = i;
         }
         for (int k = 0; k < YD_OP_MAX_OUT; k++) {
             if (op->out[k] == YD_NONE) continue;
@@ -192,6 +213,11 @@ static int describe(yd_exec *e, yd_err *err)
     e->staging = yd_calloc(nt, sizeof *e->staging);
     e->pgrads = yd_calloc(yd_sz(e->g->n_params), sizeof *e->pgrads);
     if (!rc && (!e->bufs || !e->staging || !e->pgrads)) rc = no_memory(err);
+    for (int i = 0; i < e->g->n_ops && !rc; i++) {
+        rc = check_ids(e, &e->g->ops[i], err);
+        e->training |= e->g->ops[i].kind == YD_OP_LOSS;
+    }
+    if (!rc) rc = yd_exec_find_views(e, err);
     if (rc) return rc;
     for (int i = 0; i < e->g->n_params; i++) e->pgrads[i] = YD_NONE;
     for (int i = 0; i < e->g->n_tensors; i++)
@@ -245,6 +271,7 @@ static int build(yd_exec *e, yd_err *err)
         const yd_op *op = &e->g->ops[e->at];
         if ((size_t)op->kind >= sizeof make / sizeof *make || !make[op->kind])
             return yd_fail(err, YD_E_UNSUPPORTED, "the CPU backend has no operator %d", (int)op->kind);
+        if (op->out[0] != YD_NONE && e->views[op->out[0]].parts && !e->cpu->keep) continue; // nobody reads its result
         int rc = make[op->kind](e, op, err);
         if (rc) return rc;
     }
@@ -369,6 +396,7 @@ void yd_cpu_exec_free(yd_exec *e)
     yd_free(e->copies);
     yd_free(e->staging);
     yd_free(e->pgrads);
+    yd_free(e->views);
     yd_free(e->bufs);
     yd_free(e);
 }

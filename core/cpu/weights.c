@@ -4,10 +4,14 @@
 // shared by every exec that wants the same layout. Masters carry a version that grows with each write; run()
 // refreshes the copies that are behind, so writing is cheap and takes effect at the next run.
 #include "core/cpu/cpu.h"
+#include "core/cpu/wino.h"
 #include "core/mem.h"
 #include <string.h>
+#include <sys/mman.h>
 
 #define LINE_FLOATS 16         // a cache line
+#define PAGE        4096
+#define LARGE_COPY  ((size_t)4 << 20)
 #define SPAN_FLOATS (1u << 15) // optimiser's unit of work: 128 KiB of each part
 
 static const char *const part_names[] = {"weights", "first moments", "second moments", "moving averages"};
@@ -135,9 +139,28 @@ int yd_cpu_weights_write(yd_weights *w, yd_weights_part part, int param, const f
     return 0;
 }
 
-static int copy_fill_in(yd_weights *w, yd_copy *c, yd_err *err)
+// Kernels stream through large copies: large pages spare them most of the address translation.
+static void *alloc_copy(size_t bytes)
+{
+    void *p = yd_alloc_aligned(bytes);
+    if (p && bytes >= LARGE_COPY) {
+        uintptr_t from = ((uintptr_t)p + PAGE - 1) / PAGE * PAGE;
+        madvise((void *)from, bytes - (from - (uintptr_t)p), MADV_HUGEPAGE); // advice: failure changes nothing
+    }
+    return p;
+}
+
+static int copy_make_winograd(yd_weights *w, yd_copy *c, yd_err *err)
 {
     const yd_master *p = &w->params[c->param];
+    c->data = alloc_copy(yd_wino_weights_count(p->dims[1], p->dims[0]) * sizeof(float));
+    return c->data ? 0 : yd_fail(err, YD_E_NOMEM, "no memory for a working copy of '%s'", p->name);
+}
+
+static int copy_make(yd_weights *w, yd_copy *c, yd_err *err)
+{
+    const yd_master *p = &w->params[c->param];
+    if (c->winograd) return copy_make_winograd(w, c, err);
     float *master = w->part[YD_W_PARAM] + p->at;
     dnnl_memory_desc_t plain;
     dnnl_dims_t dims = {0};
@@ -145,14 +168,20 @@ static int copy_fill_in(yd_weights *w, yd_copy *c, yd_err *err)
     static const dnnl_format_tag_t tags[] = {dnnl_a, dnnl_ab, dnnl_abc, dnnl_abcd};
     dnnl_engine_t engine = w->cpu->engine;
     dnnl_status_t s = dnnl_memory_desc_init_by_tag(&plain, p->ndim, dims, dnnl_f32, tags[p->ndim - 1]);
+    if (s == dnnl_success && c->slice.count) {
+        dnnl_memory_desc_t whole = plain;
+        dnnl_dims_t from = {0, c->slice.first};
+        dims[1] = c->slice.count;
+        s = dnnl_memory_desc_init_submemory(&plain, &whole, dims, from);
+    }
     if (s != dnnl_success) goto fail;
-    if (dnnl_memory_desc_equal(&plain, &c->md)) {
+    if (!c->slice.count && dnnl_memory_desc_equal(&plain, &c->md)) {
         c->version = UINT64_MAX; // the master itself: never behind
         s = dnnl_memory_create(&c->mem, &plain, engine, master);
         if (s != dnnl_success) goto fail;
         return 0;
     }
-    c->data = yd_alloc_aligned(dnnl_memory_desc_get_size(&c->md));
+    c->data = alloc_copy(dnnl_memory_desc_get_size(&c->md));
     if (!c->data) return yd_fail(err, YD_E_NOMEM, "no memory for a working copy of '%s'", p->name);
     dnnl_primitive_desc_t desc = NULL;
     s = dnnl_memory_create(&c->mem, &c->md, engine, c->data);
@@ -166,10 +195,16 @@ fail:
                    "parameter '%s' cannot be brought into the kernel's layout (oneDNN status %d)", p->name, (int)s);
 }
 
-yd_copy *yd_copy_get(yd_weights *w, int param, const dnnl_memory_desc_t *md, yd_err *err)
+static int copy_matches(const yd_copy *c, int param, yd_slice slice, const dnnl_memory_desc_t *md)
+{
+    if (c->param != param || c->slice.first != slice.first || c->slice.count != slice.count) return 0;
+    return md ? !c->winograd && dnnl_memory_desc_equal(&c->md, md) : c->winograd;
+}
+
+yd_copy *yd_copy_get(yd_weights *w, int param, yd_slice slice, const dnnl_memory_desc_t *md, yd_err *err)
 {
     for (yd_copy *c = w->copies; c; c = c->next)
-        if (c->param == param && dnnl_memory_desc_equal(&c->md, md)) {
+        if (copy_matches(c, param, slice, md)) {
             c->refs++;
             return c;
         }
@@ -178,9 +213,10 @@ yd_copy *yd_copy_get(yd_weights *w, int param, const dnnl_memory_desc_t *md, yd_
         yd_fail(err, YD_E_NOMEM, "no memory for a working copy of '%s'", w->params[param].name);
         return NULL;
     }
-    *c = (yd_copy){.next = w->copies, .param = param, .refs = 1, .md = *md};
+    *c = (yd_copy){.next = w->copies, .param = param, .refs = 1, .slice = slice, .winograd = !md};
+    if (md) c->md = *md;
     w->copies = c;
-    if (copy_fill_in(w, c, err)) {
+    if (copy_make(w, c, err)) {
         yd_copy_put(w, c);
         return NULL;
     }
@@ -203,7 +239,12 @@ void yd_copy_put(yd_weights *w, yd_copy *c)
 int yd_copy_refresh(yd_weights *w, yd_copy *c, yd_err *err)
 {
     const yd_master *p = &w->params[c->param];
-    if (!c->reorder || c->version == p->version) return 0;
+    if ((!c->reorder && !c->winograd) || c->version == p->version) return 0;
+    if (c->winograd) {
+        yd_wino_weights(w->part[YD_W_PARAM] + p->at, p->dims[1], p->dims[0], c->data, w->cpu->threads);
+        c->version = p->version;
+        return 0;
+    }
     dnnl_exec_arg_t args[2] = {{DNNL_ARG_FROM, c->from}, {DNNL_ARG_TO, c->mem}};
     dnnl_status_t s = dnnl_primitive_execute(c->reorder, w->cpu->stream, 2, args);
     if (s == dnnl_success) s = dnnl_stream_wait(w->cpu->stream);

@@ -1,0 +1,42 @@
+// 3x3 convolutions of stride 1 by Winograd's minimal filtering, F(4x4, 3x3), in f32 over NHWC maps:
+//     y = conv(x, W) + bias + res,   zero padding of one pixel
+// A quarter of the direct method's multiplications. x may be stored at half size: it is then read as if every pixel
+// were repeated 2x2 (nearest upsampling), without making the large map.
+//
+// The bits of an output pixel depend on the pixels under its 6x6 patch and on the weights only: every sum runs over
+// the channels in one order, whatever the batch, the threads and the schedule. Errors against exact arithmetic stay
+// below 2e-4 of the largest result (a few 1e-6 are usual). Storage is f32 or bf16, arithmetic always f32.
+// Nothing here knows graphs or operators. Source: Lavin & Gray, "Fast Algorithms for Convolutional Neural Networks".
+#ifndef YD_CORE_CPU_WINO_H
+#define YD_CORE_CPU_WINO_H
+
+#include <stddef.h>
+
+typedef struct yd_wino {
+    int n, h, w;     // of the result
+    int c, o;        // channels in and out
+    int up;          // x is [n][h/2][w/2][c]: h and w are even
+    const void *x;   // [n][h][w][c]
+    const void *res; // [n][h][w][o] or NULL; may be y itself
+    void *y;         // [n][h][w][o]
+    int x_bf16, res_bf16, y_bf16;
+    const float *u;    // transformed weights, 64-byte aligned
+    const float *bias; // [o] or NULL
+} yd_wino;
+
+// 1 where this processor can run it: AVX-512.
+int yd_wino_here(void);
+
+// Floats of the transformed weights.
+size_t yd_wino_weights_count(int c, int o);
+
+// Transform W[o][c][3][3] on `threads` threads.
+void yd_wino_weights(const float *w, int c, int o, float *u, int threads);
+
+// Bytes of scratch that one run needs. Pointers in p are not looked at.
+size_t yd_wino_scratch(const yd_wino *p, int threads);
+
+// Convolve, in one parallel region. `scratch` is 64-byte aligned. x and y must not overlap. Cannot fail.
+void yd_wino_run(const yd_wino *p, void *scratch, int threads);
+
+#endif
