@@ -42,6 +42,11 @@ def sr3_deep_rect_evaluation_agrees():
 
 
 @case
+def ddpm_tiny_evaluation_agrees():
+    agrees(*forward("ddpm_tiny", "eps"))
+
+
+@case
 def bf16_is_close_and_not_the_same():
     ours, reference = forward("sr3_tiny", "eps", "--dtype", "bf16")
     difference = relative_difference(ours, reference)
@@ -82,6 +87,15 @@ def wrong_tensors_are_refused_by_name():
             yoda_fails(*arguments, says=["in.safetensors", *words])
     write_safetensors("in.safetensors", good, {})
     yoda_fails("forward", "tiny.safetensors", "--in", "in.safetensors", "--out", "x", "--trace", says=["x_T"])
+
+
+@case
+def a_network_is_told_by_the_name_of_what_it_is_told():
+    io, model = shared("fixtures/ddpm_tiny/io.safetensors"), shared("fixtures/ddpm_tiny/weights.safetensors")
+    tensors, _ = read_safetensors(io)
+    tensors["noise_level"] = tensors.pop("timestep")
+    write_safetensors("in.safetensors", tensors, {})
+    yoda_fails("forward", model, "--in", "in.safetensors", "--out", "x", says=["timestep"])
 
 
 @case

@@ -35,6 +35,23 @@ def a_training_writes_a_model_that_can_be_used():
 
 
 @case
+def a_network_that_is_told_timesteps_is_trained_too():
+    network = {**TINY["network"], "type": "ddpm", "noise_scale": 1}
+    model = {**TINY, "network": network, "noise_input": "timestep", "prediction": "eps", "target": "direct", "clip": 1,
+             "schedule": {"kind": "linear", "train_steps": 40, "start": 1e-4, "end": 0.3}}
+    prepare(model=model)
+    yoda("train", "--config", "train.json")
+    text = yoda("inspect", "out.safetensors", "--no-run").stdout
+    check("ddpm UNet" in text and '"noise_input": "timestep"' in text, text)
+    yoda("init", "train.json", "-o", "begin.safetensors")
+    begin, end = read_safetensors("begin.safetensors")[0], read_safetensors("out.safetensors")[0]
+    told = [name for name in end if name.startswith("time_mlp.") or name.endswith(".res_block.mlp.1.weight")]
+    check(len(told) > 4 and sorted(begin) == sorted(end), f"names: {sorted(end)}")
+    check(sum(begin[k][2] != end[k][2] for k in begin) > len(begin) // 2, "hardly a weight has moved")
+    yoda("upscale", "photos/0.png", "large.png", "--model", "out.safetensors", "--steps", 3)
+
+
+@case
 def options_override_the_config():
     prepare(data={"folder": "nowhere"}, out="other.safetensors")
     text = yoda("train", "--config", "train.json", "--data", "photos", "--out", "mine.safetensors", "--iterations", 2).stdout

@@ -112,6 +112,91 @@ static void windows_can_be_changed(void)
     }
 }
 
+static const char public_ddpm[] =
+    "{\"name\": \"x\", // as that code writes its configs\n \"model\": {\"which_model_G\": \"ddpm\", \"unet\": {\"in_channel\": 6, \"out_channel\": 3,"
+    "\"inner_channel\": 8, \"norm_groups\": 4, \"channel_multiplier\": [1, 2], \"attn_res\": [16], \"res_blocks\": 1, \"dropout\": 0.2},"
+    "\"beta_schedule\": {\"val\": {\"schedule\": \"linear\", \"n_timestep\": 50, \"linear_start\": 1e-4, \"linear_end\": 2e-2}},"
+    "\"diffusion\": {\"image_size\": 32, \"channels\": 3, \"conditional\": true}}}";
+
+// What the network is told follows its type unless the config says otherwise.
+static void network_types(void)
+{
+    static const struct {
+        const char *type, *told;
+        yd_net_type want;
+        yd_noise_input input;
+    } cases[] = {
+        {"", "", YD_NET_SR3, YD_NOISE_SQRT_GAMMA},
+        {"\"type\": \"ddpm\"", "", YD_NET_DDPM, YD_NOISE_TIMESTEP},
+        {"\"type\": \"ddpm\"", "\"noise_input\": \"sqrt_gamma\",", YD_NET_DDPM, YD_NOISE_SQRT_GAMMA},
+        {"\"type\": \"sr3\"", "\"noise_input\": \"timestep\",", YD_NET_SR3, YD_NOISE_TIMESTEP},
+    };
+    yd_model_config c, again;
+    char text[4096];
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        snprintf(text, sizeof text, "{%s \"network\": {%s}}", cases[i].told, cases[i].type);
+        CHECK(yd_model_config_parse(text, strlen(text), &c, NULL) == 0);
+        CHECK_MSG(c.net.type == cases[i].want && c.noise_input == cases[i].input, "case %zu: %d, %d", i, (int)c.net.type, (int)c.noise_input);
+        const size_t n = yd_model_config_print(&c, text, sizeof text);
+        CHECK(yd_model_config_parse(text, n, &again, NULL) == 0 && again.net.type == c.net.type && again.noise_input == c.noise_input);
+    }
+    CHECK(yd_model_config_parse(public_ddpm, strlen(public_ddpm), &c, NULL) == 0);
+    CHECK(c.net.type == YD_NET_DDPM && c.noise_input == YD_NOISE_TIMESTEP && c.schedule.train_steps == 50 && c.net.inner_channel == 8);
+}
+
+// Save a ddpm model as the public code names things; `frequency` scales the buffer it keeps, `prefix` stands before every name.
+static void save_as_public(const yd_model *m, const char *p, const char *prefix, float frequency)
+{
+    yd_graph *g = NULL;
+    yd_st_writer *w = yd_st_writer_new();
+    char name[160];
+    float inv_freq[4];
+    CHECK(yd_net_build(&m->cfg.net, m->cfg.window, m->cfg.window, YD_F32, 0, &g, NULL) == 0);
+    for (int i = 0; i < m->n_params; i++) {
+        const yd_tensor *t = &g->tensors[g->params[i]];
+        int64_t dims[4];
+        for (int d = 0; d < t->ndim; d++) dims[d] = t->dims[d];
+        snprintf(name, sizeof name, "%s%s", prefix, t->name);
+        CHECK(yd_st_writer_add(w, name, YD_ST_F32, t->ndim, dims, m->params[i], NULL) == 0);
+    }
+    for (int k = 0; k < 4; k++) inv_freq[k] = frequency * expf(-logf(1e4f) * (float)k / 4.0f);
+    snprintf(name, sizeof name, "%stime_mlp.0.inv_freq", prefix);
+    CHECK(yd_st_writer_add(w, name, YD_ST_F32, 1, (const int64_t[]){4}, inv_freq, NULL) == 0);
+    CHECK(yd_st_writer_metadata(w, "yoda.config", public_ddpm, NULL) == 0 && yd_st_writer_save(w, p, NULL) == 0);
+    yd_st_writer_free(w);
+    yd_graph_free(g);
+}
+
+static void ddpm_files(void)
+{
+    yd_model_config c;
+    yd_model *m = NULL, *back = NULL;
+    yd_err err = {0};
+    CHECK(yd_model_config_parse(public_ddpm, strlen(public_ddpm), &c, NULL) == 0 && yd_model_init(&c, 3, 0, &m, NULL) == 0);
+    const char *p = temp_path("ddpm.safetensors");
+    CHECK(yd_model_save(&c, (const float *const *)m->params, m->n_params, YD_F32, p, &err) == 0);
+    CHECK_MSG(yd_model_load(p, &back, &err) == 0 && back->cfg.net.type == YD_NET_DDPM, "%s", err.detail);
+    yd_model_free(back);
+    for (int prefixed = 0; prefixed < 2; prefixed++) {
+        save_as_public(m, p, prefixed ? "denoise_fn." : "", 1.0f);
+        CHECK_MSG(yd_model_load(p, &back, &err) == 0 && back->n_params == m->n_params, "%s", err.detail);
+        yd_model_free(back);
+    }
+    save_as_public(m, p, "", 1.05f); // another embedding than this network's
+    CHECK(yd_model_load(p, &back, &err) == YD_E_CHECKPOINT && strcmp(err.field, "time_mlp.0.inv_freq") == 0);
+    // the file of the one kind with the config of the other
+    c.net.type = YD_NET_SR3;
+    yd_st_writer *w = yd_st_writer_new();
+    char text[4096];
+    yd_model_config_print(&c, text, sizeof text);
+    CHECK(yd_st_writer_add(w, "time_mlp.1.weight", YD_ST_F32, 1, (const int64_t[]){1}, (const float[]){0}, NULL) == 0);
+    CHECK(yd_st_writer_metadata(w, "yoda.config", text, NULL) == 0 && yd_st_writer_save(w, p, NULL) == 0);
+    CHECK(yd_model_load(p, &back, &err) == YD_E_CHECKPOINT && strcmp(err.field, "type") == 0 && strstr(err.detail, "ddpm"));
+    yd_st_writer_free(w);
+    unlink(p);
+    yd_model_free(m);
+}
+
 // A name of the worst characters still gives a config that can be read back.
 static void any_name_survives_printing(void)
 {
@@ -351,6 +436,8 @@ int main(int argc, char **argv)
         {"a config survives printing", config_survives_printing},
         {"bad fields are named", bad_fields_are_named},
         {"windows can be changed to what the network allows", windows_can_be_changed},
+        {"what a network is told follows its type", network_types},
+        {"ddpm files: saved, as the public code names them, wrong ones refused", ddpm_files},
         {"a model survives saving and loading", save_and_load},
         {"initial weights are a function of the seed", initial_weights_are_a_function_of_the_seed},
         {"damaged model files are refused by the tensor's name", damaged_files_are_refused},

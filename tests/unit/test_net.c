@@ -1,5 +1,5 @@
-// Whole networks on the CPU backend: the public implementation's numbers (fixtures sr3_tiny, sr3_deep_rect), gradients of a complete
-// training graph against finite differences, and an engine whose results do not depend on batch size, mates or threads.
+// Whole networks on the CPU backend: the public implementation's numbers (fixtures sr3_tiny, sr3_deep_rect, ddpm_tiny),
+// gradients of a complete training graph against finite differences, and an engine whose results do not depend on batch size, mates or threads.
 #include "core/engine.h"
 #include "core/mem.h"
 #include "core/rng.h"
@@ -38,7 +38,8 @@ static float *values(const yd_safetensors *st, const char *name, const yd_st_ten
 static void check_eps(yd_backend *be, const yd_model *m, const yd_safetensors *io)
 {
     const yd_st_tensor *t, *tx, *tl, *te;
-    float *cond = values(io, "cond", &t), *x_t = values(io, "x_t", &tx), *level = values(io, "noise_level", &tl), *eps = values(io, "eps", &te);
+    const char *told = m->cfg.noise_input == YD_NOISE_TIMESTEP ? "timestep" : "noise_level";
+    float *cond = values(io, "cond", &t), *x_t = values(io, "x_t", &tx), *level = values(io, told, &tl), *eps = values(io, "eps", &te);
     const int n = (int)t->dims[0], h = (int)t->dims[2], w = (int)t->dims[3];
     yd_graph *g = NULL;
     yd_weights *wt = NULL;
@@ -123,7 +124,80 @@ static void check_trace(yd_backend *be, yd_model *m, const yd_safetensors *io)
     yd_free(fields), yd_free(given), yd_free(map), yd_free(expect), yd_free(noise_of), yd_free(bytes);
 }
 
-static void agrees_with(const char *folder)
+// The public code's sampling written out, in double, for a network that counts timesteps from 0: table[i] belongs to the timestep that step i
+// of S stands for. z: in x_T, out the sample.
+static void sample_by_timestep(yd_engine *e, const double *betas, int T, int S, const float *cond, const float *const *noise, int px, double *z)
+{
+    float *x = yd_malloc((size_t)px * 6 * sizeof *x), *eps = yd_malloc((size_t)px * 3 * sizeof *eps);
+    for (int s = S; s >= 1; s--) {
+        const int t = (int)lround((double)s * T / S), before = s > 1 ? (int)lround((double)(s - 1) * T / S) : 0;
+        double g = 1, gp = 1;
+        for (int i = 1; i <= t; i++) g *= 1 - betas[i - 1];
+        for (int i = 1; i <= before; i++) gp *= 1 - betas[i - 1];
+        const float told = (float)(t - 1);
+        for (int p = 0; p < px; p++)
+            for (int c = 0; c < 3; c++) {
+                x[p * 6 + c] = cond[p * 3 + c];
+                x[p * 6 + 3 + c] = (float)z[p * 3 + c];
+            }
+        CHECK(yd_engine_forward(e, x, &told, 1, eps, NULL) == 0);
+        const double beta = 1 - g / gp, sigma = s > 1 ? sqrt(beta * (1 - gp) / (1 - g)) : 0;
+        for (int i = 0; i < px * 3; i++) {
+            const double x0 = fmin(fmax((z[i] - sqrt(1 - g) * (double)eps[i]) / sqrt(g), -1), 1);
+            z[i] = beta * sqrt(gp) / (1 - g) * x0 + (1 - gp) * sqrt(1 - beta) / (1 - g) * z[i] + sigma * (double)noise[s - 1][i];
+        }
+    }
+    yd_free(x), yd_free(eps);
+}
+
+// The sampler tells this network the timesteps 0..T-1, also when fewer steps than T stand for them.
+static void check_timesteps(yd_backend *be, yd_model *m)
+{
+    const int T = m->cfg.schedule.train_steps, side = m->cfg.window, px = side * side;
+    double betas[64];
+    CHECK(m->cfg.noise_input == YD_NOISE_TIMESTEP && T <= 64);
+    for (int i = 0; i < T; i++) betas[i] = m->cfg.schedule.start + (m->cfg.schedule.end - m->cfg.schedule.start) * i / (T - 1);
+    yd_engine *e = NULL;
+    yd_err err = {0};
+    const yd_engine_options opt = {.dtype = YD_F32, .max_batch = 1};
+    CHECK(yd_engine_new(be, m, &opt, &e, &err) == 0);
+    uint8_t *rgb = yd_malloc((size_t)px * 3);
+    float *map = yd_malloc((size_t)px * sizeof *map), *cond = yd_malloc((size_t)px * 3 * sizeof *cond),
+          *expect = yd_malloc((size_t)px * 3 * sizeof *expect), *fields = yd_malloc((size_t)(T + 1) * (size_t)px * 3 * sizeof *fields);
+    double *z = yd_malloc((size_t)px * 3 * sizeof *z);
+    const float *noise_of[65];
+    for (int i = 0; i < px * 3; i++) rgb[i] = (uint8_t)(i * 7 + i / 96 * 31);
+    for (int i = 0; i < px * 3; i++) cond[i] = (float)(rgb[i] / 255.0 * 2 - 1);
+    for (int i = 0; i < px; i++) map[i] = 1.0f;
+    for (int s = 0; s <= T; s++) {
+        noise_of[s] = fields + (size_t)s * (size_t)px * 3;
+        for (int y = 0; y < side; y++) yd_rng_row(5, (uint32_t)s, (uint32_t)y, 0, side, 3, fields + ((size_t)s * (size_t)px + (size_t)(y * side)) * 3);
+    }
+    for (int S = 4; S <= T && e; S += T - 4) {
+        yd_sampler *s = NULL;
+        yd_unit u;
+        yd_sample_settings set = m->cfg.defaults;
+        set.steps = S;
+        CHECK(yd_sampler_new(&m->cfg, &set, side, side, rgb, map, &s, &err) == 0);
+        if (!s) break;
+        yd_sampler_set_noise(s, noise_of);
+        for (int i = 0; i < px * 3; i++) z[i] = (double)noise_of[S][i];
+        while (yd_sampler_next(s, &u)) {
+            int done;
+            yd_step_info info;
+            CHECK(yd_engine_run(e, &s, &u, 1, &done, &info, &err) == 0);
+        }
+        sample_by_timestep(e, betas, T, S, cond, noise_of, px, z);
+        for (int i = 0; i < px * 3; i++) expect[i] = (float)z[i];
+        const double d = yd_sampler_done(s) ? t_rel_diff(yd_sampler_result(s), expect, (size_t)px * 3) : INFINITY;
+        CHECK_MSG(d <= TOLERANCE, "sample after %d of %d steps: %.3g", S, T, d);
+        yd_sampler_free(s);
+    }
+    yd_engine_free(e);
+    yd_free(rgb), yd_free(map), yd_free(cond), yd_free(expect), yd_free(fields), yd_free(z);
+}
+
+static void agrees_with(const char *folder, int traced)
 {
     char rel[128], weights[1024];
     snprintf(rel, sizeof rel, "fixtures/%s/weights.safetensors", folder);
@@ -137,26 +211,28 @@ static void agrees_with(const char *folder)
     yd_model *m = NULL;
     yd_safetensors *io = NULL;
     yd_err err = {0};
-    CHECK(yd_model_load(weights, &m, &err) == 0 && (p = t_shared(rel)) && yd_st_open(p, &io, &err) == 0);
+    CHECK_MSG(yd_model_load(weights, &m, &err) == 0 && (p = t_shared(rel)) && yd_st_open(p, &io, &err) == 0, "%s", err.detail);
     yd_backend *be = open_cpu(2);
     if (m && io && be) {
         check_eps(be, m, io);
-        check_trace(be, m, io);
+        if (traced) check_trace(be, m, io);
+        else check_timesteps(be, m);
     }
     yd_st_close(io);
     yd_model_free(m);
     if (be) be->close(be);
 }
 
-static void sr3_tiny(void) { agrees_with("sr3_tiny"); }
-static void sr3_deep_rect(void) { agrees_with("sr3_deep_rect"); }
+static void sr3_tiny(void) { agrees_with("sr3_tiny", 1); }
+static void sr3_deep_rect(void) { agrees_with("sr3_deep_rect", 1); }
+static void ddpm_tiny(void) { agrees_with("ddpm_tiny", 0); }
 
-static yd_model *small_model(int attention, int zero_init)
+static yd_model *small_model(yd_net_type type, int attention, int zero_init)
 {
     yd_model_config c;
     yd_model *m = NULL;
     yd_model_config_init(&c);
-    c.net = (yd_net_config){.in_channel = 6, .out_channel = 3, .inner_channel = 16, .n_levels = 2, .mult = {1, 2}, .res_blocks = 1,
+    c.net = (yd_net_config){.type = type, .in_channel = 6, .out_channel = 3, .inner_channel = 16, .n_levels = 2, .mult = {1, 2}, .res_blocks = 1,
                             .norm_groups = 4, .image_size = 16, .unshuffle = 2, .mid_attention = attention, .noise_scale = 10.0f};
     c.prediction = YD_PREDICT_X0;
     c.schedule.kind = YD_SCHEDULE_COSINE;
@@ -181,11 +257,11 @@ static double loss_of(yd_backend *be, yd_exec *e, const yd_graph *g, int n)
 }
 
 // Each parameter tensor of a complete network: the gradient along one random direction against the loss's central difference.
-static void gradients_of_a_whole_network(void)
+static void gradients_of_a_whole_network(yd_net_type type)
 {
     const int n = 2;
     yd_backend *be = open_cpu(2);
-    yd_model *m = small_model(1, 0);
+    yd_model *m = small_model(type, 1, 0);
     yd_graph *g = NULL;
     yd_weights *w = NULL;
     yd_exec *e = NULL;
@@ -242,10 +318,13 @@ static void gradients_of_a_whole_network(void)
     be->close(be);
 }
 
+static void gradients_sr3(void) { gradients_of_a_whole_network(YD_NET_SR3); }
+static void gradients_ddpm(void) { gradients_of_a_whole_network(YD_NET_DDPM); }
+
 // The same sample alone, at each place of a batch among other samples, on one thread and on two.
 static void results_do_not_depend_on_mates(yd_dtype dt)
 {
-    yd_model *m = small_model(1, 0);
+    yd_model *m = small_model(YD_NET_SR3, 1, 0);
     const size_t in = 16 * 16 * 6, out = 16 * 16 * 3;
     float *x = yd_malloc(4 * in * sizeof *x), *alone = yd_malloc(out * sizeof *alone), *batch = yd_malloc(4 * out * sizeof *batch);
     float level[4] = {0.3f, 0.9f, 0.1f, 0.6f};
@@ -287,7 +366,9 @@ int main(int argc, char **argv)
     static const t_case cases[] = {
         {"sr3_tiny: one evaluation and a sampling run agree with the public implementation", sr3_tiny},
         {"sr3_deep_rect: the same, four levels, straddling groups, a rectangle", sr3_deep_rect},
-        {"gradients of a whole network agree with finite differences", gradients_of_a_whole_network},
+        {"ddpm_tiny: one evaluation; the sampler tells such a network its timesteps", ddpm_tiny},
+        {"gradients of a whole sr3 network agree with finite differences", gradients_sr3},
+        {"gradients of a whole ddpm network agree with finite differences", gradients_ddpm},
         {"f32 results do not depend on batch, mates or threads", mates_f32},
         {"bf16 results do not depend on batch, mates or threads", mates_bf16},
     };
