@@ -5,13 +5,22 @@
 #include <stdio.h>
 #include <string.h>
 
-// A single job fills a batch with windows of one step. Where batching pays, so many at once; elsewhere one, which needs less memory.
-#define BATCH_WHERE_IT_PAYS 8
+// A single job fills a batch with windows of one step. Where batching pays, so many at once; elsewhere as many as make up this many
+// pixels, below which the machine is not filled and above which feature maps leave the caches (tests/bench/run windows).
+#define MAX_BATCH    8
+#define BATCH_PIXELS (2 * 128 * 128)
+
+static int batch_for(const yd_backend_info *be, const yd_model_config *cfg)
+{
+    int n = 1;
+    while (n < MAX_BATCH && (be->batch_pays || 2L * n * cfg->window * cfg->window <= BATCH_PIXELS)) n *= 2;
+    return n;
+}
 
 int yd_session_open(const yd_session_options *opt, yd_session *s, yd_err *err)
 {
     memset(s, 0, sizeof *s);
-    yd_engine_options engine = {.max_batch = 1};
+    yd_engine_options engine = {0};
     yd_backend_info be;
     int rc = 0;
     if (!opt->model)
@@ -24,7 +33,7 @@ int yd_session_open(const yd_session_options *opt, yd_session *s, yd_err *err)
     if (rc == 0) rc = yd_cli_dtype(opt->dtype, s->backend, &engine.dtype, err);
     if (rc < 0) return rc;
     s->backend->info(s->backend, &be);
-    if (be.batch_pays) engine.max_batch = BATCH_WHERE_IT_PAYS;
+    engine.max_batch = batch_for(&be, &s->model->cfg);
     rc = yd_engine_new(s->backend, s->model, &engine, &s->engine, err);
     if (rc == 0) yd_engine_info_get(s->engine, &s->info);
     return rc;
@@ -41,12 +50,12 @@ void yd_session_close(yd_session *s)
 // Run the units that are ready now. The number of them, or a failure.
 static int run_batch(yd_session *s, yd_sampler *sampler, const yd_session_watch *watch, yd_err *err)
 {
-    yd_unit unit[BATCH_WHERE_IT_PAYS];
-    yd_sampler *owner[BATCH_WHERE_IT_PAYS];
-    yd_step_info info[BATCH_WHERE_IT_PAYS];
-    yd_err errs[BATCH_WHERE_IT_PAYS];
-    int done[BATCH_WHERE_IT_PAYS], n = 0;
-    while (n < s->info.max_batch && n < BATCH_WHERE_IT_PAYS && yd_sampler_next(sampler, &unit[n])) owner[n++] = sampler;
+    yd_unit unit[MAX_BATCH];
+    yd_sampler *owner[MAX_BATCH];
+    yd_step_info info[MAX_BATCH];
+    yd_err errs[MAX_BATCH];
+    int done[MAX_BATCH], n = 0;
+    while (n < s->info.max_batch && n < MAX_BATCH && yd_sampler_next(sampler, &unit[n])) owner[n++] = sampler;
     if (n == 0) return yd_fail(err, YD_E_INTERNAL, "the sampler is not done but has no unit to run");
     int rc = yd_engine_run(s->engine, owner, unit, n, done, info, errs);
     if (rc < 0 && err) *err = errs[0];
