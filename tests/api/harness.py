@@ -15,7 +15,8 @@ import zlib
 
 YODAD = os.environ.get("YODAD", "build/yodad")
 YODA = os.environ.get("YODA", "build/yoda")
-TIMEOUT_S = 30
+SLOWNESS = float(os.environ.get("YODA_TEST_SLOWNESS", "1"))  # how much longer instrumented programs may take
+TIMEOUT_S = 30 * SLOWNESS
 
 passed, failed, skipped = 0, 0, 0
 _problems = []
@@ -128,7 +129,7 @@ class Daemon:
         self.process = subprocess.Popen(args, stderr=self.log, stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL, env=env)
         self.port = int(self._await_log(r'"address":"127\.0\.0\.1:(\d+)"').group(1))
         self.url = f"http://127.0.0.1:{self.port}"
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 60 * SLOWNESS
         while self.curl("/readyz").status != 200:
             if time.monotonic() > deadline:
                 raise RuntimeError("yodad is not ready after 60 s: " + self.log_text()[-2000:])
@@ -137,7 +138,7 @@ class Daemon:
         self.baseline = self.fds()
 
     def _await_log(self, pattern):
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + TIMEOUT_S
         while time.monotonic() < deadline:
             found = re.search(pattern, self.log_text())
             if found:
@@ -159,7 +160,7 @@ class Daemon:
 
     def settle_fds(self, baseline, seconds=6):
         """Wait until no more descriptors are open than in `baseline`; the number reached."""
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + seconds * SLOWNESS
         while self.fds() > baseline and time.monotonic() < deadline:
             time.sleep(0.05)
         return self.fds()
@@ -183,7 +184,7 @@ class Daemon:
         if self.alive():
             self.process.send_signal(sig)
         try:
-            return self.process.wait(seconds)
+            return self.process.wait(seconds * SLOWNESS)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
@@ -221,8 +222,8 @@ class Daemon:
             raise AssertionError(f"job refused: {a.status} {a.body[:300]}")
         return a.json()["id"]
 
-    def wait_state(self, job, *states, seconds=TIMEOUT_S):
-        deadline = time.monotonic() + seconds
+    def wait_state(self, job, *states, seconds=30):
+        deadline = time.monotonic() + seconds * SLOWNESS
         while time.monotonic() < deadline:
             state = self.curl(f"/v1/jobs/{job}").json()["state"]
             if state in states:
@@ -273,16 +274,17 @@ def sse(text):
 
 
 def make_model(folder):
-    """The shipped model when there is one, otherwise a small untrained one; a folder with exactly one model."""
+    """The shipped model when there is one, otherwise (or with YODA_TEST_MODEL=small) a small untrained one; a folder with exactly one
+    model."""
     import glob
-    shipped = sorted(glob.glob("models/*.safetensors"))
+    shipped = sorted(glob.glob("models/*.safetensors")) if os.environ.get("YODA_TEST_MODEL") != "small" else []
     target = os.path.join(folder, "model.safetensors")
     if shipped:
         os.symlink(os.path.abspath(shipped[0]), target)
         return folder
     config = {"format": "yoda-model-1", "name": "untrained-4x",
               "network": {"type": "sr3", "in_channel": 6, "out_channel": 3, "inner_channel": 16, "channel_multiplier": [1, 2],
-                          "res_blocks": 1, "norm_groups": 8, "attn_res": [], "image_size": 64, "unshuffle": 2,
+                          "res_blocks": 1, "norm_groups": 8, "attn_res": [], "image_size": 64, "unshuffle": 4,
                           "mid_attention": False, "noise_scale": 1000},
               "noise_input": "sqrt_gamma", "prediction": "eps", "target": "residual", "residual_scale": 4, "clip": 3,
               "schedule": {"kind": "cosine", "train_steps": 1000}, "scale": 4, "window": 64, "overlap": 16,

@@ -13,7 +13,7 @@ import traceback
 import zlib
 
 ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
-YODA = os.environ.get("YODA_BIN", os.path.join(ROOT, "build", "yoda"))
+YODA = os.environ.get("YODA", os.path.join(ROOT, "build", "yoda"))
 SHARED = os.environ.get("YODA_SHARED") or os.path.join(ROOT, "..", "shared")
 
 CASES = []
