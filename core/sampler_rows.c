@@ -1,0 +1,141 @@
+// Loops of the sampler over runs of pixels; see sampler_rows.h.
+//
+// A block of pixels at a time: what there is once per pixel (activation, weight) is first spread over the three channels, then every
+// loop runs over 3*BLOCK values without a branch, which the compiler turns into vectors. Read next: core/sampler.c.
+#include "core/sampler_rows.h"
+
+#include "core/simd.h"
+
+#include <stddef.h>
+#include <string.h>
+
+#define BLOCK 64 // pixels
+#define INLINE static inline __attribute__((always_inline))
+
+static const float round_to_integer = 12582912.0f; // 1.5 * 2^23: added, it leaves an integer in the low bits, halves to even
+
+// The product with the reciprocal is the quotient once rounded to float, for each of the 65536 values.
+INLINE float condition(uint16_t v)
+{
+    return (float)((double)v * (1.0 / 65535.0) * 2.0 - 1.0);
+}
+
+INLINE uint32_t bits_of(float v)
+{
+    uint32_t u;
+    memcpy(&u, &v, sizeof u);
+    return u;
+}
+
+INLINE uint8_t to_byte(float v)
+{
+    v = v < -1.0f ? -1.0f : v;
+    v = v > 1.0f ? 1.0f : v;
+    return (uint8_t)bits_of((v + 1.0f) * 127.5f + round_to_integer);
+}
+
+// mask[3*x + c] = all ones where a[x] >= step.
+INLINE void spread_mask(const uint16_t *a, int step, int n, uint32_t mask[3 * BLOCK])
+{
+    for (int x = 0; x < n; x++) {
+        const uint32_t on = a[x] >= step ? 0xffffffffu : 0;
+        mask[3 * x] = on;
+        mask[3 * x + 1] = on;
+        mask[3 * x + 2] = on;
+    }
+}
+
+// One of two floats by a mask, on their bits: what is not chosen may be anything.
+INLINE float choose(uint32_t mask, float yes, float no)
+{
+    const uint32_t u = (bits_of(yes) & mask) | (bits_of(no) & ~mask);
+    float v;
+    memcpy(&v, &u, sizeof v);
+    return v;
+}
+
+YD_SIMD void yd_rows_condition(const uint16_t *up, int n, float *out)
+{
+    for (int i = 0; i < n; i++) out[i] = condition(up[i]);
+}
+
+YD_SIMD void yd_rows_gather(const uint16_t *up, const float *cond, const float *z, const uint16_t *a, int step, int n, float *x)
+{
+    for (int at = 0; at < n; at += BLOCK) {
+        const int count = n - at < BLOCK ? n - at : BLOCK;
+        float low[3 * BLOCK], high[3 * BLOCK];
+        uint32_t mask[3 * BLOCK];
+        spread_mask(a + at, step, count, mask);
+        for (int i = 0; i < 3 * count; i++) high[i] = choose(mask[i], z[3 * at + i], 0.0f);
+        if (cond)
+            memcpy(low, cond + 3 * at, sizeof(float) * 3 * (size_t)count);
+        else
+            for (int i = 0; i < 3 * count; i++) low[i] = condition(up[3 * at + i]);
+        for (int p = 0; p < count; p++, x += 6) {
+            memcpy(x, low + 3 * p, 3 * sizeof *x);
+            memcpy(x + 3, high + 3 * p, 3 * sizeof *x);
+        }
+    }
+}
+
+YD_SIMD int yd_rows_blend(float *acc, const float *pred, float wy, const float *wx, int n)
+{
+    uint32_t bad = 0;
+    for (int at = 0; at < n; at += BLOCK) {
+        const int count = n - at < BLOCK ? n - at : BLOCK;
+        float weight[3 * BLOCK], *restrict to = acc + 3 * at;
+        const float *restrict from = pred + 3 * at;
+        for (int x = 0; x < count; x++) weight[3 * x] = weight[3 * x + 1] = weight[3 * x + 2] = wy * wx[at + x];
+        for (int i = 0; i < 3 * count; i++) {
+            bad |= (bits_of(from[i]) & 0x7f800000u) == 0x7f800000u;
+            to[i] += weight[i] * from[i];
+        }
+    }
+    return bad ? -1 : 0;
+}
+
+INLINE void update_block(const yd_step_coefs *k, const uint32_t *mask, const float *cond, const float *restrict pred, const float *noise,
+                         int n, float *restrict z, uint8_t *restrict shown, int clip, int noisy, int residual)
+{
+    for (int i = 0; i < n; i++) {
+        float x0 = k->x0_z * z[i] + k->x0_pred * pred[i];
+        if (clip) {
+            x0 = x0 < -k->clip ? -k->clip : x0;
+            x0 = x0 > k->clip ? k->clip : x0;
+        }
+        float next = k->z_x0 * x0 + k->z_z * z[i];
+        if (noisy) next = next + k->sigma * noise[i];
+        const uint8_t byte = to_byte(residual ? cond[i] + x0 * k->unscale : x0);
+        shown[i] = mask[i] ? byte : shown[i];
+        z[i] = choose(mask[i], next, z[i]);
+    }
+}
+
+YD_SIMD void yd_rows_update(const yd_step_coefs *k, int step, const uint16_t *a, const float *cond, const float *pred, const float *noise,
+                            int n, float *z, uint8_t *shown)
+{
+    const int clip = k->clip > 0.0f, noisy = k->sigma > 0.0f, residual = k->unscale != 0.0f;
+    for (int at = 0; at < n; at += BLOCK) {
+        const int count = n - at < BLOCK ? n - at : BLOCK, i = 3 * at;
+        uint32_t mask[3 * BLOCK];
+        spread_mask(a + at, step, count, mask);
+        const float *c = residual ? cond + i : NULL, *e = noisy ? noise + i : NULL;
+        if (clip && noisy && residual)
+            update_block(k, mask, c, pred + i, e, 3 * count, z + i, shown + i, 1, 1, 1);
+        else if (clip && residual)
+            update_block(k, mask, c, pred + i, e, 3 * count, z + i, shown + i, 1, 0, 1);
+        else if (clip && noisy)
+            update_block(k, mask, c, pred + i, e, 3 * count, z + i, shown + i, 1, 1, 0);
+        else
+            update_block(k, mask, c, pred + i, e, 3 * count, z + i, shown + i, clip, noisy, residual);
+    }
+}
+
+YD_SIMD void yd_rows_switch_on(const uint16_t *a, int step, float on_mean, float on_noise, const float *mean, const float *noise, int n,
+                               float *z)
+{
+    for (int x = 0; x < n; x++) {
+        if (a[x] != step) continue;
+        for (int c = 3 * x; c < 3 * x + 3; c++) z[c] = on_mean * (mean ? mean[c] : 0.0f) + on_noise * noise[c];
+    }
+}

@@ -1,0 +1,38 @@
+// The sampler's loops over runs of pixels in a row, as vectors. Three channels throughout; pure, any thread.
+//
+// Bits do not depend on the instruction set: every value is made by the same operations, and nothing is contracted or summed across
+// pixels.
+#ifndef YD_CORE_SAMPLER_ROWS_H
+#define YD_CORE_SAMPLER_ROWS_H
+
+#include <stdint.h>
+
+// One step of the update, rounded to float once.
+typedef struct yd_step_coefs {
+    float x0_z, x0_pred;     // x0 = x0_z*z + x0_pred*pred, before clipping
+    float clip;              // x0 is clamped to [-clip, clip]; 0 = never
+    float z_x0, z_z, sigma;  // z' = z_x0*x0 + z_z*z + sigma*noise
+    float on_mean, on_noise; // a pixel that is switched on: on_mean*mean + on_noise*noise
+    float unscale;           // residual target: what is shown is cond + x0*unscale; 0: x0
+    int last;                // the step that leaves no noise: sigma is 0 and no pixel comes on
+} yd_step_coefs;
+
+// n samples of 16 bits as [-1,1]: v/65535*2 - 1 in double, rounded.
+void yd_rows_condition(const uint16_t *up, int n, float *out);
+
+// The network's input of n pixels, x[6*n]: the condition, then z where a >= step and 0 elsewhere. cond: the condition as float, or NULL
+// for that of up. z is read nowhere else than where a >= step matters: it may hold anything there, NaN too.
+void yd_rows_gather(const uint16_t *up, const float *cond, const float *z, const uint16_t *a, int step, int n, float *x);
+
+// acc += wy*wx[x] * pred over n pixels. 0, or -1 when a prediction is not finite (acc is then of no use).
+int yd_rows_blend(float *acc, const float *pred, float wy, const float *wx, int n);
+
+// Pixels that are on at `step` take it: z from z and pred, and what is shown as bytes. cond: 3*n values, read for a residual target
+// only. noise: 3*n normals, read where sigma > 0.
+void yd_rows_update(const yd_step_coefs *k, int step, const uint16_t *a, const float *cond, const float *pred, const float *noise, int n,
+                    float *z, uint8_t *shown);
+
+// Pixels that come on at `step` (a == step) get their first value. mean: 3*n values, or NULL for 0.
+void yd_rows_switch_on(const uint16_t *a, int step, float on_mean, float on_noise, const float *mean, const float *noise, int n, float *z);
+
+#endif
