@@ -21,9 +21,9 @@ VARIANT ?= release
 B := build
 O := $(B)/obj/$(VARIANT)
 
-PKGS := vips libmicrohttpd jansson libuv
+PKGS := vips lcms2 libmicrohttpd jansson libuv
 PKG_CFLAGS := $(patsubst -I%,-isystem %,$(filter -I%,$(shell pkg-config --cflags $(PKGS) 2>/dev/null)))
-LIBS_CORE := -ldnnl -lm -lpthread $(shell pkg-config --libs vips 2>/dev/null)
+LIBS_CORE := -ldnnl -lvl -lm -lpthread $(shell pkg-config --libs vips lcms2 2>/dev/null)
 LIBS_DAEMON := $(shell pkg-config --libs libmicrohttpd jansson libuv 2>/dev/null)
 
 VERSION := $(shell cat VERSION 2>/dev/null || echo 0.0.0)
@@ -41,7 +41,7 @@ CPPFLAGS += -DYD_SANITIZE
 LDFLAGS := -fsanitize=address,undefined -fopenmp
 else ifeq ($(VARIANT),ubsan)
 UBSAN := -fsanitize=undefined,float-cast-overflow,float-divide-by-zero -fno-sanitize-recover=all
-CFLAGS += -O2 $(UBSAN)
+CFLAGS += -O2 $(UBSAN) -Wno-conversion # the checks stand between values and their ranges: what fits would be called a loss
 CPPFLAGS += -DYD_SANITIZE
 LDFLAGS := $(UBSAN) -fopenmp
 else ifeq ($(VARIANT),tsan)

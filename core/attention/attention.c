@@ -8,6 +8,7 @@
 
 static const yd_attention_method METHODS[] = {
     {"edge", "edges of the picture and what is near them", yd_attention_edge},
+    {"sift", "keypoints of the picture, each as wide as its scale", yd_attention_sift},
     {"gaussian", "the middle of the picture", yd_attention_gaussian},
     {"constant", "everything alike: plain diffusion without masks", yd_attention_constant},
 };

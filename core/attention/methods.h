@@ -8,5 +8,6 @@
 int yd_attention_constant(const uint8_t *rgb, int w, int h, float *map, yd_err *err);
 int yd_attention_gaussian(const uint8_t *rgb, int w, int h, float *map, yd_err *err);
 int yd_attention_edge(const uint8_t *rgb, int w, int h, float *map, yd_err *err);
+int yd_attention_sift(const uint8_t *rgb, int w, int h, float *map, yd_err *err);
 
 #endif
