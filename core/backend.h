@@ -44,11 +44,19 @@ typedef struct yd_adamw {
     long step;       // 1-based, for bias correction
 } yd_adamw;
 
+// Time spent in one family of kernels, of all runs so far. Only when the backend was opened with `profile`.
+typedef struct yd_profile_line {
+    const char *family; // an operator's name, or a finer one; lives as long as the program
+    long calls;
+    double seconds;
+} yd_profile_line;
+
 typedef struct yd_exec_stats {
     size_t arena_bytes;   // activations
     size_t scratch_bytes; // kernel scratchpads
     int n_kernels;
     double flops;         // of one run (all n samples)
+    yd_profile_line profile[16]; // in order of first use; unused lines have no family
 } yd_exec_stats;
 
 struct yd_backend {
@@ -84,6 +92,8 @@ struct yd_backend {
 typedef struct yd_cpu_options {
     int threads;          // compute threads, 1..1024; 0 = all cores this process may use
     int keep_activations; // no arena sharing, so that peek() works on every tensor
+    int profile;          // time every kernel (yd_exec_stats.profile); also YODA_CPU_PROFILE=1, which prints each exec's times
+                          // to stderr when it is freed
     int no_winograd;      // direct convolutions only: f32 agrees to 2e-5 instead of 2e-4, and weights take less memory
 } yd_cpu_options;
 

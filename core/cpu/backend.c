@@ -113,6 +113,8 @@ int yd_cpu_open(const yd_cpu_options *opt, yd_backend **out, yd_err *err)
     cpu->threads = threads ? threads : omp_get_num_procs();
     const char *verbose = getenv("YODA_CPU_VERBOSE");
     cpu->verbose = verbose && *verbose == '1';
+    const char *profile = getenv("YODA_CPU_PROFILE");
+    cpu->profile = profile && *profile == '1' ? 2 : opt ? opt->profile != 0 : 0;
     cpu->bf16_kernels = strncmp(isa_name(), "avx512", 6) == 0;
     cpu->bf16_fast = has_bf16();
     // Matrix units (AMX) run direct bf16 convolutions faster than vectors run Winograd's; f32 has no such units.

@@ -51,6 +51,7 @@ int yd_make_conv_winograd(yd_exec *e, const yd_op *op, yd_err *err)
     wino_conv *c = k ? yd_calloc(1, sizeof *c) : NULL;
     if (!c) return yd_exec_refuse(e, op, YD_E_NOMEM, "no memory for its kernel", err);
     k->state = c;
+    k->family = "CONV winograd";
     k->drop = yd_free;
     const int up = e->views[x].parts == 1;
     if (up) x = e->views[x].part[0];

@@ -3,7 +3,7 @@
 //   backend.c     open, info, the table of functions, process preparation
 //   weights.c     f32 masters, per-layout working copies;  adamw.c  the optimiser step
 //   plan.c        compile: buffers by liveness, one arena; run: walk the kernel list
-//   prim.c        a oneDNN primitive with its arguments
+//   prim.c        a oneDNN primitive with its arguments;  profile.c  where the time goes
 //   views.c       maps that are not made, because their readers can read the parts
 //   conv.c conv_wino.c gnorm.c gnorm_bwd.c attention.c linear.c rearrange.c elementwise.c
 //                 one operator family each;  wino.c gnorm_kernel.c  kernels that know no graphs
@@ -27,6 +27,7 @@ typedef struct yd_cpu {
     int threads;
     int keep;
     int verbose;      // print each chosen primitive
+    int profile;      // time each kernel; 2: and print the times
     int bf16_kernels; // oneDNN has bf16 kernels for this processor (AVX-512); otherwise bf16 is only storage
     int bf16_fast;    // and they run at hardware speed
     int winograd;     // use Winograd's method where it pays
@@ -95,6 +96,7 @@ typedef struct yd_buf {
 
 typedef struct yd_kernel {
     const yd_op *op;
+    const char *family; // for the profile
     void (*drop)(void *state);
     int (*run)(yd_exec *e, const struct yd_kernel *k, yd_err *err);
     void *state;
@@ -120,6 +122,7 @@ struct yd_exec {
     int n_copies, cap_copies;
     char *arena, *scratch;
     size_t arena_bytes, scratch_bytes;
+    yd_profile_line profile[16];
     int at; // operator being compiled: the lifetime of temporaries made now
 };
 
@@ -178,6 +181,10 @@ int yd_copy_refresh(yd_weights *w, yd_copy *c, yd_err *err);
 
 // --- adamw.c
 int yd_cpu_adamw(yd_weights *w, yd_exec *train, const yd_adamw *hp, double *grad_norm, yd_err *err);
+
+// --- profile.c: run one kernel and add its time to its family's line; print the lines.
+int yd_run_profiled(yd_exec *e, const yd_kernel *k, yd_err *err);
+void yd_profile_print(const yd_exec *e);
 
 // --- plan.c: entries of the backend's table
 int yd_cpu_compile(yd_backend *be, const yd_graph *g, yd_weights *w, int n, yd_exec **out, yd_err *err);

@@ -102,6 +102,7 @@ int yd_make_convert(yd_exec *e, const yd_op *op, int from, int from_bf16, int to
 {
     yd_kernel *k = yd_exec_kernel(e, op, run_convert);
     if (!k) return yd_fail(err, YD_E_NOMEM, "no memory for a conversion kernel");
+    k->family = "conversion";
     k->buf[0] = from;
     k->buf[1] = to;
     k->bf16[0] = from_bf16;

@@ -37,7 +37,7 @@ yd_kernel *yd_exec_kernel(yd_exec *e, const yd_op *op, int (*run)(yd_exec *, con
         e->cap_kernels = cap;
     }
     yd_kernel *k = &e->kernels[e->n_kernels++];
-    *k = (yd_kernel){.op = op, .run = run, .buf = {-1, -1}};
+    *k = (yd_kernel){.op = op, .family = op ? yd_op_name(op->kind) : "input conversion", .run = run, .buf = {-1, -1}};
     return k;
 }
 
@@ -386,6 +386,7 @@ int yd_cpu_compile(yd_backend *be, const yd_graph *g, yd_weights *w, int n, yd_e
 void yd_cpu_exec_free(yd_exec *e)
 {
     if (!e) return;
+    if (e->cpu->profile == 2) yd_profile_print(e);
     for (int i = 0; i < e->n_kernels; i++)
         if (e->kernels[i].drop) e->kernels[i].drop(e->kernels[i].state);
     for (int i = 0; i < e->n_copies; i++) yd_copy_put(e->w, e->copies[i]);
@@ -403,12 +404,21 @@ void yd_cpu_exec_free(yd_exec *e)
 
 void yd_cpu_exec_stats(const yd_exec *e, yd_exec_stats *out)
 {
-    *out = (yd_exec_stats){e->arena_bytes, e->scratch_bytes, e->n_kernels, yd_graph_flops(e->g) * e->n};
+    *out = (yd_exec_stats){.arena_bytes = e->arena_bytes,
+                           .scratch_bytes = e->scratch_bytes,
+                           .n_kernels = e->n_kernels,
+                           .flops = yd_graph_flops(e->g) * e->n};
+    memcpy(out->profile, e->profile, sizeof out->profile);
 }
 
 float *yd_cpu_buffer(yd_exec *e, yd_tid t)
 {
     return t >= 0 && t < e->g->n_tensors ? e->staging[t] : NULL;
+}
+
+static int run_kernel(yd_exec *e, const yd_kernel *k, yd_err *err)
+{
+    return e->cpu->profile ? yd_run_profiled(e, k, err) : k->run(e, k, err);
 }
 
 int yd_cpu_run(yd_exec *e, yd_err *err)
@@ -419,7 +429,7 @@ int yd_cpu_run(yd_exec *e, yd_err *err)
         if (rc) return rc;
     }
     for (int i = 0; i < e->n_kernels; i++) {
-        int rc = e->kernels[i].run(e, &e->kernels[i], err);
+        int rc = run_kernel(e, &e->kernels[i], err);
         if (rc) return rc;
     }
     return 0;

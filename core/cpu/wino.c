@@ -205,9 +205,38 @@ static inline tile tile_at(const sizes *s, size_t t)
     return (tile){t / s->per_sample, (int)(in / s->tiles_x) * 4, (int)(in % s->tiles_x) * 4};
 }
 
-// Transform channels [c0, c1) of a patch; v is the tile's row in the first plane. `whole`: the patch lies inside the
-// map and the channels fill vectors. The outer loops stay loops: unrolled they would not fit the instruction cache.
-INLINED void tile_in_body(const yd_wino *p, const sizes *s, tile t, size_t c0, size_t c1, float *v, int bf16, int whole)
+// Both directions of one vector's patch; v is its place in the first plane. The outer loops stay loops: unrolled they
+// would not fit the instruction cache.
+#define TRANSFORM_IN(LOAD)                                                                                             \
+    vec half[6][6];                                                                                                    \
+    for (int j = 0; j < 6; j++) {                                                                                      \
+        vec d[6], out[6];                                                                                              \
+        _Pragma("GCC unroll 6") for (int i = 0; i < 6; i++) d[i] = LOAD;                                               \
+        line_in(d, out);                                                                                               \
+        _Pragma("GCC unroll 6") for (int i = 0; i < 6; i++) half[i][j] = out[i];                                       \
+    }                                                                                                                  \
+    for (int i = 0; i < 6; i++) {                                                                                      \
+        vec out[6];                                                                                                    \
+        line_in(half[i], out);                                                                                         \
+        _Pragma("GCC unroll 6") for (int j = 0; j < 6; j++)                                                            \
+            _mm512_storeu_ps(v + (size_t)(i * 6 + j) * s->v_plane + c, out[j]);                                        \
+    }
+
+// Channels [c0, c1) of a patch that lies inside the map, with channels that fill vectors. Read at twice its size, a
+// patch's rows are 0 1 1 2 2 3 of the small map, likewise its columns.
+INLINED void tile_in_whole(const yd_wino *p, const sizes *s, tile t, size_t c0, size_t c1, float *v, int bf16, int up)
+{
+    const size_t h = (size_t)p->h >> up, w = (size_t)p->w >> up, row = w * s->c;
+    const size_t base = (t.sample * h + ((size_t)(t.y - 1) >> up)) * row + ((size_t)(t.x - 1) >> up) * s->c;
+    for (size_t c = c0; c < c1; c += LANES) {
+        TRANSFORM_IN(load(p->x, base + (up ? (size_t)(i + 1) / 2 : (size_t)i) * row +
+                                    (up ? (size_t)(j + 1) / 2 : (size_t)j) * s->c + c,
+                          bf16, 1, 0))
+    }
+}
+
+// The same for any patch: what lies outside is zero.
+INLINED void tile_in_part(const yd_wino *p, const sizes *s, tile t, size_t c0, size_t c1, float *v, int bf16)
 {
     const size_t h = (size_t)(p->h >> p->up), w = (size_t)(p->w >> p->up);
     size_t row_at[6], col_at[6];
@@ -221,38 +250,32 @@ INLINED void tile_in_body(const yd_wino *p, const sizes *s, tile t, size_t c0, s
     }
     for (size_t c = c0; c < c1; c += LANES) {
         const __mmask16 some = lanes(s->c - c);
-        vec half[6][6];
-        for (int j = 0; j < 6; j++) {
-            vec d[6], out[6];
-            const size_t at = col_at[j] + c;
-            const __mmask16 column = cols[j] ? some : 0;
-#pragma GCC unroll 6
-            for (int i = 0; i < 6; i++)
-                d[i] = load(p->x, row_at[i] + at, bf16, whole, rows[i] ? column : 0);
-            line_in(d, out);
-#pragma GCC unroll 6
-            for (int i = 0; i < 6; i++) half[i][j] = out[i];
-        }
-        for (int i = 0; i < 6; i++) {
-            vec out[6];
-            line_in(half[i], out);
-#pragma GCC unroll 6
-            for (int j = 0; j < 6; j++) _mm512_storeu_ps(v + (size_t)(i * 6 + j) * s->v_plane + c, out[j]);
-        }
+        TRANSFORM_IN(load(p->x, row_at[i] + col_at[j] + c, bf16, 0, rows[i] && cols[j] ? some : 0))
     }
 }
 
 AVX512 static void tile_in(const yd_wino *p, const sizes *s, tile t, size_t c0, size_t c1, float *v)
 {
     const int whole = t.y > 0 && t.x > 0 && t.y + 5 <= p->h && t.x + 5 <= p->w && s->c % LANES == 0;
-    if (whole && p->x_bf16)
-        tile_in_body(p, s, t, c0, c1, v, 1, 1);
-    else if (whole)
-        tile_in_body(p, s, t, c0, c1, v, 0, 1);
-    else if (p->x_bf16)
-        tile_in_body(p, s, t, c0, c1, v, 1, 0);
-    else
-        tile_in_body(p, s, t, c0, c1, v, 0, 0);
+    switch (whole * 4 + p->up * 2 + p->x_bf16) {
+    case 7:
+        tile_in_whole(p, s, t, c0, c1, v, 1, 1);
+        break;
+    case 6:
+        tile_in_whole(p, s, t, c0, c1, v, 0, 1);
+        break;
+    case 5:
+        tile_in_whole(p, s, t, c0, c1, v, 1, 0);
+        break;
+    case 4:
+        tile_in_whole(p, s, t, c0, c1, v, 0, 0);
+        break;
+    default:
+        if (p->x_bf16)
+            tile_in_part(p, s, t, c0, c1, v, 1);
+        else
+            tile_in_part(p, s, t, c0, c1, v, 0);
+    }
 }
 
 // One vector of a tile's results, from output channel o on; m is its place in the first plane. `whole`: all 16 pixels
