@@ -155,8 +155,7 @@ int yd_make_conv(yd_exec *e, const yd_op *op, yd_err *err)
     if (!rc) rc = yd_make_writable(e, op, s.y, ydt, &dst, err);
     if (!rc && op->in[3] != YD_NONE) rc = place_residual(e, op, op->in[3], dst, ydt == YD_BF16, err);
     if (!rc && in_parts) rc = forward_parts(e, op, &s, xdt, ydt, dst, err);
-    if (!rc && !in_parts)
-        rc = forward_primitive(e, op, &s, xdt, ydt, src, dst, op->in[2], op->in[3] != YD_NONE, err);
+    if (!rc && !in_parts) rc = forward_primitive(e, op, &s, xdt, ydt, src, dst, op->in[2], op->in[3] != YD_NONE, err);
     return rc ? rc : yd_make_written(e, op, s.y, ydt, dst, err);
 }
 

@@ -160,6 +160,33 @@ int yd_make_upsample_bwd(yd_exec *e, const yd_op *op, yd_err *err)
 
 // --- UNSHUFFLE, SHUFFLE: deep pixel (i,j), channel c*r*r + dy*r + dx  <->  wide pixel (i*r+dy, j*r+dx), channel c
 
+// One row of deep pixels and the f rows of wide ones it stands for.
+YD_INLINE void shuffle_row(void *deep, int db, void *wide, int wb, size_t w, size_t c, size_t f, int to_deep)
+{
+    for (size_t i = 0; i < w; i++, deep = yd_at_mut(deep, c * f * f, db))
+        for (size_t k = 0; k < f * f; k++) {
+            void *q = yd_at_mut(wide, (k / f * w * f + i * f + k % f) * c, wb);
+            for (size_t j = 0; j < c; j++)
+                if (to_deep)
+                    yd_store(deep, j * f * f + k, db, yd_load(q, j, wb));
+                else
+                    yd_store(q, j, wb, yd_load(deep, j * f * f + k, db));
+        }
+}
+
+// Compiled for the types and factors in use, and for any.
+static void shuffle_row_of(void *deep, int db, void *wide, int wb, size_t w, size_t c, size_t f, int to_deep)
+{
+    if (f == 2 && to_deep && !db && !wb)
+        shuffle_row(deep, 0, wide, 0, w, c, 2, 1);
+    else if (f == 2 && to_deep && db && wb)
+        shuffle_row(deep, 1, wide, 1, w, c, 2, 1);
+    else if (f == 2 && !to_deep && !db && !wb)
+        shuffle_row(deep, 0, wide, 0, w, c, 2, 0);
+    else
+        shuffle_row(deep, db, wide, wb, w, c, f, to_deep);
+}
+
 static int run_shuffle_either(yd_exec *e, const yd_kernel *k, int to_deep)
 {
     map x = map_of(e, k->op->in[0]), y = map_of(e, k->op->out[0]);
@@ -167,17 +194,8 @@ static int run_shuffle_either(yd_exec *e, const yd_kernel *k, int to_deep)
     size_t f = yd_sz(k->op->r), rows = yd_sz(e->n) * deep.h;
 #pragma omp parallel for num_threads(yd_threads(e, rows *deep.w *deep.c)) schedule(static)
     for (size_t row = 0; row < rows; row++)
-        for (size_t i = 0; i < deep.w * f * f; i++) {
-            size_t at = i / (f * f), dy = i / f % f, dx = i % f;
-            void *d = pixel(&deep, row * deep.w + at), *w = pixel(&wide, (row * f + dy) * wide.w + at * f + dx);
-            for (size_t c = 0; c < wide.c; c++) {
-                size_t dc = c * f * f + dy * f + dx;
-                if (to_deep)
-                    yd_store(d, dc, deep.bf16, yd_load(w, c, wide.bf16));
-                else
-                    yd_store(w, c, wide.bf16, yd_load(d, dc, deep.bf16));
-            }
-        }
+        shuffle_row_of(pixel(&deep, row * deep.w), deep.bf16, pixel(&wide, row * f * wide.w), wide.bf16, deep.w, wide.c,
+                       f, to_deep);
     return 0;
 }
 

@@ -9,7 +9,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#define LINE_FLOATS 16         // a cache line
+#define LINE_FLOATS 16 // a cache line
 #define PAGE        4096
 #define LARGE_COPY  ((size_t)4 << 20)
 #define SPAN_FLOATS (1u << 15) // optimiser's unit of work: 128 KiB of each part

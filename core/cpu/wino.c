@@ -20,8 +20,8 @@
 #define TILES       16 // tiles of one fused block
 #define MAX_VECTORS 4  // vectors of one output block
 
-#define PA 0.75f // the points; squares, cubes and products of the two are exact
-#define PB 1.5f
+#define PA  0.75f // the points; squares, cubes and products of the two are exact
+#define PB  1.5f
 #define PA2 (PA * PA)
 #define PB2 (PB * PB)
 
@@ -90,7 +90,8 @@ YD_INLINE void spread(const double g[3], double out[6])
 static void transform_filter(const float *g, float *u, size_t step)
 {
     double half[3][6];
-    for (int col = 0; col < 3; col++) spread((double[3]){(double)g[col], (double)g[3 + col], (double)g[6 + col]}, half[col]);
+    for (int col = 0; col < 3; col++)
+        spread((double[3]){(double)g[col], (double)g[3 + col], (double)g[6 + col]}, half[col]);
     for (int i = 0; i < 6; i++) {
         double row[6];
         spread((double[3]){half[0][i], half[1][i], half[2][i]}, row);
@@ -125,7 +126,8 @@ typedef __m512 vec;
 int yd_wino_here(void)
 {
     __builtin_cpu_init();
-    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl");
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512vl");
 }
 
 INLINED __mmask16 lanes(size_t left)
@@ -229,8 +231,9 @@ INLINED void tile_in_whole(const yd_wino *p, const sizes *s, tile t, size_t c0, 
     const size_t h = (size_t)p->h >> up, w = (size_t)p->w >> up, row = w * s->c;
     const size_t base = (t.sample * h + ((size_t)(t.y - 1) >> up)) * row + ((size_t)(t.x - 1) >> up) * s->c;
     for (size_t c = c0; c < c1; c += LANES) {
-        TRANSFORM_IN(load(p->x, base + (up ? (size_t)(i + 1) / 2 : (size_t)i) * row +
-                                    (up ? (size_t)(j + 1) / 2 : (size_t)j) * s->c + c,
+        TRANSFORM_IN(load(p->x,
+                          base + (up ? (size_t)(i + 1) / 2 : (size_t)i) * row +
+                              (up ? (size_t)(j + 1) / 2 : (size_t)j) * s->c + c,
                           bf16, 1, 0))
     }
 }
@@ -334,9 +337,9 @@ AVX512 static void tile_out(const yd_wino *p, tile t, size_t o, size_t vectors, 
                                        float *restrict m, size_t k)                                                    \
     {                                                                                                                  \
         vec sum[R][V];                                                                                                 \
-        _Pragma("GCC unroll 8") for (int i = 0; i < R; i++)                                                            \
-            _Pragma("GCC unroll 4") for (int j = 0; j < V; j++) sum[i][j] = _mm512_setzero_ps();                       \
-        for (size_t q = 0; q < k; q++, b += (V) * LANES) {                                                             \
+        _Pragma("GCC unroll 8") for (int i = 0; i < R; i++) _Pragma("GCC unroll 4") for (int j = 0; j < V; j++)        \
+            sum[i][j] = _mm512_setzero_ps();                                                                           \
+        for (size_t q = 0; q < k; q++, b += (V)*LANES) {                                                               \
             vec row[V];                                                                                                \
             _Pragma("GCC unroll 4") for (int j = 0; j < V; j++) row[j] = _mm512_load_ps(b + j * LANES);                \
             _Pragma("GCC unroll 8") for (int i = 0; i < R; i++)                                                        \
@@ -345,8 +348,8 @@ AVX512 static void tile_out(const yd_wino *p, tile t, size_t o, size_t vectors, 
                 _Pragma("GCC unroll 4") for (int j = 0; j < V; j++) sum[i][j] = _mm512_fmadd_ps(x, row[j], sum[i][j]); \
             }                                                                                                          \
         }                                                                                                              \
-        _Pragma("GCC unroll 8") for (int i = 0; i < R; i++)                                                            \
-            _Pragma("GCC unroll 4") for (int j = 0; j < V; j++) _mm512_store_ps(m + (i * V + j) * LANES, sum[i][j]);   \
+        _Pragma("GCC unroll 8") for (int i = 0; i < R; i++) _Pragma("GCC unroll 4") for (int j = 0; j < V; j++)        \
+            _mm512_store_ps(m + (i * V + j) * LANES, sum[i][j]);                                                       \
     }
 #define UP_TO_6(V) MICRO(1, V) MICRO(2, V) MICRO(3, V) MICRO(4, V) MICRO(5, V) MICRO(6, V)
 #define UP_TO_8(V) UP_TO_6(V) MICRO(7, V) MICRO(8, V)
@@ -444,8 +447,8 @@ static void run_split(const yd_wino *p, const sizes *s, float *v, int threads)
         for (size_t i = 0; i < s->tiles * b.count; i++) {
             size_t t = i / b.count, block = i % b.count, from = block_start(&b, block),
                    vectors = block_start(&b, block + 1) - from;
-            tile_out(p, tile_at(s, t), from * LANES, vectors,
-                     m + block * POINTS * s->m_plane + t * vectors * LANES, s->m_plane);
+            tile_out(p, tile_at(s, t), from * LANES, vectors, m + block * POINTS * s->m_plane + t * vectors * LANES,
+                     s->m_plane);
         }
     }
 }
