@@ -68,7 +68,7 @@ static int open_socket(const struct addrinfo *ai)
 
 static int name_address(yd_api *api, yd_err *err)
 {
-    struct sockaddr_storage a;
+    struct sockaddr_storage a = {0};
     socklen_t n = sizeof a;
     char host[NI_MAXHOST], port[NI_MAXSERV];
     if (getsockname(api->listen_fd, (struct sockaddr *)&a, &n) ||

@@ -82,8 +82,7 @@ static void back_conv(walk *k, const yd_op *f, yd_tid dy)
 static void back_gnorm(walk *k, int index, yd_tid dy)
 {
     const yd_op f = k->g->ops[index];
-    const yd_tensor x = k->g->tensors[f.in[0]];
-    char name[sizeof x.name];
+    char name[sizeof k->g->tensors->name];
     snprintf(name, sizeof name, "stats.%.*s", (int)(sizeof name - 8), k->g->tensors[f.out[0]].name);
     yd_tid stats = yd_graph_tensor(k->g, name, YD_T_ACT, YD_F32, 1, 1, 2 * f.groups);
     k->g->ops[index].out[1] = stats;

@@ -88,6 +88,7 @@ int yd_scheduler_pick(yd_scheduler *s, yd_turn **out, int max)
     for (yd_turn *t = s->running.head; t; t = t->next) t->in_batch = 0;
     while (n < max && passed < s->running.count) {
         yd_turn *t = s->running.head;
+        if (!t) break; // count says so too
         unlink_turn(&s->running, t);
         append(&s->running, t);
         passed++;

@@ -15,7 +15,7 @@ static int reserve(yd_text *t, size_t more)
         t->failed = 1;
         return -1;
     }
-    if (need <= t->cap) return 0;
+    if (t->s && need <= t->cap) return 0;
     size_t cap = t->cap ? t->cap : 256;
     while (cap < need)
         if (yd_mul_size(cap, 2, &cap)) cap = need;

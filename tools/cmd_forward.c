@@ -52,7 +52,7 @@ static int network_open(network *net, yd_backend *be, const yd_model *m, yd_dtyp
     int rc = yd_net_build(&m->cfg.net, h, w, dt, 0, &net->graph, err);
     if (rc == 0) rc = be->weights_new(be, net->graph, (const float *const *)m->params, 0, &net->weights, err);
     if (rc == 0) rc = be->compile(be, net->graph, net->weights, n, &net->exec, err);
-    if (rc < 0) return rc;
+    if (rc) return rc;
     net->x = be->buffer(net->exec, yd_graph_find(net->graph, "x"));
     net->level = be->buffer(net->exec, yd_graph_find(net->graph, "level"));
     net->out = be->buffer(net->exec, yd_graph_find(net->graph, "out"));
@@ -118,11 +118,11 @@ static int evaluate(yd_backend *be, const yd_model *m, yd_dtype dt, const yd_saf
     int rc = read_pictures(st, "x_t", same, &x_t, err);
     if (rc == 0) rc = network_open(&net, be, m, dt, n, h, w, err);
     if (rc == 0) rc = read_levels(st, m->cfg.noise_input, n, net.level, err);
-    if (rc < 0) goto out;
+    if (rc) goto out;
     planes_to_channels(cond, n, pixels, net.x, 6, 0);
     planes_to_channels(x_t, n, pixels, net.x, 6, 3);
     rc = be->run(net.exec, err);
-    if (rc < 0) goto out;
+    if (rc) goto out;
     *eps = yd_malloc((size_t)n * pixels * 3 * sizeof **eps);
     if (*eps)
         channels_to_planes(net.out, n, pixels, *eps);
@@ -151,7 +151,7 @@ static int trace_sampler(const yd_model *m, const yd_safetensors *st, const floa
     int64_t one[4] = {1, 3, h, w}, all[4] = {0, 3, h, w};
     int rc = read_pictures(st, "x_T", one, &x_T, err);
     if (rc == 0) rc = read_pictures(st, "noise_T_to_1", all, &added, err);
-    if (rc < 0) goto done;
+    if (rc) goto done;
     int n_steps = (int)all[0];
     noise->data = yd_malloc((size_t)(n_steps + 1) * pixels * 3 * sizeof *noise->data);
     noise->field = yd_malloc((size_t)(n_steps + 1) * sizeof *noise->field);
@@ -253,7 +253,7 @@ static int run(const forward_args *a, const char **subject, yd_err *err)
     int rc = yd_model_load(a->model, &m, err);
     if (rc == 0) rc = yd_cli_open_backend(a->device, a->threads, &be, err);
     if (rc == 0) rc = yd_cli_dtype(a->dtype, be, &dt, err);
-    if (rc < 0) goto out;
+    if (rc) goto out;
     *subject = a->in;
     rc = yd_st_open(a->in, &st, err);
     if (rc == 0) rc = read_pictures(st, "cond", dims, &cond, err);
@@ -261,7 +261,7 @@ static int run(const forward_args *a, const char **subject, yd_err *err)
     if (rc == 0)
         rc = a->trace ? trace(be, m, dt, st, cond, dims, &result, err)
                       : evaluate(be, m, dt, st, cond, dims, &result, err);
-    if (rc < 0) goto out;
+    if (rc) goto out;
     *subject = a->out;
     rc = write_result(a->out, a->trace ? "sample" : "eps", a->trace ? 1 : dims[0], dims, result, err);
 out:

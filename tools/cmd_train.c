@@ -62,7 +62,7 @@ static int make_config(const train_args *a, yd_train_config *cfg, yd_err *err)
     int rc = yd_train_config_load(a->config, cfg, err);
     if (rc == 0) rc = set_text(cfg->folder, sizeof cfg->folder, a->data, "data", err);
     if (rc == 0) rc = set_text(cfg->out, sizeof cfg->out, a->out, "out", err);
-    if (rc < 0) return rc;
+    if (rc) return rc;
     if (a->iterations) cfg->iterations = a->iterations;
     if (a->dtype) {
         if (strcmp(a->dtype, "auto") == 0)
@@ -88,7 +88,7 @@ static int run(const train_args *a, yd_err *err)
     int rc = make_config(a, &cfg, err);
     if (rc == 0) rc = yd_image_init(err);
     if (rc == 0) rc = yd_cli_open_backend(a->device, a->threads, &be, err);
-    if (rc < 0) return rc;
+    if (rc) return rc;
 
     yd_progress bar;
     yd_train_options opt = {.mode = a->resume    ? YD_TRAIN_RESUME

@@ -343,7 +343,7 @@ static int load_config(const work_args *a, yd_model_config *cfg, yd_err *err)
 static int read_settings(const work_args *a, survey *s, yd_err *err)
 {
     int rc = load_config(a, &s->cfg, err);
-    if (rc < 0) return rc;
+    if (rc) return rc;
     s->steps = a->steps ? (int)a->steps : s->cfg.defaults.steps;
     s->shrink = a->shrink;
     rc = read_maps(s, a->maps, err);

@@ -176,8 +176,8 @@ static int forward_hint(const yd_exec *e, const yd_op *op, const shape *s, yd_dt
 static int gradient_primitive(yd_exec *e, const yd_op *op, const shape *s, yd_dtype dt, yd_prim *p,
                               const_dnnl_op_desc_t desc, yd_err *err)
 {
-    dnnl_primitive_desc_t hint;
-    dnnl_primitive_attr_t attr;
+    dnnl_primitive_desc_t hint = NULL;
+    dnnl_primitive_attr_t attr = NULL;
     int rc = forward_hint(e, op, s, dt, &hint, err);
     if (rc) return rc;
     rc = make_attr(e, op, 0, &attr, err);

@@ -162,11 +162,18 @@ static uint64_t digest_add(uint64_t d, const void *bytes, size_t n)
     return d;
 }
 
+static uint64_t digest_side(uint64_t d, int side)
+{
+    const unsigned v = (unsigned)side;
+    const uint8_t bytes[4] = {(uint8_t)v, (uint8_t)(v >> 8), (uint8_t)(v >> 16), (uint8_t)(v >> 24)};
+    return digest_add(d, bytes, sizeof bytes);
+}
+
 static uint64_t digest_picture(uint64_t d, const yd_picture *p)
 {
     const size_t n = (size_t)p->w * (size_t)p->h;
-    const int size[2] = {p->w, p->h};
-    d = digest_add(d, size, sizeof size);
+    d = digest_side(d, p->w);
+    d = digest_side(d, p->h);
     d = digest_add(d, p->hr, n * 3);
     return digest_add(d, p->map, n);
 }
