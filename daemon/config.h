@@ -27,6 +27,9 @@
     CHOICE(device, "auto", "auto|cpu|fake", "what computes; fake predicts nothing and is for tests of the service")    \
     NUMBER(threads, 0, 0, 1024, "compute threads; 0 takes every core")                                                 \
     CHOICE(dtype, "auto", "auto|f32|bf16", "storage of feature maps; auto takes bf16 where the hardware has it")       \
+    NUMBER(window, 0, 0, 4096, "side of the windows a picture is computed in; 0 takes the model's own")                \
+    NUMBER(overlap, -1, -1, 2048, "pixels two windows share; -1 takes the same share of a window as the model's own")  \
+    CHOICE(winograd, "auto", "auto|off", "quick convolutions that round a little differently, where they are quick")   \
     CHOICE(log_level, "info", "debug|info|warn|error", "lines below this level are not written")                       \
     SWITCH(insecure_no_auth, 0, "listen beyond loopback although nobody is asked for a key")                           \
     NUMBER(max_body_bytes, 32 * YD_MIB, 1 * YD_KIB, 4 * YD_GIB, "largest request body")                                \

@@ -20,8 +20,9 @@ static int open_device(yd_device *d, yd_err *err)
 {
     engine_device *e = (engine_device *)d;
     int rc = yd_model_load(e->path, &e->model, err);
+    if (!rc) rc = yd_model_config_windows(&e->model->cfg, (int)e->cfg->window, (int)e->cfg->overlap, err);
     if (rc) return rc;
-    yd_cpu_options co = {.threads = (int)e->cfg->threads};
+    yd_cpu_options co = {.threads = (int)e->cfg->threads, .no_winograd = strcmp(e->cfg->winograd, "off") == 0};
     if ((rc = yd_cpu_open(&co, &e->backend, err))) return rc;
     yd_backend_info bi;
     e->backend->info(e->backend, &bi);
