@@ -36,7 +36,7 @@ CFLAGS += -O3 -fstack-protector-strong -fstack-clash-protection -fcf-protection 
 CPPFLAGS += -D_FORTIFY_SOURCE=2
 LDFLAGS := -pie -Wl,-z,relro,-z,now -fopenmp
 else ifeq ($(VARIANT),asan)
-CFLAGS += -O1 -fsanitize=address,undefined -fno-sanitize-recover=all
+CFLAGS += -O1 -fsanitize=address,undefined -fno-sanitize-recover=all -Wno-conversion # see ubsan
 CPPFLAGS += -DYD_SANITIZE
 LDFLAGS := -fsanitize=address,undefined -fopenmp
 else ifeq ($(VARIANT),ubsan)
@@ -154,6 +154,11 @@ $(B)/peers/venv/.complete: tests/bench/peers/requirements.txt
 	$(call say,VENV,$(@D))
 	$(Q)rm -rf $(@D) && python3 -m venv $(@D) && $(@D)/bin/pip install -q -r $<
 	$(Q)touch $@
+
+$(O)/bench/peers/%: $(O)/tests/bench/peers/%.o $(O)/tests/bench/common.o $(O)/libcore.a
+	@mkdir -p $(@D)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS_CORE)
 
 bench-peers: $(O)/bench/peers/ours $(B)/peers/venv/.complete ## compare with PyTorch, ONNX Runtime and OpenVINO (g++, 8 GB in build/)
 	@$(B)/peers/venv/bin/python tests/bench/peers/compare.py $(WORDS)
