@@ -1,20 +1,82 @@
 // Pictures: starting libvips safely, telling formats apart, pixel memory.
 //
 // libvips as Debian builds it reads some thirty formats through as many libraries. None of them is reachable here: the bytes are
-// recognised by our own table first, and all loader classes but two (PNG and JPEG from memory) are blocked by name besides.
+// recognised by our own table first, and all loader classes but five (PNG, JPEG, WebP, TIFF and HEIF from memory) are blocked by name
+// besides.
 // Caches are off (every picture is seen once) and each operation works in the calling thread (the daemon has its own pool).
 // GLib aborts the process when its own memory runs out; limits are therefore checked before libvips is asked for pixels.
-// Read next: image_decode.c, image_encode.c
+// Read next: image_sniff.c, image_open.c, image_decode.c; image_encode.c
 #include "core/image.h"
 
 #include "core/image_vips.h"
 #include "core/mem.h"
 
+#include <dlfcn.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
 #include <vips/vips.h>
+
+// ---- the formats
+
+static yd_image_kind kinds[] = { // `reads` is written once, by start_vips
+    {"png", "image/png", "png", 0, 1, YD_PNG, 1, 0},
+    {"jpeg", "image/jpeg", "jpg jpeg", 0, 1, YD_JPEG, 0, 1},
+    {"webp", "image/webp", "webp", 0, 1, YD_WEBP, 0, 1},
+    {"tiff", "image/tiff", "tif tiff", 0, 1, YD_TIFF, 1, 0},
+    {"avif", "image/avif", "avif", 0, 0, YD_PNG, 0, 0},
+    {"heic", "image/heic", "heic heif", 0, 0, YD_PNG, 0, 0},
+};
+enum { KINDS = sizeof kinds / sizeof kinds[0] };
+
+static char accepted[64], writable[64];
+
+static void name_formats(void)
+{
+    size_t in = 0, out = 0;
+    for (size_t i = 0; i < KINDS; i++) {
+        const char *name = kinds[i].name;
+        if (kinds[i].reads) in += (size_t)snprintf(accepted + in, sizeof accepted - in, "%s%s", in ? ", " : "", name);
+        if (kinds[i].writes) out += (size_t)snprintf(writable + out, sizeof writable - out, "%s%s", out ? ", " : "", name);
+    }
+}
+
+// libheif is there when libvips' reader for it is, but what it can decode was chosen by whoever built it.
+static int heif_decodes(int compression)
+{
+    int can = 0;
+    void *lib = dlopen("libheif.so.1", RTLD_LAZY | RTLD_NOLOAD);
+    if (!lib) return 0;
+    int (*has_decoder)(int) = (int (*)(int))(uintptr_t)dlsym(lib, "heif_have_decoder_for_format");
+    if (has_decoder) can = has_decoder(compression) != 0;
+    dlclose(lib);
+    return can;
+}
+
+// Unblock the loader class of a format. Is it there and does it work?
+static int open_loader(const yd_image_kind *k)
+{
+    static const struct {
+        const char *name, *operation, *class;
+        int heif; // libheif's number of the compression
+    } loaders[] = {
+        {"png", "pngload_buffer", "VipsForeignLoadPngBuffer", 0},
+        {"jpeg", "jpegload_buffer", "VipsForeignLoadJpegBuffer", 0},
+        {"webp", "webpload_buffer", "VipsForeignLoadWebpBuffer", 0},
+        {"tiff", "tiffload_buffer", "VipsForeignLoadTiffBuffer", 0},
+        {"avif", "heifload_buffer", "VipsForeignLoadHeifBuffer", 4},
+        {"heic", "heifload_buffer", "VipsForeignLoadHeifBuffer", 1},
+    };
+    for (size_t i = 0; i < sizeof loaders / sizeof loaders[0]; i++) {
+        if (strcmp(loaders[i].name, k->name) != 0) continue;
+        if (!vips_type_find("VipsOperation", loaders[i].operation)) return 0;
+        if (loaders[i].heif && !heif_decodes(loaders[i].heif)) return 0;
+        vips_operation_block_set(loaders[i].class, FALSE);
+        return 1;
+    }
+    return 0;
+}
 
 // ---- libvips
 
@@ -38,8 +100,8 @@ static void start_vips(void)
     vips_cache_set_max_files(0);
     vips_block_untrusted_set(TRUE);
     vips_operation_block_set("VipsForeignLoad", TRUE);
-    vips_operation_block_set("VipsForeignLoadPngBuffer", FALSE);
-    vips_operation_block_set("VipsForeignLoadJpegBuffer", FALSE);
+    for (size_t i = 0; i < KINDS; i++) kinds[i].reads = open_loader(&kinds[i]);
+    name_formats();
     vips_started = 1;
 }
 
@@ -72,51 +134,7 @@ int yd_vips_fail(yd_err *err, int code, const char *what)
     return yd_fail_field(err, code, "image", "", "%s%s%s", what, n ? ": " : "", words);
 }
 
-// ---- formats
-
-static char accepted[64] = "png, jpeg", writable[64] = "png, jpeg";
-
-const char *yd_image_sniff(const void *bytes, size_t len)
-{
-    static const struct {
-        const char *format;
-        size_t offset, length;
-        const char *magic;
-    } known[] = {
-        {"PNG", 0, 8, "\x89PNG\r\n\x1a\n"},
-        {"JPEG", 0, 3, "\xff\xd8\xff"},
-        {"GIF", 0, 4, "GIF8"},
-        {"WebP", 8, 4, "WEBP"},
-        {"BMP", 0, 2, "BM"},
-        {"TIFF", 0, 4, "II*\0"},
-        {"TIFF", 0, 4, "MM\0*"},
-        {"AVIF", 4, 8, "ftypavif"},
-        {"HEIF", 4, 4, "ftyp"},
-        {"JPEG XL", 0, 2, "\xff\x0a"},
-        {"JPEG XL", 4, 4, "JXL "},
-        {"JPEG 2000", 4, 4, "jP  "},
-        {"PDF", 0, 4, "%PDF"},
-        {"SVG", 0, 4, "<svg"},
-        {"XML or SVG", 0, 5, "<?xml"},
-        {"PNM", 0, 3, "P5\n"},
-        {"PNM", 0, 3, "P6\n"},
-        {"PSD", 0, 4, "8BPS"},
-    };
-    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
-        size_t end = known[i].offset + known[i].length;
-        if (len >= end && memcmp((const char *)bytes + known[i].offset, known[i].magic, known[i].length) == 0)
-            return known[i].format;
-    }
-    return NULL;
-}
-
-static yd_image_kind kinds[] = {
-    {"png", "image/png", "png", 1, 1, YD_PNG, 1, 0},
-    {"jpeg", "image/jpeg", "jpg jpeg", 1, 1, YD_JPEG, 0, 1},
-    {"webp", "image/webp", "webp", 0, 0, YD_WEBP, 0, 1},
-    {"tiff", "image/tiff", "tif tiff", 0, 0, YD_TIFF, 1, 0},
-};
-enum { KINDS = sizeof kinds / sizeof kinds[0] };
+// ---- formats by name
 
 const yd_image_kind *yd_image_kinds(size_t *n)
 {

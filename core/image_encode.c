@@ -1,9 +1,13 @@
-// Encoding: our planes to PNG and JPEG files. Equal pixels and settings give equal bytes; no metadata is written.
+// Encoding: our planes to files. Equal pictures and settings give equal bytes: nothing of the clock, the machine or the threads goes in.
 //
-// libvips is lent a packed buffer and its result is copied into memory of our own. JPEG knows no alpha: it is composited over white.
-// A grey picture is written with one channel; when processing has made its channels differ, their luma (BT.601) is written.
-#include "core/image.h"
-
+//   samples -> channels of the wanted depth, interleaved (pack) -> libvips -> metadata blocks (image_container.c)
+//
+// 16 bits become 8 by rounding. JPEG knows no alpha: the picture is composited over white, in 16 bits, before that. A grey picture is
+// written with one channel (WebP has none such and gets three); when processing has made its channels differ, their luma (BT.601) is
+// written. libvips is lent a packed buffer and its result is copied into memory of our own.
+// Who writes what: profile and XMP - libvips for PNG and TIFF (PNG's are compressed), ourselves for JPEG and WebP; EXIF - ourselves, not
+// in TIFF; IPTC - libvips for TIFF, ourselves for JPEG, PNG and WebP have no place for it; resolution - libvips.
+#include "core/image_container.h"
 #include "core/image_vips.h"
 #include "core/mem.h"
 #include "core/output.h"
@@ -11,56 +15,149 @@
 #include <string.h>
 #include <vips/vips.h>
 
-enum { JPEG_MAX_SIDE = 65535, MAP_EFFORT = 6 };
+enum { JPEG_MAX_SIDE = 65535, WEBP_MAX_SIDE = 16383, MAP_EFFORT = 6, WEBP_EFFORT = 4 };
 
-static uint8_t over_white(unsigned v, unsigned alpha)
+// Channels of a file, interleaved.
+typedef struct packed {
+    void *samples; // uint8_t or uint16_t
+    int w, h, bands, depth;
+} packed;
+
+static uint16_t over_white(uint32_t v, uint32_t alpha)
 {
-    return (uint8_t)((v * alpha + 255u * (255u - alpha) + 127u) / 255u);
+    return (uint16_t)(((uint64_t)v * alpha + 65535u * (uint64_t)(65535u - alpha) + 32767u) / 65535u);
 }
 
-// The channels of one file, interleaved: grey or RGB, and alpha unless it is flattened.
-static void pack(const yd_image *im, int colours, int flatten, uint8_t *dst)
+// The channels of one pixel, at most 4.
+static int pixel(const yd_image *im, size_t i, int flatten, uint16_t v[4])
+{
+    memcpy(v, im->rgb + 3 * i, 3 * sizeof *v);
+    if (!im->alpha) return 3;
+    if (flatten)
+        for (int c = 0; c < 3; c++) v[c] = over_white(v[c], im->alpha[i]);
+    v[3] = im->alpha[i];
+    return flatten ? 3 : 4;
+}
+
+static void pack8(const yd_image *im, int flatten, uint8_t *dst)
 {
     size_t n = (size_t)im->w * (size_t)im->h;
     for (size_t i = 0; i < n; i++) {
-        const uint8_t p[3] = {yd_narrow(im->rgb[3 * i]), yd_narrow(im->rgb[3 * i + 1]), yd_narrow(im->rgb[3 * i + 2])};
-        uint8_t *start = dst;
-        if (colours == 1)
-            *dst++ = yd_luma(p);
+        uint16_t v[4];
+        uint8_t b[4];
+        int count = pixel(im, i, flatten, v);
+        for (int c = 0; c < count; c++) b[c] = yd_narrow(v[c]);
+        if (im->grey)
+            *dst++ = yd_luma(b);
         else
-            for (int c = 0; c < 3; c++) *dst++ = p[c];
-        if (!im->alpha) continue;
-        if (!flatten)
-            *dst++ = yd_narrow(im->alpha[i]);
-        else
-            for (; start < dst; start++) *start = over_white(*start, yd_narrow(im->alpha[i]));
+            for (int c = 0; c < 3; c++) *dst++ = b[c];
+        if (count == 4) *dst++ = b[3];
     }
 }
 
-static int save(VipsImage *im, yd_image_format fmt, int level, void **buf, size_t *len)
+static void pack16(const yd_image *im, int flatten, uint16_t *dst)
 {
-    if (fmt == YD_JPEG)
-        return vips_jpegsave_buffer(im, buf, len, "Q", level, "optimize_coding", TRUE, "strip", TRUE, NULL);
-    return vips_pngsave_buffer(im, buf, len, "compression", level, "filter", VIPS_FOREIGN_PNG_FILTER_ALL, "strip", TRUE,
-                               NULL);
+    size_t n = (size_t)im->w * (size_t)im->h;
+    for (size_t i = 0; i < n; i++) {
+        uint16_t v[4];
+        int count = pixel(im, i, flatten, v);
+        if (im->grey)
+            *dst++ = yd_luma16(v);
+        else
+            for (int c = 0; c < 3; c++) *dst++ = v[c];
+        if (count == 4) *dst++ = v[3];
+    }
 }
 
-// Encode interleaved pixels; level is quality or effort.
-static int encode_packed(const uint8_t *pixels, int w, int h, int bands, yd_image_format fmt, int level, void **bytes,
-                         size_t *len, yd_err *err)
+static int pack(const yd_image *im, const yd_output *out, packed *p, yd_err *err)
+{
+    int deep = out->format == YD_PNG || out->format == YD_TIFF, flatten = out->format == YD_JPEG;
+    int depth = !deep ? 8 : out->bit_depth ? out->bit_depth : im->depth;
+    *p = (packed){NULL, im->w, im->h, (im->grey ? 1 : 3) + (im->alpha && !flatten), depth};
+    p->samples = yd_calloc((size_t)im->w * (size_t)im->h, (size_t)(p->bands * depth / 8));
+    if (!p->samples) return yd_fail(err, YD_E_NOMEM, "no memory to encode a picture of %d x %d pixels", im->w, im->h);
+    if (depth == 16)
+        pack16(im, flatten, p->samples);
+    else
+        pack8(im, flatten, p->samples);
+    return 0;
+}
+
+// ---- libvips
+
+static void set_blob(VipsImage *im, const char *name, const yd_meta_blob *b)
+{
+    if (b->p) vips_image_set_blob_copy(im, name, b->p, b->n);
+}
+
+// What libvips writes of the metadata. With nothing of it there are no chunks but the picture's.
+static int attach(VipsImage *im, yd_image_format fmt, const yd_image_meta *m)
+{
+    if (!m || (fmt != YD_PNG && fmt != YD_TIFF)) return 0;
+    set_blob(im, VIPS_META_ICC_NAME, &m->icc);
+    set_blob(im, VIPS_META_XMP_NAME, &m->xmp);
+    if (fmt == YD_TIFF) set_blob(im, VIPS_META_IPTC_NAME, &m->iptc);
+    return m->icc.p || m->xmp.p || m->iptc.p;
+}
+
+static int save(VipsImage *im, const yd_output *out, int with_blobs, void **buf, size_t *len)
+{
+    int strip = !with_blobs;
+    switch (out->format) {
+    case YD_JPEG:
+        return vips_jpegsave_buffer(im, buf, len, "Q", out->quality, "optimize_coding", TRUE, "strip", TRUE, NULL);
+    case YD_WEBP:
+        return vips_webpsave_buffer(im, buf, len, "Q", out->quality, "lossless", out->lossless, "effort", WEBP_EFFORT,
+                                    "strip", TRUE, NULL);
+    case YD_TIFF:
+        return vips_tiffsave_buffer(im, buf, len, "compression", VIPS_FOREIGN_TIFF_COMPRESSION_DEFLATE, "predictor",
+                                    VIPS_FOREIGN_TIFF_PREDICTOR_HORIZONTAL, "strip", strip, NULL);
+    default:
+        return vips_pngsave_buffer(im, buf, len, "compression", out->effort, "filter", VIPS_FOREIGN_PNG_FILTER_ALL,
+                                   "strip", strip, NULL);
+    }
+}
+
+static VipsInterpretation interpretation(const packed *p)
+{
+    if (p->depth == 16) return p->bands < 3 ? VIPS_INTERPRETATION_GREY16 : VIPS_INTERPRETATION_RGB16;
+    return p->bands < 3 ? VIPS_INTERPRETATION_B_W : VIPS_INTERPRETATION_sRGB;
+}
+
+// Through libvips; *buf is released with g_free.
+static int save_packed(const packed *p, const yd_output *out, const yd_image_meta *m, void **buf, size_t *n, yd_err *err)
 {
     VipsImage *raw = NULL, *im = NULL;
+    size_t size = (size_t)p->w * (size_t)p->h * (size_t)(p->bands * p->depth / 8);
+    int known = m && m->xres > 0, rc = 0;
+    raw = vips_image_new_from_memory(p->samples, size, p->w, p->h, p->bands,
+                                     p->depth == 16 ? VIPS_FORMAT_USHORT : VIPS_FORMAT_UCHAR);
+    if (!raw ||
+        vips_copy(raw, &im, "interpretation", interpretation(p), "xres", known ? m->xres : 1.0, "yres",
+                  known ? m->yres : 1.0, NULL) ||
+        save(im, out, attach(im, out->format, m), buf, n))
+        rc = yd_vips_fail(err, YD_E_INTERNAL, "the picture cannot be encoded");
+    g_clear_object(&im);
+    g_clear_object(&raw);
+    return rc;
+}
+
+static int wants_blocks(yd_image_format fmt, const yd_image_meta *m)
+{
+    if (!m || fmt == YD_TIFF) return 0;
+    if (fmt == YD_PNG) return m->exif.p != NULL;
+    return m->icc.p || m->exif.p || m->xmp.p || (m->iptc.p && fmt == YD_JPEG);
+}
+
+static int encode_packed(const packed *p, const yd_output *out, const yd_image_meta *m, void **bytes, size_t *len,
+                         yd_err *err)
+{
     void *buf = NULL;
     size_t n = 0;
-    int rc = 0;
-    *bytes = NULL;
-    *len = 0;
-    raw = vips_image_new_from_memory(pixels, (size_t)w * (size_t)h * (size_t)bands, w, h, bands, VIPS_FORMAT_UCHAR);
-    if (!raw ||
-        vips_copy(raw, &im, "interpretation", bands < 3 ? VIPS_INTERPRETATION_B_W : VIPS_INTERPRETATION_sRGB, NULL) ||
-        save(im, fmt, level, &buf, &n))
-        rc = yd_vips_fail(err, YD_E_INTERNAL, "the picture cannot be encoded");
-    if (rc == 0) {
+    int rc = save_packed(p, out, m, &buf, &n, err);
+    if (rc == 0 && wants_blocks(out->format, m))
+        rc = yd_container_add(out->format, buf, n, m, bytes, len, err);
+    else if (rc == 0) {
         *bytes = yd_malloc(n);
         if (*bytes)
             memcpy(*bytes, buf, *len = n);
@@ -68,41 +165,42 @@ static int encode_packed(const uint8_t *pixels, int w, int h, int bands, yd_imag
             rc = yd_fail(err, YD_E_NOMEM, "no memory for an encoded picture of %zu bytes", n);
     }
     g_free(buf);
-    g_clear_object(&im);
-    g_clear_object(&raw);
     return rc;
 }
 
+// ---- the outside
+
 static int check_settings(const yd_image *im, const yd_output *out, yd_err *err)
 {
-    const int effort = out->effort, quality = out->quality;
-    if (out->format == YD_PNG) {
-        if (effort >= 1 && effort <= 9) return 0;
-        return yd_fail_field(err, YD_E_SETTING, "effort", "1 to 9", "effort %d is out of range", effort);
-    }
-    if (quality < 1 || quality > 100)
-        return yd_fail_field(err, YD_E_SETTING, "quality", "1 to 100", "quality %d is out of range", quality);
-    if (im->w > JPEG_MAX_SIDE || im->h > JPEG_MAX_SIDE)
-        return yd_fail_field(err, YD_E_SETTING, "format", "png",
-                             "a JPEG file holds at most 65535 pixels a side, the result has %d x %d", im->w, im->h);
-    return 0;
+    int most = out->format == YD_JPEG ? JPEG_MAX_SIDE : out->format == YD_WEBP ? WEBP_MAX_SIDE : 0;
+    yd_output format_only = *out;
+    format_only.scale = 0;
+    if (out->format == YD_PNG && (out->effort < 1 || out->effort > 9))
+        return yd_fail_field(err, YD_E_SETTING, "effort", "1 to 9", "effort %d is out of range", out->effort);
+    if ((out->format == YD_JPEG || out->format == YD_WEBP) && (out->quality < 1 || out->quality > 100))
+        return yd_fail_field(err, YD_E_SETTING, "quality", "1 to 100", "quality %d is out of range", out->quality);
+    if (out->bit_depth != 0 && out->bit_depth != 8 && out->bit_depth != 16)
+        return yd_fail_field(err, YD_E_SETTING, "bit_depth", "source, 8, 16", "bit depth %d is not accepted", out->bit_depth);
+    if (most && (im->w > most || im->h > most))
+        return yd_fail_field(err, YD_E_SETTING, "format", "png, tiff",
+                             "a %s file holds at most %d pixels a side, the result has %d x %d",
+                             yd_image_format_name(out->format), most, im->w, im->h);
+    return yd_output_check(&format_only, err);
 }
 
 int yd_image_encode(const yd_image *im, const yd_output *out, void **bytes, size_t *len, yd_err *err)
 {
+    yd_image_meta *meta = NULL;
+    packed p = {0};
     *bytes = NULL;
     *len = 0;
     int rc = yd_image_init(err);
     if (rc == 0) rc = check_settings(im, out, err);
-    if (rc) return rc;
-    yd_image_format fmt = out->format;
-    int flatten = fmt == YD_JPEG, colours = im->grey ? 1 : 3, level = fmt == YD_JPEG ? out->quality : out->effort;
-    int bands = colours + (im->alpha && !flatten);
-    uint8_t *packed = yd_calloc((size_t)im->w * (size_t)im->h, (size_t)bands);
-    if (!packed) return yd_fail(err, YD_E_NOMEM, "no memory to encode a picture of %d x %d pixels", im->w, im->h);
-    pack(im, colours, flatten, packed);
-    rc = encode_packed(packed, im->w, im->h, bands, fmt, level, bytes, len, err);
-    yd_free(packed);
+    if (rc == 0) rc = yd_image_meta_adapt(im->meta, out->metadata, im->w, im->h, &meta, err);
+    if (rc == 0) rc = pack(im, out, &p, err);
+    if (rc == 0) rc = encode_packed(&p, out, meta, bytes, len, err);
+    yd_free(p.samples);
+    yd_image_meta_unref(meta);
     return rc;
 }
 
@@ -111,5 +209,10 @@ int yd_image_encode_grey(const uint8_t *plane, int w, int h, void **bytes, size_
     *bytes = NULL;
     *len = 0;
     int rc = yd_image_init(err);
-    return rc ? rc : encode_packed(plane, w, h, 1, YD_PNG, MAP_EFFORT, bytes, len, err);
+    if (rc) return rc;
+    yd_output png;
+    yd_output_init(&png);
+    png.effort = MAP_EFFORT;
+    const packed p = {(void *)(uintptr_t)plane, w, h, 1, 8};
+    return encode_packed(&p, &png, NULL, bytes, len, err);
 }

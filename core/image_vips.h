@@ -12,7 +12,4 @@ int yd_vips_fail(yd_err *err, int code, const char *what);
 // Forget libvips' words about something that turned out not to matter.
 void yd_vips_forget_errors(void);
 
-// Name of the format these bytes begin like ("PNG", "JPEG", "GIF", ...), NULL when unknown.
-const char *yd_image_sniff(const void *bytes, size_t len);
-
 #endif

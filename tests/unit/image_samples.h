@@ -90,6 +90,18 @@ static inline bytes jpeg_of(VipsImage *im, int quality)
     return take(buf, n);
 }
 
+// Any saver of libvips by a suffix and its options: ".tif[compression=lzw,tile]". Empty when libvips cannot.
+static inline bytes saved(VipsImage *im, const char *suffix)
+{
+    void *buf = NULL;
+    size_t n = 0;
+    if (vips_image_write_to_buffer(im, suffix, &buf, &n, NULL)) {
+        vips_error_clear();
+        return (bytes){calloc(1, 1), 0};
+    }
+    return take(buf, n);
+}
+
 // ---- a PNG by hand: 1-bit grey, all black, of any size, without ever holding its pixels
 
 typedef struct bit_sink {
