@@ -1,4 +1,4 @@
-// The finished picture: strong entity tag (its SHA-256), one range at a time, Content-Digest.
+// The finished picture: strong entity tag (its SHA-256 and the job's fingerprint), one range at a time, Content-Digest.
 // The response holds a reference of the picture, so a slow download survives the deletion of its job.
 #include "api/result.h"
 
@@ -61,9 +61,9 @@ static yd_range_kind wanted_range(const yd_request *r, const char *etag, uint64_
 
 static void answer_blob(yd_request *r, const yd_job *j, yd_blob *b, int attachment)
 {
-    char etag[72], digest[64], range[80];
+    char etag[96], digest[64], range[80];
     uint64_t first = 0, last = b->len ? b->len - 1 : 0;
-    snprintf(etag, sizeof etag, "\"%s\"", b->sha256);
+    snprintf(etag, sizeof etag, "\"%s-%s\"", b->sha256, yd_job_fingerprint(j));
     content_digest(b->sha256, digest);
 
     const yd_range_kind kind = wanted_range(r, etag, b->len, &first, &last);

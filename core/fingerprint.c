@@ -123,6 +123,19 @@ void yd_fingerprint_make(const char *model, const yd_backend_info *be, yd_dtype 
     if (attention && strcmp(attention, "sift") == 0) set(fp->vlfeat, vl_get_version_string());
 }
 
+int yd_fingerprint_here(yd_fingerprint *fp, yd_err *err)
+{
+    yd_backend *be = NULL;
+    yd_backend_info info;
+    const yd_cpu_options opt = {.threads = 1};
+    int rc = yd_cpu_open(&opt, &be, err);
+    if (rc) return rc;
+    be->info(be, &info);
+    be->close(be);
+    yd_fingerprint_make(NULL, &info, info.bf16 ? YD_BF16 : YD_F32, NULL, fp);
+    return 0;
+}
+
 size_t yd_fingerprint_print(const yd_fingerprint *fp, int readable, char *dst, size_t cap)
 {
     size_t len = 0;

@@ -47,6 +47,9 @@ typedef struct yd_fingerprint {
 // it is not known; without be, dt is not recorded either. Looks libraries' versions up by name among those loaded. Any thread; cannot fail.
 void yd_fingerprint_make(const char *model, const yd_backend_info *be, yd_dtype dt, const char *attention, yd_fingerprint *out);
 
+// The same for this machine's processor, without a model, with the type that "auto" chooses. What yd_cpu_open returns.
+int yd_fingerprint_here(yd_fingerprint *out, yd_err *err);
+
 // Print as JSON: canonical on one line, or, `readable`, one field per line. Returns the length needed, as snprintf.
 size_t yd_fingerprint_print(const yd_fingerprint *fp, int readable, char *dst, size_t cap);
 

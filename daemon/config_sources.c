@@ -92,7 +92,9 @@ static int action_of(const char *name, yd_config_action *action)
     if (strcmp(name, "help") == 0)
         *action = YD_SHOW_HELP;
     else if (strcmp(name, "version") == 0)
-        *action = YD_SHOW_VERSION;
+        *action = *action == YD_SHOW_FINGERPRINT ? YD_SHOW_FINGERPRINT : YD_SHOW_VERSION;
+    else if (strcmp(name, "verbose") == 0)
+        *action = YD_SHOW_FINGERPRINT;
     else if (strcmp(name, "check_config") == 0)
         *action = YD_CHECK_CONFIG;
     else
@@ -104,6 +106,7 @@ static int parse_flag(int argc, char **argv, int i, flag *f, yd_err *err)
 {
     const char *s = argv[i];
     if (strcmp(s, "-h") == 0) s = "--help";
+    if (strcmp(s, "-v") == 0) s = "--verbose";
     if (strncmp(s, "--", 2) != 0 || !s[2])
         return yd_fail_field(err, YD_E_CONFIG, "command line", "flags only, see --help", "'%.64s' is no flag", argv[i]);
     const char *eq = strchr(s, '=');
@@ -113,7 +116,7 @@ static int parse_flag(int argc, char **argv, int i, flag *f, yd_err *err)
     f->name[n] = 0;
     f->value = eq ? eq + 1 : NULL;
     f->used = 1;
-    yd_config_action ignored;
+    yd_config_action ignored = YD_RUN;
     const yd_conf_row *r = yd_conf_find(f->name);
     if (action_of(f->name, &ignored)) return 0;
     int is_file = strcmp(f->name, "config") == 0;
@@ -144,7 +147,7 @@ static int scan_flags(int argc, char **argv, const char **file, yd_config_action
 static int load_flags(yd_config *cfg, int argc, char **argv, yd_err *err)
 {
     flag f;
-    yd_config_action ignored;
+    yd_config_action ignored = YD_RUN;
     for (int i = 1; i < argc; i += f.used) {
         int rc = parse_flag(argc, argv, i, &f, err);
         if (rc) return rc;
@@ -169,7 +172,7 @@ int yd_config_load(int argc, char **argv, char **env, yd_config *cfg, yd_config_
     yd_config_init(cfg);
     *action = YD_RUN;
     int rc = scan_flags(argc, argv, &file, action, err);
-    if (rc || *action == YD_SHOW_HELP || *action == YD_SHOW_VERSION) return rc;
+    if (rc || *action >= YD_SHOW_VERSION) return rc; // nothing that needs a configuration
     if (file && *file && (rc = load_file(cfg, file, err))) return rc;
     if ((rc = load_env(cfg, env, err))) return rc;
     if ((rc = load_flags(cfg, argc, argv, err))) return rc;
@@ -197,7 +200,7 @@ char *yd_config_help(void)
             "flags win over the environment, the environment over the file.\n\n"
             "  --config FILE               a JSON object of settings\n"
             "  --check-config              print the effective configuration as JSON and leave\n"
-            "  --version, --help\n\n");
+            "  --version [-v], --help      -v: and everything that decides a result's bytes\n\n");
     for (size_t i = 0; i < n; i++) {
         char name[64];
         snprintf(name, sizeof name, "%s", rows[i].name);

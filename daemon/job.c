@@ -77,6 +77,11 @@ int yd_job_id_new(char id[YD_ID_MAX], yd_err *err)
     return 0;
 }
 
+const char *yd_job_fingerprint(const yd_job *j)
+{
+    return j->rec.fingerprint;
+}
+
 const char *yd_job_id(const yd_job *j)
 {
     return j->rec.id;
@@ -190,6 +195,7 @@ json_t *yd_service_job_json(const yd_service *s, const yd_job *j)
                           "height", r->out_h, "settings", yd_job_settings_json(&r->settings, &s->model), "progress",
                           progress_json(&r->progress), "timings", timings_json(&r->timings), "links", links_json(j));
     if (!o) return NULL;
+    json_object_set_new(o, "fingerprint", json_string(r->fingerprint));
     if (!yd_job_state_final(r->state))
         json_object_set_new(
             o, "queue",

@@ -8,6 +8,7 @@
 // Threads: this one runs the loop and with it everything but computing, decoding and encoding. Read next: api/jobs.c.
 #include "api/api.h"
 #include "core/backend.h"
+#include "core/fingerprint.h"
 #include "core/mem.h"
 #include "daemon/clock.h"
 #include "daemon/log.h"
@@ -142,8 +143,21 @@ static int serve(program *p)
     return p->exit_code;
 }
 
+static int show_fingerprint(void)
+{
+    yd_fingerprint fp;
+    yd_err err = {0};
+    char brief[YD_FINGERPRINT_SHORT], text[4096];
+    if (yd_fingerprint_here(&fp, &err)) return fail(&err);
+    yd_fingerprint_short(&fp, brief);
+    yd_fingerprint_print(&fp, 1, text, sizeof text);
+    printf("yodad %s\n%s\n%s\n", YD_VERSION, brief, text);
+    return 0;
+}
+
 static int show(yd_config_action action, const yd_config *cfg)
 {
+    if (action == YD_SHOW_FINGERPRINT) return show_fingerprint();
     if (action == YD_SHOW_VERSION) {
         puts("yodad " YD_VERSION);
         return 0;

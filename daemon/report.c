@@ -2,6 +2,7 @@
 #include "daemon/service_internal.h"
 
 #include "core/attention.h"
+#include "core/fingerprint.h"
 #include "daemon/clock.h"
 #include <string.h>
 
@@ -75,6 +76,18 @@ json_t *yd_service_capabilities(const yd_service *s)
     return o;
 }
 
+// What decides the bytes of a job with the model's own map, in full and as jobs carry it.
+static json_t *fingerprint_json(const yd_service *s)
+{
+    yd_fingerprint fp;
+    char brief[YD_FINGERPRINT_SHORT], text[4096];
+    yd_fingerprint_make(s->model_checksum, &s->engine.backend, s->engine.dtype, s->model.defaults.attention, &fp);
+    yd_fingerprint_short(&fp, brief);
+    const size_t n = yd_fingerprint_print(&fp, 0, text, sizeof text);
+    json_t *record = n < sizeof text ? json_loadb(text, n, 0, NULL) : NULL;
+    return json_pack("{s:s, s:o?}", "short", brief, "record", record);
+}
+
 json_t *yd_service_models(const yd_service *s)
 {
     json_t *list = json_array();
@@ -83,13 +96,13 @@ json_t *yd_service_models(const yd_service *s)
         const yd_engine_info *e = &s->engine;
         json_array_append_new(
             list,
-            json_pack("{s:s, s:i, s:i, s:i, s:s, s:s, s:I, s:s, s:s, s:s, s:s, s:{s:I, s:I}, s:f}", "name", m->name,
+            json_pack("{s:s, s:i, s:i, s:i, s:s, s:s, s:I, s:s, s:s, s:s, s:s, s:{s:I, s:I}, s:f, s:o}", "name", m->name,
                       "scale", m->scale, "window", m->window, "overlap", m->overlap, "prediction",
                       predictions[m->prediction], "target", m->target == YD_TARGET_RESIDUAL ? "residual" : "direct",
                       "parameters", (json_int_t)s->model_params, "checksum", s->model_checksum, "device",
                       e->backend.device, "isa", e->backend.isa, "dtype", e->dtype == YD_BF16 ? "bf16" : "f32", "memory",
                       "weights_bytes", (json_int_t)e->weight_bytes, "arena_bytes", (json_int_t)e->arena_bytes,
-                      "unit_ms", s->unit_s * 1000));
+                      "unit_ms", s->unit_s * 1000, "fingerprint", fingerprint_json(s)));
     }
     return json_pack("{s:o}", "models", list);
 }

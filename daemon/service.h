@@ -92,6 +92,8 @@ long yd_service_retry_after_ms(const yd_service *s);
 int yd_service_find(yd_service *s, const char *owner, const char *id, yd_job **out, yd_err *err);
 
 const char *yd_job_id(const yd_job *j);
+// Short form of what decides the result's bytes besides picture and settings (core/fingerprint.h).
+const char *yd_job_fingerprint(const yd_job *j);
 yd_job_state yd_job_state_of(const yd_job *j);
 yd_event_log *yd_job_events(const yd_job *j); // borrowed; ref it to keep it
 // Why it failed: NULL unless it did.

@@ -13,6 +13,7 @@
 #define YD_DAEMON_STORE_H
 
 #include "core/err.h"
+#include "core/fingerprint.h"
 #include "daemon/blob.h"
 #include "daemon/idmap.h"
 #include "daemon/job_settings.h"
@@ -41,6 +42,7 @@ typedef struct yd_job_record {
     int64_t created_ms, started_ms, finished_ms; // wall clock; 0: not yet
     uint64_t order;                              // strictly increases with every put; newest first means highest first
     char model[64];
+    char fingerprint[YD_FINGERPRINT_SHORT]; // what else decides the result's bytes
     yd_job_settings settings;
     int in_w, in_h, out_w, out_h;
     char in_format[16];

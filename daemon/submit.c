@@ -134,6 +134,14 @@ static int read_settings(const yd_service *s, const yd_submission *sub, yd_job_s
     return yd_sample_settings_check(&js->sample, err);
 }
 
+// Model and machine do not change while the process lives, so what a job is promised when it is taken holds when it runs.
+static void note_fingerprint(const yd_service *s, yd_job_record *r)
+{
+    yd_fingerprint fp;
+    yd_fingerprint_make(s->model_checksum, &s->engine.backend, s->engine.dtype, r->settings.sample.attention, &fp);
+    yd_fingerprint_short(&fp, r->fingerprint);
+}
+
 // Everything about the submission that can be wrong.
 static int examine(const yd_service *s, const yd_submission *sub, yd_job_record *r, estimate *e, yd_err *err)
 {
@@ -153,6 +161,7 @@ static int examine(const yd_service *s, const yd_submission *sub, yd_job_record 
     r->out_w = e->out_w;
     r->out_h = e->out_h;
     snprintf(r->in_format, sizeof r->in_format, "%s", h.format);
+    note_fingerprint(s, r);
     snprintf(r->model, sizeof r->model, "%s", s->model.name);
     snprintf(r->owner, sizeof r->owner, "%s", sub->owner ? sub->owner : "");
     r->progress.steps = r->settings.sample.steps;

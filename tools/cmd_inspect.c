@@ -2,6 +2,7 @@
 //
 // Loading is yodad's own, so a file that inspect accepts is one that yodad serves; a missing or unexpected tensor is named and is an error.
 #include "core/engine.h"
+#include "core/fingerprint.h"
 #include "core/mem.h"
 #include "tools/args.h"
 #include "tools/cli.h"
@@ -49,14 +50,19 @@ static int print_config(const yd_model_config *cfg, yd_err *err)
     return 0;
 }
 
-static void print_engine(const yd_engine_info *info)
+static void print_engine(const yd_model *m, const yd_engine_info *info)
 {
+    yd_fingerprint fp;
+    char brief[YD_FINGERPRINT_SHORT];
+    yd_fingerprint_make(m->checksum, &info->backend, info->dtype, m->cfg.defaults.attention, &fp);
+    yd_fingerprint_short(&fp, brief);
     printf("device       %s: %s, %s, %s, %d threads\n", info->backend.name, info->backend.device, info->backend.isa,
            info->backend.library, info->backend.threads);
     printf("per window   %.2f GFLOP, %.1f ms in %s\n", info->unit_flops * 1e-9, info->warm_ms,
            info->dtype == YD_BF16 ? "bf16" : "f32");
     printf("memory       %.1f MiB of weights, %.1f MiB of feature maps\n", (double)info->weight_bytes / MIB,
            (double)info->arena_bytes / MIB);
+    printf("fingerprint  %s with the model's own attention map\n", brief);
 }
 
 int yd_cmd_inspect(int argc, char **argv)
@@ -86,7 +92,7 @@ int yd_cmd_inspect(int argc, char **argv)
         print_model(s.model);
         rc = print_config(&s.model->cfg, &err);
     }
-    if (rc == 0 && !no_run) print_engine(&s.info);
+    if (rc == 0 && !no_run) print_engine(s.model, &s.info);
     yd_session_close(&s);
     return rc < 0 ? yd_cli_fail("inspect", opt.model, &err) : 0;
 }

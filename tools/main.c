@@ -3,6 +3,7 @@
 // This file only dispatches: `yoda NAME ...` runs the function of tools/cmd_NAME.c. Everything real is in core/, and what `yoda upscale`
 // writes is what yodad answers for the same picture, model and settings.
 // Read next: tools/cmd_upscale.c
+#include "core/fingerprint.h"
 #include "tools/cli.h"
 #include <stdio.h>
 #include <string.h>
@@ -29,7 +30,20 @@ static void print_help(FILE *to)
             YD_VERSION);
     for (size_t i = 0; i < sizeof subcommands / sizeof *subcommands; i++)
         fprintf(to, "  %-10s %s\n", subcommands[i].name, subcommands[i].summary);
-    fprintf(to, "\n`yoda COMMAND --help` explains each. Example: yoda upscale photo.jpg large.png\n");
+    fprintf(to, "\n`yoda COMMAND --help` explains each; `yoda --version -v` says what decides a result's bytes. Example: yoda upscale photo.jpg large.png\n");
+}
+
+static int print_fingerprint(void)
+{
+    yd_fingerprint fp;
+    yd_err err;
+    char brief[YD_FINGERPRINT_SHORT], text[4096];
+    yd_err_clear(&err);
+    if (yd_fingerprint_here(&fp, &err)) return yd_cli_fail("--version", NULL, &err);
+    yd_fingerprint_short(&fp, brief);
+    yd_fingerprint_print(&fp, 1, text, sizeof text);
+    printf("%s\n%s\n", brief, text);
+    return 0;
 }
 
 int main(int argc, char **argv)
@@ -44,8 +58,9 @@ int main(int argc, char **argv)
         return 0;
     }
     if (strcmp(argv[1], "--version") == 0) {
+        const int all = argc > 2 && (strcmp(argv[2], "-v") == 0 || strcmp(argv[2], "--verbose") == 0);
         printf("yoda %s\n", YD_VERSION);
-        return 0;
+        return all ? print_fingerprint() : 0;
     }
     for (size_t i = 0; i < sizeof subcommands / sizeof *subcommands; i++)
         if (strcmp(argv[1], subcommands[i].name) == 0) return subcommands[i].run(argc - 1, argv + 1);

@@ -1,5 +1,6 @@
 """Jobs from picture to result, on a real model and the real device."""
 import hashlib
+import json
 import threading
 
 from harness import check, png_size, textured, uses
@@ -13,7 +14,9 @@ def test_upscale_answers_the_bigger_picture(d):
     check(a.status == 200, "200", (a.status, a.body[:200]))
     check(a.header("content-type") == "image/png", "a PNG comes back", a.headers)
     check(png_size(a.body) == (160, 128), "four times the size", png_size(a.body))
-    check(a.header("etag") == f'"{hashlib.sha256(a.body).hexdigest()}"', "the tag is the content's hash", a.header("etag"))
+    job = d.curl(f"/v1/jobs/{a.header('x-job-id')}").json()
+    tag = f'"{hashlib.sha256(a.body).hexdigest()}-{job["fingerprint"]}"'
+    check(a.header("etag") == tag, "the tag is the content's hash and the job's fingerprint", (a.header("etag"), tag))
     check(len(a.header("x-job-id") or "") >= 32, "the job is named", a.headers)
     again = d.curl(f"/v1/jobs/{a.header('x-job-id')}/result")
     check(again.body == a.body, "the job's result is the same picture")
@@ -40,7 +43,7 @@ def test_job_from_submission_to_result(d):
 
 @uses("model")
 def test_settings_and_picture_as_json_and_as_form(d):
-    import base64, json
+    import base64
     want = d.curl("/v1/upscale?steps=2&seed=3", data=SMALL).body
     body = json.dumps({"image": {"base64": base64.b64encode(SMALL).decode()}, "steps": 2, "seed": 3}).encode()
     a = d.curl("/v1/upscale", data=body, headers=["Content-Type: application/json"])
@@ -55,6 +58,22 @@ def test_settings_and_picture_as_json_and_as_form(d):
         check(a.status == 400 and a.json()["field"] == "image", "two pictures in one form are refused", a.body[:200])
         a = d.curl("/v1/upscale", "-F", f"other=@{f.name}")
         check(a.status == 400 and a.json()["field"] == "other", "an unknown part is named", a.body[:200])
+
+
+@uses("model")
+def test_the_fingerprint_of_a_job_is_that_of_its_model_and_map(d):
+    model = d.curl("/v1/models").json()["models"][0]
+    whole = model["fingerprint"]
+    text = json.dumps(whole["record"], separators=(",", ":"))
+    check(whole["short"] == "yfp1:" + hashlib.sha256(text.encode()).hexdigest()[:16], "the short form names the record", whole)
+    check(whole["record"]["model"] == model["checksum"] and whole["record"]["isa"] == model["isa"], "of this model, here", whole)
+    check(whole["record"]["dtype"] == model["dtype"] and not whole["record"]["vlfeat"], "and this map", whole)
+    jobs = {a: d.submit(SMALL, f"?steps=1&attention={a}").json() for a in ("edge", "constant", "sift")}
+    check(jobs["edge"]["fingerprint"] == jobs["constant"]["fingerprint"] == whole["short"], "maps of our own are alike", jobs)
+    check(jobs["sift"]["fingerprint"] != whole["short"], "a map with a library in it is another matter", jobs)
+    d.wait_state(jobs["sift"]["id"], "succeeded")
+    tag = d.curl(f"/v1/jobs/{jobs['sift']['id']}/result").header("etag")
+    check(tag.endswith(f"-{jobs['sift']['fingerprint']}\""), "and in its result's tag", tag)
 
 
 @uses("model")
@@ -74,6 +93,10 @@ def test_conditional_and_partial_results(d):
     check(d.curl(path, headers=["Range: bytes=99999999-"]).status == 416, "beyond the end: 416")
     stale = d.curl(path, headers=["Range: bytes=0-1", 'If-Range: "old"'])
     check(stale.status == 200 and stale.body == whole.body, "If-Range of other bytes: the whole")
+    bare = d.curl(path, headers=["Range: bytes=0-1", f'If-Range: "{hashlib.sha256(whole.body).hexdigest()}"'])
+    check(bare.status == 200, "If-Range of the same bytes made who knows where: the whole", bare.status)
+    fresh = d.curl(path, headers=["Range: bytes=0-1", f"If-Range: {tag}"])
+    check(fresh.status == 206 and fresh.body == whole.body[:2], "If-Range of these bytes: the part", fresh.status)
     head = d.curl(path, "--head")
     check(head.status == 200 and int(head.header("content-length")) == len(whole.body) and not head.body, "HEAD", head.headers)
 

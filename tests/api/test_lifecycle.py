@@ -110,6 +110,11 @@ def run(*args, env=None):
 def test_the_command_line():
     status, out, _ = run("--version")
     check(status == 0 and out.startswith("yodad "), "--version", out)
+    status, out, _ = run("--version", "-v")
+    lines = out.split("\n", 2)
+    check(status == 0 and lines[0].startswith("yodad ") and lines[1].startswith("yfp1:"), "--version -v", out)
+    record = json.loads(lines[2])
+    check(record["backend"] == "cpu" and "oneDNN" in record["library"] and record["vips"] and not record["model"], "its record", out)
     status, out, _ = run("--help")
     check(status == 0 and "--listen" in out and "--max-pixels" in out and "YODAD_" in out, "--help", out[:300])
     status, out, _ = run("--check-config", "--max-pixels=1000")

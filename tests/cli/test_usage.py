@@ -1,4 +1,7 @@
 """Help, versions and wrong usage."""
+import hashlib
+import json
+
 from harness import ROOT, case, check, yoda, yoda_fails
 
 COMMANDS = ["upscale", "attention", "sheet", "work", "train", "init", "inspect", "forward"]
@@ -22,6 +25,15 @@ def every_command_explains_itself():
 def version_is_that_of_the_tree():
     with open(f"{ROOT}/VERSION") as f:
         check(yoda("--version").stdout == f"yoda {f.read().strip()}\n", "another version")
+
+
+@case
+def long_version_says_what_decides_the_bytes():
+    name, brief, text = yoda("--version", "-v").stdout.split("\n", 2)
+    record = json.loads(text)
+    canonical = json.dumps(record, separators=(",", ":"))
+    check(brief == "yfp1:" + hashlib.sha256(canonical.encode()).hexdigest()[:16], f"{brief} of {canonical}")
+    check(name.endswith(record["program"]) and record["isa"] and "oneDNN" in record["library"], text)
 
 
 @case

@@ -112,6 +112,8 @@ static void actions(void)
 {
     CHECK(load(ARGS("--help"), NULL) == 0 && action == YD_SHOW_HELP);
     CHECK(load(ARGS("--version"), NULL) == 0 && action == YD_SHOW_VERSION);
+    CHECK(load(ARGS("--version", "-v"), NULL) == 0 && action == YD_SHOW_FINGERPRINT);
+    CHECK(load(ARGS("--verbose", "--version"), NULL) == 0 && action == YD_SHOW_FINGERPRINT);
     CHECK(load(ARGS("--check-config", "--queue-max", "9"), NULL) == 0 && action == YD_CHECK_CONFIG);
     char *help = yd_config_help();
     CHECK(help && strstr(help, "--max-connections-per-ip") && strstr(help, "default 64"));

@@ -49,6 +49,15 @@ static void finds_the_libraries(void)
     CHECK_MSG(atoi(fp.lcms) >= 2000 && *fp.compiler, "'%s'", fp.lcms);
 }
 
+static void knows_this_machine(void)
+{
+    yd_fingerprint fp;
+    yd_err err = {0};
+    CHECK_MSG(yd_fingerprint_here(&fp, &err) == 0, "%s", err.detail);
+    CHECK(strcmp(fp.backend, "cpu") == 0 && strstr(fp.library, "oneDNN") && *fp.isa && *fp.kernels && !*fp.model);
+    CHECK(strcmp(fp.dtype, "bf16") == 0 || strcmp(fp.dtype, "f32") == 0);
+}
+
 // The same record has the same text and hash; another text in any one field has another hash.
 static void every_field_counts(void)
 {
@@ -100,6 +109,7 @@ int main(int argc, char **argv)
     static const t_case cases[] = {
         {"fingerprint: says what it was given", says_what_it_was_given},
         {"fingerprint: finds the libraries", finds_the_libraries},
+        {"fingerprint: knows this machine", knows_this_machine},
         {"fingerprint: every field counts", every_field_counts},
         {"fingerprint: is JSON in both forms", prints_json},
     };
