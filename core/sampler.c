@@ -7,20 +7,23 @@
 //   I2  Predictions are added to acc in window order, whatever order the device finishes in: scatter insists on it.
 //   I3  Nothing that a skipped window would have produced is ever read.
 //   I4  Every value of step s-1 depends on (seed, s, x, y) and step s alone: no state of a random generator exists.
-// Threads: one at a time. The canvas update uses the caller's OpenMP team; rows are independent, so the bytes are not.
+// The loops over pixels are in sampler_rows.c. Threads: one at a time. The canvas update uses the caller's OpenMP team; rows are independent, so the bytes are not.
 // Read next: core/windows.h, core/schedule.h, core/engine.c.
 #include "core/sampler.h"
 #include "core/attention.h"
+#include "core/image.h"
 #include "core/mem.h"
 #include "core/rng.h"
+#include "core/sampler_rows.h"
 #include "core/windows.h"
 
+#include <limits.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
 
 #define ALLOCATION_SLACK 4096 // what the allocator adds to some twenty blocks: headers and alignment
-#define BANDS            16   // the canvas is updated in so many bands of rows, each with its own noise row
+#define BANDS            16   // the canvas is updated in so many bands of rows, each with its own scratch
 
 struct yd_sampler {
     yd_model_config cfg;
@@ -30,30 +33,21 @@ struct yd_sampler {
     int w, h;
     long pixels;
     float *z, *acc;      // [h*w*3]
-    float *scratch;      // noise rows, one per band [BANDS * w*3]
+    float *scratch;      // per band a row of noise and one of conditions [BANDS * 2 * w*3]
     float *cond;         // [h*w*3] only after yd_sampler_set_condition, else NULL
-    uint8_t *up, *shown; // up(LR) and the current prediction, [h*w*3]
+    uint16_t *up;        // up(LR), [h*w*3]
+    uint8_t *shown;      // the current prediction as bytes, [h*w*3]
     uint16_t *a;         // activation steps [h*w]
     uint16_t *row_max;   // largest a of each row [h]
     uint16_t *win_max;   // largest a of each window's pixels with weight > 0
     long *counts;        // pixels on at each step [S+1]
     const float *const *noise; // given draws, or NULL
-    float byte_value[256];     // byte -> [-1,1]
 
     int step;      // s that is being worked on; 0 when done
     int cursor;    // next window to look at for handing out
     int expect;    // next window that scatter must bring
     int run;       // windows handed out and back in this step
 };
-
-// What one step of the update needs, rounded to float once.
-typedef struct step_coefs {
-    float x0_z, x0_pred;           // x0 = x0_z*z + x0_pred*pred, before clipping
-    float z_x0, z_z, sigma;        // z' = z_x0*x0 + z_z*z + sigma*noise
-    float on_mean, on_noise;       // a pixel that is switched on: on_mean*mean + on_noise*noise
-    float clip;
-    int last;
-} step_coefs;
 
 int yd_sample_settings_check(const yd_sample_settings *set, yd_err *err)
 {
@@ -74,8 +68,8 @@ size_t yd_sampler_bytes(const yd_model_config *cfg, int w, int h)
     const int wh = cfg->window_height ? cfg->window_height : cfg->window;
     const size_t px = (size_t)w * (size_t)h, nx = (size_t)yd_windows_along(w, cfg->window, cfg->overlap),
                  ny = (size_t)yd_windows_along(h, wh, cfg->overlap);
-    const size_t canvas = px * (2 * 3 * sizeof(float) + 2 * 3 + sizeof(uint16_t));
-    const size_t rows = (size_t)w * BANDS * 3 * sizeof(float) + (size_t)h * sizeof(uint16_t);
+    const size_t canvas = px * (2 * 3 * sizeof(float) + 3 * (sizeof(uint16_t) + 1) + sizeof(uint16_t));
+    const size_t rows = (size_t)w * BANDS * 2 * 3 * sizeof(float) + (size_t)h * sizeof(uint16_t);
     const size_t layout = nx * ((size_t)cfg->window + 1) * sizeof(float) + ny * ((size_t)wh + 1) * sizeof(float) + nx * ny * sizeof(uint16_t);
     const size_t steps = (YD_MAX_STEPS + 1) * (sizeof(long) + YD_SCHEDULE_BYTES_PER_STEP);
     return canvas + rows + layout + steps + sizeof(yd_sampler) + ALLOCATION_SLACK;
@@ -104,8 +98,8 @@ static int allocate(yd_sampler *s, yd_err *err)
     const size_t px = (size_t)s->pixels;
     s->z = yd_alloc_aligned(px * 3 * sizeof(float));
     s->acc = yd_alloc_aligned(px * 3 * sizeof(float));
-    s->scratch = yd_alloc_aligned((size_t)BANDS * (size_t)s->w * 3 * sizeof(float));
-    s->up = yd_malloc(px * 3);
+    s->scratch = yd_alloc_aligned((size_t)BANDS * 2 * (size_t)s->w * 3 * sizeof(float));
+    s->up = yd_malloc(px * 3 * sizeof *s->up);
     s->shown = yd_malloc(px * 3);
     s->a = yd_malloc(px * sizeof *s->a);
     s->row_max = yd_calloc((size_t)s->h, sizeof *s->row_max);
@@ -116,22 +110,6 @@ static int allocate(yd_sampler *s, yd_err *err)
     return 0;
 }
 
-// The largest activation step among the pixels of window (ix, iy) that it has a say in.
-static uint16_t window_max(const yd_sampler *s, int ix, int iy)
-{
-    const int ww = s->win.window_w, wh = s->win.window_h;
-    const float *wx = s->win.x.weight + (size_t)ix * (size_t)ww, *wy = s->win.y.weight + (size_t)iy * (size_t)wh;
-    uint16_t best = 0;
-    for (int y = 0; y < wh; y++) {
-        const int cy = s->win.y.start[iy] + y;
-        if (!(wy[y] > 0.0f) || s->row_max[cy] <= best) continue;
-        const uint16_t *row = s->a + (size_t)cy * (size_t)s->w + s->win.x.start[ix];
-        for (int x = 0; x < ww; x++)
-            if (wx[x] > 0.0f && row[x] > best) best = row[x];
-    }
-    return best;
-}
-
 static void plan_work(yd_sampler *s)
 {
     yd_mask_counts(s->a, s->pixels, s->set.steps, s->counts);
@@ -140,13 +118,13 @@ static void plan_work(yd_sampler *s)
             uint16_t a = s->a[(size_t)y * (size_t)s->w + (size_t)x];
             if (a > s->row_max[y]) s->row_max[y] = a;
         }
-    for (int iy = 0; iy < s->win.y.n; iy++)
-        for (int ix = 0; ix < s->win.x.n; ix++) s->win_max[iy * s->win.x.n + ix] = window_max(s, ix, iy);
+    yd_windows_max(&s->win, s->a, s->win_max);
 }
 
+// In double, so that a byte v, held as v * 257, has the value that v / 255 * 2 - 1 rounds to.
 static float cond_at(const yd_sampler *s, size_t i)
 {
-    return s->cond ? s->cond[i] : s->byte_value[s->up[i]];
+    return s->cond ? s->cond[i] : (float)(s->up[i] / 65535.0 * 2.0 - 1.0);
 }
 
 // The draw of (step, row y) for all its pixels: w*3 values.
@@ -158,19 +136,13 @@ static const float *noise_row(const yd_sampler *s, int step, int y, float *scrat
     return scratch;
 }
 
-// Pixels of row y that are switched on for `step`: their first value (Eq. 11).
-static void switch_on_row(yd_sampler *s, int y, int step, float mean_share, float noise_share, const float *noise)
+// The condition of row y as floats.
+static const float *condition_row(const yd_sampler *s, int y, float *scratch)
 {
-    const uint16_t *a = s->a + (size_t)y * (size_t)s->w;
-    const int residual = s->cfg.target == YD_TARGET_RESIDUAL;
-    for (int x = 0; x < s->w; x++) {
-        if (a[x] != step) continue;
-        const size_t i = ((size_t)y * (size_t)s->w + (size_t)x) * 3;
-        for (size_t c = 0; c < 3; c++) {
-            float mean = residual ? 0.0f : cond_at(s, i + c);
-            s->z[i + c] = mean_share * mean + noise_share * noise[(size_t)x * 3 + c];
-        }
-    }
+    const size_t offset = (size_t)y * (size_t)s->w * 3;
+    if (s->cond) return s->cond + offset;
+    yd_rows_condition(s->up + offset, 3 * s->w, scratch);
+    return scratch;
 }
 
 int yd_sampler_done(const yd_sampler *s)
@@ -231,19 +203,22 @@ static float told(const yd_sampler *s, int step)
     return yd_schedule_timestep(cfg, tau / of);
 }
 
+// n pixels of the canvas from p on, all of them shown as off where `step` is out of reach.
+static float *gather_run(const yd_sampler *s, size_t p, int step, int n, float *x)
+{
+    yd_rows_gather(s->up + p * 3, s->cond ? s->cond + p * 3 : NULL, s->z + p * 3, s->a + p, step, n, x);
+    return x + (size_t)n * 6;
+}
+
 void yd_sampler_gather(const yd_sampler *s, const yd_unit *u, float *x, float *level)
 {
+    const int cols = s->w - u->x < s->win.window_w ? s->w - u->x : s->win.window_w;
     for (int dy = 0; dy < s->win.window_h; dy++) {
-        const int cy = u->y + dy, ry = cy < s->h ? cy : reflect(cy, s->h);
-        for (int dx = 0; dx < s->win.window_w; dx++, x += 6) {
-            const int cx = u->x + dx, rx = cx < s->w ? cx : reflect(cx, s->w);
-            const size_t p = (size_t)ry * (size_t)s->w + (size_t)rx;
-            const int on = cx < s->w && cy < s->h && s->a[p] >= u->step;
-            for (size_t c = 0; c < 3; c++) {
-                x[c] = cond_at(s, p * 3 + c);
-                x[3 + c] = on ? s->z[p * 3 + c] : 0.0f;
-            }
-        }
+        const int cy = u->y + dy, beyond = cy >= s->h;
+        const size_t row = (size_t)(beyond ? reflect(cy, s->h) : cy) * (size_t)s->w;
+        x = gather_run(s, row + (size_t)u->x, beyond ? INT_MAX : u->step, cols, x);
+        for (int cx = u->x + cols; cx < u->x + s->win.window_w; cx++)
+            x = gather_run(s, row + (size_t)reflect(cx, s->w), INT_MAX, 1, x);
     }
     *level = told(s, u->step);
 }
@@ -255,29 +230,23 @@ static int blend(yd_sampler *s, const yd_unit *u, const float *pred)
     const float *wx = s->win.x.weight + (size_t)(u->window % s->win.x.n) * (size_t)ww;
     const float *wy = s->win.y.weight + (size_t)(u->window / s->win.x.n) * (size_t)wh;
     const int rows = s->h - u->y < wh ? s->h - u->y : wh, cols = s->w - u->x < ww ? s->w - u->x : ww;
-    float check = 0.0f;
+    int rc = 0;
     for (int dy = 0; dy < rows; dy++) {
-        const float *src = pred + (size_t)dy * (size_t)ww * 3;
-        float *dst = s->acc + ((size_t)(u->y + dy) * (size_t)s->w + (size_t)u->x) * 3;
-        for (int i = 0; i < cols * 3; i++) check += src[i] * 0.0f;
-        if (!(wy[dy] > 0.0f)) continue;
-        for (int dx = 0; dx < cols; dx++) {
-            const float weight = wy[dy] * wx[dx];
-            if (!(weight > 0.0f)) continue;
-            for (int c = 0; c < 3; c++) dst[dx * 3 + c] += weight * src[dx * 3 + c];
-        }
+        float *acc = s->acc + ((size_t)(u->y + dy) * (size_t)s->w + (size_t)u->x) * 3;
+        rc |= yd_rows_blend(acc, pred + (size_t)dy * (size_t)ww * 3, wy[dy], wx, cols);
     }
-    return check == 0.0f ? 0 : -1;
+    return rc;
 }
 
 // Coefficients of the update from step s to s-1, from double, by prediction type and sampler.
-static void step_coefficients(const yd_sampler *s, step_coefs *k)
+static void step_coefficients(const yd_sampler *s, yd_step_coefs *k)
 {
     const yd_schedule *sc = s->sched;
     const int t = s->step;
     const double g = sc->gamma[t], gp = sc->gamma[t - 1];
     k->clip = s->cfg.clip;
     k->last = t == 1;
+    k->unscale = s->cfg.target == YD_TARGET_RESIDUAL ? 1.0f / s->cfg.residual_scale : 0.0f;
     switch (s->cfg.prediction) {
     case YD_PREDICT_EPS: k->x0_z = sc->recip_sqrt_gamma[t], k->x0_pred = -sc->recipm1_sqrt_gamma[t]; break;
     case YD_PREDICT_X0: k->x0_z = 0.0f, k->x0_pred = 1.0f; break;
@@ -304,46 +273,33 @@ static void step_coefficients(const yd_sampler *s, step_coefs *k)
     }
 }
 
-static uint8_t to_byte(float v)
+// Row y from step s to s-1: pixels that are on take the sampler's step, pixels that come on get their first value. The predictions of
+// the step are used up: acc is zero again.
+static void update_row(yd_sampler *s, int y, const yd_step_coefs *k, float *scratch)
 {
-    v = v < -1.0f ? -1.0f : v > 1.0f ? 1.0f : v;
-    return (uint8_t)lrintf((v + 1.0f) * 127.5f);
-}
-
-// Row y from step s to s-1: pixels that are on take the sampler's step, pixels that come on get their first value.
-static void update_row(yd_sampler *s, int y, const step_coefs *k, float *scratch)
-{
-    const int step = s->step;
-    if (s->row_max[y] < step - 1) return;
     const size_t first = (size_t)y * (size_t)s->w;
-    const float *noise = k->last ? NULL : noise_row(s, step - 1, y, scratch); // sigma is 0 in the last step
-    const int residual = s->cfg.target == YD_TARGET_RESIDUAL;
-    const float unscale = 1.0f / s->cfg.residual_scale;
-    for (int x = 0; x < s->w; x++) {
-        if (s->a[first + (size_t)x] < step) continue;
-        const size_t i = (first + (size_t)x) * 3;
-        for (size_t c = 0; c < 3; c++) {
-            const float z = s->z[i + c];
-            float x0 = k->x0_z * z + k->x0_pred * s->acc[i + c];
-            if (k->clip > 0.0f) x0 = x0 < -k->clip ? -k->clip : x0 > k->clip ? k->clip : x0;
-            const float mean = k->z_x0 * x0 + k->z_z * z;
-            s->z[i + c] = k->sigma > 0.0f ? mean + k->sigma * noise[(size_t)x * 3 + c] : mean;
-            s->shown[i + c] = to_byte(residual ? cond_at(s, i + c) + x0 * unscale : x0);
-        }
+    float *acc = s->acc + first * 3;
+    const int step = s->step, residual = k->unscale != 0.0f;
+    if (s->row_max[y] >= step - 1) {
+        const float *noise = k->last ? NULL : noise_row(s, step - 1, y, scratch); // sigma is 0 in the last step
+        const float *cond = condition_row(s, y, scratch + (size_t)s->w * 3);
+        yd_rows_update(k, step, s->a + first, cond, acc, noise, s->w, s->z + first * 3, s->shown + first * 3);
+        if (!k->last)
+            yd_rows_switch_on(s->a + first, step - 1, k->on_mean, k->on_noise, residual ? NULL : cond, noise, s->w, s->z + first * 3);
     }
-    if (!k->last) switch_on_row(s, y, step - 1, k->on_mean, k->on_noise, noise);
+    memset(acc, 0, (size_t)s->w * 3 * sizeof *acc);
 }
 
-static void update_band(yd_sampler *s, int band, const step_coefs *k)
+static void update_band(yd_sampler *s, int band, const yd_step_coefs *k)
 {
-    float *scratch = s->scratch + (size_t)band * (size_t)s->w * 3;
+    float *scratch = s->scratch + (size_t)band * 2 * (size_t)s->w * 3;
     const int first = (int)((long)s->h * band / BANDS), end = (int)((long)s->h * (band + 1) / BANDS);
     for (int y = first; y < end; y++) update_row(s, y, k, scratch);
 }
 
 static void update_canvas(yd_sampler *s)
 {
-    step_coefs k;
+    yd_step_coefs k;
     step_coefficients(s, &k);
 #pragma omp parallel for schedule(static)
     for (int band = 0; band < BANDS; band++) update_band(s, band, &k);
@@ -355,9 +311,12 @@ static void start(yd_sampler *s)
 {
     s->step = s->set.steps;
     for (int y = 0; y < s->h; y++)
-        if (s->row_max[y] >= s->step) switch_on_row(s, y, s->step, 0.0f, 1.0f, noise_row(s, s->step, y, s->scratch));
+        if (s->row_max[y] >= s->step) {
+            const size_t first = (size_t)y * (size_t)s->w;
+            yd_rows_switch_on(s->a + first, s->step, 0.0f, 1.0f, NULL, noise_row(s, s->step, y, s->scratch), s->w, s->z + first * 3);
+        }
     while (next_needed(s, 0) == yd_windows_count(&s->win)) { // ends: every pixel is on at step 1
-        step_coefs k;
+        yd_step_coefs k;
         step_coefficients(s, &k);
         for (int band = 0; band < BANDS; band++) update_band(s, band, &k);
         s->step--;
@@ -381,8 +340,8 @@ int yd_sampler_set_condition(yd_sampler *s, const float *cond, yd_err *err)
     return 0;
 }
 
-int yd_sampler_new(const yd_model_config *cfg, const yd_sample_settings *set, int w, int h, const uint8_t *rgb, const float *map,
-                   yd_sampler **out, yd_err *err)
+// A sampler with everything but its pictures.
+static int make(const yd_model_config *cfg, const yd_sample_settings *set, int w, int h, yd_sampler **out, yd_err *err)
 {
     *out = NULL;
     int rc = yd_sample_settings_check(set, err);
@@ -395,7 +354,6 @@ int yd_sampler_new(const yd_model_config *cfg, const yd_sample_settings *set, in
     s->w = w;
     s->h = h;
     s->pixels = (long)w * h;
-    for (int i = 0; i < 256; i++) s->byte_value[i] = (float)(i / 255.0 * 2.0 - 1.0);
     rc = yd_schedule_make(&cfg->schedule, set->steps, &s->sched, err);
     if (!rc) rc = yd_windows_make(w, h, cfg->window, cfg->window_height ? cfg->window_height : cfg->window, cfg->overlap, &s->win, err);
     if (!rc) rc = allocate(s, err);
@@ -403,12 +361,36 @@ int yd_sampler_new(const yd_model_config *cfg, const yd_sample_settings *set, in
         yd_sampler_free(s);
         return rc;
     }
-    memcpy(s->up, rgb, (size_t)s->pixels * 3);
-    memcpy(s->shown, rgb, (size_t)s->pixels * 3);
-    yd_mask_activation(map, s->pixels, set->steps, set->lower_bound, set->mask_form, s->a);
+    *out = s;
+    return 0;
+}
+
+// up is filled in: the rest of what the job begins with.
+static void settle(yd_sampler *s, const float *map)
+{
+    for (size_t i = 0; i < (size_t)s->pixels * 3; i++) s->shown[i] = yd_narrow(s->up[i]);
+    yd_mask_activation(map, s->pixels, s->set.steps, s->set.lower_bound, s->set.mask_form, s->a);
     plan_work(s);
     start(s);
-    *out = s;
+}
+
+int yd_sampler_new16(const yd_model_config *cfg, const yd_sample_settings *set, int w, int h, const uint16_t *rgb, const float *map,
+                     yd_sampler **out, yd_err *err)
+{
+    int rc = make(cfg, set, w, h, out, err);
+    if (rc) return rc;
+    memcpy((*out)->up, rgb, (size_t)(*out)->pixels * 3 * sizeof *rgb);
+    settle(*out, map);
+    return 0;
+}
+
+int yd_sampler_new(const yd_model_config *cfg, const yd_sample_settings *set, int w, int h, const uint8_t *rgb, const float *map,
+                   yd_sampler **out, yd_err *err)
+{
+    int rc = make(cfg, set, w, h, out, err);
+    if (rc) return rc;
+    for (size_t i = 0; i < (size_t)(*out)->pixels * 3; i++) (*out)->up[i] = yd_widen(rgb[i]);
+    settle(*out, map);
     return 0;
 }
 
@@ -419,7 +401,6 @@ static void finish_step(yd_sampler *s, yd_step_info *info)
     *info = (yd_step_info){.step = s->step, .steps = s->set.steps, .tau = s->sched->tau[s->step], .active = s->counts[s->step],
                            .pixels = s->pixels, .windows_run = s->run, .windows_skipped = windows - s->run};
     update_canvas(s);
-    memset(s->acc, 0, (size_t)s->pixels * 3 * sizeof(float));
     s->step--;
     s->cursor = 0;
     s->run = 0;
@@ -474,4 +455,16 @@ const uint16_t *yd_sampler_activation(const yd_sampler *s)
 const float *yd_sampler_result(const yd_sampler *s)
 {
     return s->step == 0 ? s->z : NULL;
+}
+
+static uint16_t to_word(float v)
+{
+    v = v < -1.0f ? -1.0f : v > 1.0f ? 1.0f : v;
+    return (uint16_t)lrint(((double)v + 1.0) * 32767.5);
+}
+
+int yd_sampler_result16(const yd_sampler *s, uint16_t *rgb)
+{
+    for (size_t i = 0; s->step == 0 && i < (size_t)s->pixels * 3; i++) rgb[i] = to_word(s->z[i]);
+    return s->step == 0;
 }

@@ -38,13 +38,16 @@ typedef struct yd_work {
     int steps;
 } yd_work;
 
-// Make a sampler. rgb: up(LR) as bytes, w*h*3; map: attention in [0,1], w*h. settings are range-checked (YD_E_SETTING).
+// Make a sampler. rgb: up(LR), w*h*3, 0..65535; map: attention in [0,1], w*h. settings are range-checked (YD_E_SETTING).
 // All memory a job needs is taken here. YD_E_NOMEM.
+int yd_sampler_new16(const yd_model_config *cfg, const yd_sample_settings *set, int w, int h, const uint16_t *rgb, const float *map,
+                     yd_sampler **out, yd_err *err);
+// The same from bytes: what yd_sampler_new16 makes of each byte times 257.
 int yd_sampler_new(const yd_model_config *cfg, const yd_sample_settings *set, int w, int h, const uint8_t *rgb, const float *map,
                    yd_sampler **out, yd_err *err);
 void yd_sampler_free(yd_sampler *s);
 
-// Bytes that yd_sampler_new takes at most for a w x h output (1..65535 each), with any settings.
+// Bytes that making a sampler takes at most for a w x h output (1..65535 each), with any settings.
 size_t yd_sampler_bytes(const yd_model_config *cfg, int w, int h);
 
 // The exact work of this job, known as soon as it exists.
@@ -63,7 +66,7 @@ int yd_sampler_scatter(yd_sampler *s, const yd_unit *u, const float *pred, yd_st
 // Steps S..: how many leading steps have no active pixel at all (no network call).
 int yd_sampler_idle_steps(const yd_sampler *s);
 
-// Current prediction as bytes: x0 of active pixels over up(LR). rgb: w*h*3. After the last step: the result.
+// Current prediction as bytes: x0 of active pixels over up(LR). rgb: w*h*3. After the last step: the result, rounded to bytes.
 void yd_sampler_preview(const yd_sampler *s, uint8_t *rgb);
 // M(step) as 0/255, w*h. step 1..S.
 void yd_sampler_mask(const yd_sampler *s, int step, uint8_t *mask);
@@ -71,6 +74,8 @@ void yd_sampler_mask(const yd_sampler *s, int step, uint8_t *mask);
 const uint16_t *yd_sampler_activation(const yd_sampler *s);
 // The result in float, [-1,1] scale but not clamped, w*h*3; only when done. Borrowed.
 const float *yd_sampler_result(const yd_sampler *s);
+// The result as 16-bit values, clipped and rounded; rgb: w*h*3. 1, or 0 while the job is not done (rgb untouched).
+int yd_sampler_result16(const yd_sampler *s, uint16_t *rgb);
 
 // Replace drawn noise by given values, for agreement with other implementations: noise[s] for s = 0..S, each w*h*3 (borrowed), where
 // noise[S] is x_T's draw and noise[s-1] is what step s adds. Call before the first unit.
