@@ -54,6 +54,7 @@ typedef struct yd_profile_line {
 typedef struct yd_exec_stats {
     size_t arena_bytes;   // activations
     size_t scratch_bytes; // kernel scratchpads
+    size_t weight_bytes;  // working copies of parameters, beside the f32 masters; shared by the execs of one yd_weights
     int n_kernels;
     double flops;         // of one run (all n samples)
     yd_profile_line profile[16]; // in order of first use; unused lines have no family

@@ -18,6 +18,7 @@ typedef struct yd_engine_info {
     yd_backend_info backend;
     yd_dtype dtype;
     int window, max_batch;
+    int preferred_batch; // at which a unit costs about the least: from a table by window, 1..max_batch
     size_t weight_bytes, arena_bytes;
     double unit_flops;
     double warm_ms; // time of one unit measured after warm-up

@@ -47,6 +47,7 @@ typedef struct yd_copy {
     int param, refs;
     yd_slice slice;
     int winograd;     // transformed for wino.c; there is no md then
+    size_t bytes;     // of data
     uint64_t version; // of the master it was made from; 0 = never filled
     dnnl_memory_desc_t md;
     void *data;              // NULL: the master itself has this layout

@@ -409,6 +409,7 @@ void yd_cpu_exec_stats(const yd_exec *e, yd_exec_stats *out)
                            .n_kernels = e->n_kernels,
                            .flops = yd_graph_flops(e->g) * e->n};
     memcpy(out->profile, e->profile, sizeof out->profile);
+    for (int i = 0; i < e->n_copies; i++) out->weight_bytes += e->copies[i]->bytes;
 }
 
 float *yd_cpu_buffer(yd_exec *e, yd_tid t)

@@ -153,7 +153,8 @@ static void *alloc_copy(size_t bytes)
 static int copy_make_winograd(yd_weights *w, yd_copy *c, yd_err *err)
 {
     const yd_master *p = &w->params[c->param];
-    c->data = alloc_copy(yd_wino_weights_count(p->dims[1], p->dims[0]) * sizeof(float));
+    c->bytes = yd_wino_weights_count(p->dims[1], p->dims[0]) * sizeof(float);
+    c->data = alloc_copy(c->bytes);
     return c->data ? 0 : yd_fail(err, YD_E_NOMEM, "no memory for a working copy of '%s'", p->name);
 }
 
@@ -181,7 +182,8 @@ static int copy_make(yd_weights *w, yd_copy *c, yd_err *err)
         if (s != dnnl_success) goto fail;
         return 0;
     }
-    c->data = alloc_copy(dnnl_memory_desc_get_size(&c->md));
+    c->bytes = dnnl_memory_desc_get_size(&c->md);
+    c->data = alloc_copy(c->bytes);
     if (!c->data) return yd_fail(err, YD_E_NOMEM, "no memory for a working copy of '%s'", p->name);
     dnnl_primitive_desc_t desc = NULL;
     s = dnnl_memory_create(&c->mem, &c->md, engine, c->data);

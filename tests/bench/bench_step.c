@@ -1,12 +1,16 @@
 // One network evaluation (a unit of work) against the machine: share of the measured FMA peak, and how much everything that is not a
-// convolution adds on top of the same convolutions timed one by one. For the shipped model and the paper's SR3, f32 and bf16.
+// convolution adds on top of the same convolutions timed one by one. For the shipped model and the paper's SR3, in f32 with direct
+// convolutions only, f32 and bf16; then what batches gain with small windows.
+//
+// bench_step [model] : 0 the shipped one, 1 the paper's, none both. Exits with 1 when an aim is missed or nothing could be measured.
 #include "core/mem.h"
 #include "tests/bench/bench.h"
 
-#include <omp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#define MAX_CONVS 256
 
 typedef struct timed {
     yd_graph *graph;
@@ -16,9 +20,18 @@ typedef struct timed {
     int count;    // how many convolutions of the network have this shape
     yd_op op;     // the convolution
     yd_tensor in; // its input
-    yd_dtype out_dtype;
     int out_c;
 } timed;
+
+// A way to run the models, and what is asked of it.
+typedef struct variant {
+    const char *name;
+    yd_dtype dtype;
+    yd_backend *be;
+    double peak_aim, convs_aim;
+} variant;
+
+static int missed;
 
 static void time_once(yd_backend *be, timed *t)
 {
@@ -35,10 +48,18 @@ static int same_conv(const timed *t, const yd_graph *g, const yd_op *op)
            (t->op.in[3] >= 0) == (op->in[3] >= 0);
 }
 
+static int compile(yd_backend *be, timed *t, const float *const *host, int n)
+{
+    yd_err err = {0};
+    int rc = be->weights_new(be, t->graph, host, 0, &t->weights, &err);
+    if (!rc) rc = be->compile(be, t->graph, t->weights, n, &t->exec, &err);
+    if (rc) fprintf(stderr, "%s\n", err.detail);
+    return rc;
+}
+
 // One convolution as a graph of its own.
 static int conv_alone(yd_backend *be, timed *t, const yd_graph *g, const yd_op *op)
 {
-    yd_err err = {0};
     t->op = *op;
     t->in = g->tensors[op->in[0]];
     t->out_c = g->tensors[op->out[0]].c;
@@ -50,10 +71,8 @@ static int conv_alone(yd_backend *be, timed *t, const yd_graph *g, const yd_op *
     yd_tid y = yd_graph_conv(c, "y", x, w, b, YD_NONE, op->stride, op->pad);
     c->tensors[y].dtype = g->tensors[op->out[0]].dtype;
     float *zero[2] = {yd_calloc(yd_tensor_numel(&c->tensors[w]), 4), yd_calloc((size_t)t->out_c, 4)};
-    int rc = yd_graph_finish(c, &err);
-    if (!rc) rc = be->weights_new(be, c, (const float *const *)zero, 0, &t->weights, &err);
-    if (!rc) rc = be->compile(be, c, t->weights, 1, &t->exec, &err);
-    if (rc) fprintf(stderr, "%s\n", err.detail);
+    int rc = yd_graph_finish(c, NULL);
+    if (!rc) rc = compile(be, t, (const float *const *)zero, 1);
     yd_free(zero[0]);
     yd_free(zero[1]);
     return rc;
@@ -64,71 +83,135 @@ static void release(yd_backend *be, timed *t)
     if (t->exec) be->exec_free(t->exec);
     if (t->weights) be->weights_free(t->weights);
     yd_graph_free(t->graph);
+    *t = (timed){0};
 }
 
-static void bench(yd_backend *be, const yd_model *m, yd_dtype dt, int threads, int rounds)
+static int network(const variant *v, const yd_model *m, int window, int n, timed *t)
 {
-    static timed convs[256];
-    timed whole = {0};
     yd_err err = {0};
-    int n = 0;
-    memset(convs, 0, sizeof convs);
-    if (yd_net_build(&m->cfg.net, m->cfg.window, m->cfg.window, dt, 0, &whole.graph, &err) ||
-        be->weights_new(be, whole.graph, (const float *const *)m->params, 0, &whole.weights, &err) ||
-        be->compile(be, whole.graph, whole.weights, 1, &whole.exec, &err)) {
-        printf("%-18s %s\n", m->cfg.name, err.detail);
-        release(be, &whole);
-        return;
+    if (yd_net_build(&m->cfg.net, window, window, v->dtype, 0, &t->graph, &err)) {
+        fprintf(stderr, "%s\n", err.detail);
+        return -1;
     }
-    for (int i = 0; i < whole.graph->n_ops; i++) {
-        const yd_op *op = &whole.graph->ops[i];
+    return compile(v->be, t, (const float *const *)m->params, n);
+}
+
+// The network's convolutions, each shape once. Their number, or -1: without one of them the sum would be wrong.
+static int convolutions(yd_backend *be, const yd_graph *g, timed convs[MAX_CONVS])
+{
+    int n = 0;
+    for (int i = 0; i < g->n_ops; i++) {
+        const yd_op *op = &g->ops[i];
         if (op->kind != YD_OP_CONV) continue;
         int k = 0;
-        while (k < n && !same_conv(&convs[k], whole.graph, op)) k++;
+        while (k < n && !same_conv(&convs[k], g, op)) k++;
         if (k < n) convs[k].count++;
-        else if (n == 256 || conv_alone(be, &convs[n++], whole.graph, op)) goto out; // without one of them the ratio would be wrong
+        else if (n == MAX_CONVS || conv_alone(be, &convs[n++], g, op)) return -1;
     }
-    const double flops = yd_graph_flops(whole.graph);
-    const double before = dt == YD_BF16 ? bench_peak_bf16(threads) : bench_peak_f32(threads);
-    for (int r = 0; r < rounds; r++) {
-        time_once(be, &whole);
-        for (int i = 0; i < n; i++) time_once(be, &convs[i]);
+    return n;
+}
+
+// Share of the time that normalisation takes.
+static double norm_share(const yd_exec_stats *st)
+{
+    double norm = 0, all = 0;
+    for (size_t i = 0; i < sizeof st->profile / sizeof *st->profile && st->profile[i].family; i++) {
+        all += st->profile[i].seconds;
+        if (strcmp(st->profile[i].family, "GNORM") == 0) norm += st->profile[i].seconds;
     }
-    const double after = dt == YD_BF16 ? bench_peak_bf16(threads) : bench_peak_f32(threads);
-    const double peak = before > after ? before : after;
-    double sum = 0;
-    for (int i = 0; i < n; i++) sum += convs[i].best * convs[i].count;
-    printf("%-18s %-5s %4d %9.2f %9.1f %9.1f %8.2f %12.2f%s\n", m->cfg.name, dt == YD_BF16 ? "bf16" : "f32", m->cfg.window, flops / 1e9,
-           whole.best * 1e3, peak / 1e9, flops / whole.best / peak, whole.best / sum,
-           before / after > 1.1 || after / before > 1.1 ? "  (peak moved by more than 10%: void)" : "");
+    return all > 0 ? norm / all : 0;
+}
+
+static double peak_of(const variant *v, int threads)
+{
+    return v->dtype == YD_BF16 ? bench_peak_bf16(threads) : bench_peak_f32(threads);
+}
+
+static void judge(const char *what, double value, double aim, int at_least)
+{
+    if (aim <= 0 || (at_least ? value >= aim : value <= aim)) return;
+    printf("  missed: %s is %.2f, aimed at %s %.2f\n", what, value, at_least ? "at least" : "at most", aim);
+    missed = 1;
+}
+
+static void bench(const variant *v, const yd_model *m, int threads, int rounds)
+{
+    static timed convs[MAX_CONVS];
+    timed whole = {0};
+    memset(convs, 0, sizeof convs);
+    int n = network(v, m, m->cfg.window, 1, &whole) ? -1 : convolutions(v->be, whole.graph, convs);
+    if (n < 0) missed = 1;
+    const double before = peak_of(v, threads);
+    for (int r = 0; r < rounds && n > 0; r++) {
+        time_once(v->be, &whole);
+        for (int i = 0; i < n; i++) time_once(v->be, &convs[i]);
+    }
+    const double after = peak_of(v, threads), peak = before > after ? before : after;
+    if (n > 0) {
+        double sum = 0, flops = yd_graph_flops(whole.graph);
+        for (int i = 0; i < n; i++) sum += convs[i].best * convs[i].count;
+        yd_exec_stats st;
+        v->be->exec_stats(whole.exec, &st);
+        printf("%-16s %-10s %4d %8.2f %8.1f %9.0f %8.2f %8.2f %8.2f %6.0f%% %7.0f %8.0f%s\n", m->cfg.name, v->name, m->cfg.window,
+               flops / 1e9, whole.best * 1e3, peak / 1e9, flops / whole.best / peak, flops / sum / peak, whole.best / sum,
+               100 * norm_share(&st), (double)(st.arena_bytes + st.scratch_bytes) / 1e6,
+               (double)(st.weight_bytes + m->param_count * sizeof(float)) / 1e6,
+               before / after > 1.1 || after / before > 1.1 ? "  (peak moved by more than 10%: void)" : "");
+        judge("of peak", flops / whole.best / peak, v->peak_aim, 1);
+        judge("step / convs", whole.best / sum, v->convs_aim, 0);
+    }
     fflush(stdout);
-out:
-    for (int i = 0; i < n; i++) release(be, &convs[i]);
-    release(be, &whole);
+    for (int i = 0; i < MAX_CONVS; i++) release(v->be, &convs[i]);
+    release(v->be, &whole);
+}
+
+// What one sample costs in batches of 1, 2, 4 and 8, in turn.
+static void bench_batches(const variant *v, const yd_model *m, int window)
+{
+    timed t[4] = {0};
+    int ok = 1;
+    for (int i = 0; i < 4; i++) ok &= !network(v, m, window, 1 << i, &t[i]);
+    for (int r = 0; r < 25 && ok; r++)
+        for (int i = 0; i < 4; i++) time_once(v->be, &t[i]);
+    if (ok)
+        printf("%-16s %-10s %4d %10.2f %8.2f %8.2f %8.2f\n", m->cfg.name, v->name, window, t[0].best * 1e3, t[1].best / 2 / t[0].best,
+               t[2].best / 4 / t[0].best, t[3].best / 8 / t[0].best);
+    missed |= !ok;
+    fflush(stdout);
+    for (int i = 0; i < 4; i++) release(v->be, &t[i]);
 }
 
 int main(int argc, char **argv)
 {
-    (void)argc;
     yd_cpu_prepare_process(argv);
-    yd_backend *be = NULL;
     yd_err err = {0};
-    yd_cpu_options opt = {0};
-    if (yd_cpu_open(&opt, &be, &err)) {
+    yd_backend *direct = NULL, *be = NULL;
+    const yd_cpu_options opt = {.profile = 1}, without = {.profile = 1, .no_winograd = 1};
+    if (yd_cpu_open(&opt, &be, &err) || yd_cpu_open(&without, &direct, &err)) {
         fprintf(stderr, "%s\n", err.detail);
         return 1;
     }
     yd_backend_info info;
     be->info(be, &info);
-    printf("# one unit of work on %s, %s, %d threads\n", info.device, info.isa, info.threads);
-    printf("%-18s %-5s %4s %9s %9s %9s %8s %12s\n", "model", "type", "win", "GFLOP", "ms", "peak GF/s", "of peak", "step / convs");
-    yd_model *models[2] = {bench_model(), bench_paper_model()};
-    for (int i = 0; i < 2; i++) {
-        if (!models[i]) continue;
-        bench(be, models[i], YD_F32, info.threads, i == 0 ? 30 : 8);
-        if (info.bf16) bench(be, models[i], YD_BF16, info.threads, i == 0 ? 30 : 8);
-        yd_model_free(models[i]);
+    const int wino = strncmp(info.kernels, "winograd", 8) == 0, only = argc > 1 ? atoi(argv[1]) : -1;
+    const variant variants[] = {{"f32 direct", YD_F32, direct, 0, 1.2},
+                                {"f32", YD_F32, be, wino ? 1.1 : 0.85, 1.2},
+                                {"bf16", YD_BF16, be, 0.8, 1.2}};
+    printf("# one unit of work on %s, %s, kernels %s, %d threads\n", info.device, info.isa, info.kernels, info.threads);
+    printf("# limit: of peak, were there nothing but the convolutions; norm: share of normalisation; MB of activations and of weights\n");
+    printf("%-16s %-10s %4s %8s %8s %9s %8s %8s %8s %7s %7s %8s\n", "model", "type", "win", "GFLOP", "ms", "peak GF/s", "of peak", "limit",
+           "/ convs", "norm", "act MB", "w MB");
+    yd_model *models[2] = {only == 1 ? NULL : bench_model(), only == 0 ? NULL : bench_paper_model()};
+    for (int i = 0; i < 2; i++)
+        for (int k = 0; k < (info.bf16 ? 3 : 2) && models[i]; k++) bench(&variants[k], models[i], info.threads, i == 0 ? 30 : 6);
+    if (models[0]) {
+        printf("\n# small windows: ms of a unit alone, and its cost in batches, relative\n%-16s %-10s %4s %10s %8s %8s %8s\n", "model", "type",
+               "win", "ms alone", "of 2", "of 4", "of 8");
+        for (int window = 32; window <= 128; window *= 2)
+            for (int k = 1; k < (info.bf16 ? 3 : 2); k++) bench_batches(&variants[k], models[0], window);
     }
+    for (int i = 0; i < 2; i++) yd_model_free(models[i]);
+    direct->close(direct);
     be->close(be);
-    return 0;
+    return missed;
 }
