@@ -17,6 +17,7 @@ YODAD = os.environ.get("YODAD", "build/yodad")
 YODA = os.environ.get("YODA", "build/yoda")
 SLOWNESS = float(os.environ.get("YODA_TEST_SLOWNESS", "1"))  # how much longer instrumented programs may take
 TIMEOUT_S = 30 * SLOWNESS
+MAX_THREADS = int(os.environ.get("YODA_TEST_THREADS", "2"))  # compute threads; ThreadSanitizer does not understand OpenMP's
 
 passed, failed, skipped = 0, 0, 0
 _problems = []
@@ -93,6 +94,36 @@ def png_size(data):
     return struct.unpack(">II", data[16:24]) if data[:8] == b"\x89PNG\r\n\x1a\n" else None
 
 
+def _unfilter(row, above, kind, step):
+    for i in range(len(row)):
+        left, up = row[i - step] if i >= step else 0, above[i]
+        corner = above[i - step] if i >= step else 0
+        guess = left + up - corner
+        near = min((abs(guess - left), 0, left), (abs(guess - up), 1, up), (abs(guess - corner), 2, corner))[2]
+        row[i] = row[i] + (0, left, up, (left + up) // 2, near)[kind] & 255
+
+
+def read_png(data):
+    """(width, height, bits per sample, colour type, samples row by row) of a PNG that is not interlaced."""
+    width, height, depth, colour, _, _, interlaced = struct.unpack(">IIBBBBB", data[16:29])
+    if interlaced or data[:8] != b"\x89PNG\r\n\x1a\n":
+        raise ValueError("no plain PNG")
+    step = {0: 1, 2: 3, 4: 2, 6: 4}[colour] * depth // 8
+    at, packed = 8, b""
+    while at < len(data):
+        size = struct.unpack(">I", data[at:at + 4])[0]
+        if data[at + 4:at + 8] == b"IDAT":
+            packed += data[at + 8:at + 8 + size]
+        at += 12 + size
+    raw, out, above, line = zlib.decompress(packed), bytearray(), bytearray(width * step), width * step + 1
+    for y in range(height):
+        row = bytearray(raw[y * line + 1:(y + 1) * line])
+        _unfilter(row, above, raw[y * line], step)
+        out += row
+        above = row
+    return width, height, depth, colour, bytes(out)
+
+
 # ---- requests
 
 class Answer:
@@ -123,6 +154,8 @@ class Daemon:
         self.dir = tempfile.mkdtemp(prefix="yodad-test-")
         self.log_path = os.path.join(self.dir, "log")
         flags = {"listen": "127.0.0.1:0", "model_dir": self.dir, **flags}
+        if MAX_THREADS == 1:
+            flags["threads"] = 1
         args = [YODAD] + [f"--{k.replace('_', '-')}={v}" for k, v in flags.items()]
         self.log = open(self.log_path, "w+", errors="replace")
         env = {k: v for k, v in os.environ.items() if not k.startswith("YODAD_")}

@@ -3,7 +3,7 @@ import os
 import subprocess
 import tempfile
 
-from harness import Daemon, YODA, check, make_model, png
+from harness import MAX_THREADS, Daemon, YODA, check, make_model, png
 
 # A corner with detail on a flat ground: with a low bound most windows are off for most steps.
 PICTURE = png(72, 56, lambda x, y: ((x * 13 + y * 29) % 256,) * 3 if x < 20 and y < 16 else (90, 120, 150))
@@ -26,7 +26,7 @@ def test_daemon_command_threads_and_skipping_agree():
         with tempfile.TemporaryDirectory(prefix="yodad-same-") as folder:
             make_model(folder)
             answers, units = {}, {}
-            for threads in (1, 2):
+            for threads in range(1, MAX_THREADS + 1):
                 d = Daemon(model_dir=folder, threads=threads, dtype=dtype)
                 for skip in ("true", "false"):
                     a = d.curl(f"/v1/upscale?{QUERY}&skip={skip}", data=PICTURE, timeout=120)
@@ -36,8 +36,8 @@ def test_daemon_command_threads_and_skipping_agree():
                     units[skip] = job["progress"]["windows_done"]
                 check(d.stop() == 0, "the daemon ends well")
             check(units["true"] < units["false"], f"{dtype}: skipping saves units", units)
-            for threads in ("1", "2"):
-                answers[f"command, {threads} threads"] = by_command(folder, "--threads", threads, "--dtype", dtype)
+            for threads in range(1, MAX_THREADS + 1):
+                answers[f"command, {threads} threads"] = by_command(folder, "--threads", str(threads), "--dtype", dtype)
             first = next(iter(answers.values()))
             for name, body in answers.items():
                 check(body == first, f"{dtype}: {name} gives the same bytes")
