@@ -181,7 +181,7 @@ static void prepare_work(yd_task *task)
     prepare_task *t = (prepare_task *)task;
     yd_image im = {0};
     t->rc = yd_image_decode(t->input->bytes, t->input->len, &t->limits, NULL, &im, &t->err);
-    if (!t->rc && !atomic_load(&task->job->stop)) t->rc = yd_prepare(&t->model, &t->sample, &im, &t->prep, &t->err);
+    if (!t->rc && !atomic_load(&task->job->stop)) t->rc = yd_prepare(&t->model, &t->sample, NULL, &im, &t->prep, &t->err);
     yd_image_clear(&im);
     if (t->rc || !t->prep.sampler) return;
     yd_err ignored; // a missing picture of the map is no reason to fail

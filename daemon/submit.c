@@ -108,14 +108,13 @@ static int check_work(const yd_service *s, const yd_job_settings *js, estimate *
     return 0;
 }
 
-// Canvas, upsampled picture, map, alpha, a preview and the result before it is encoded, the decoded and the encoded input.
+// What the job takes until it has its result, a preview or the encoder's rows besides, the encoded input and the encoded result.
 static int check_memory(const yd_service *s, const yd_image_header *h, size_t len, estimate *e, yd_err *err)
 {
-    size_t out_px = (size_t)e->out_w * (size_t)e->out_h, in_px = (size_t)h->w * (size_t)h->h;
-    size_t planes = 3 + sizeof(float) + 1 + 3 + 4, sum = yd_sampler_bytes(&s->model, e->out_w, e->out_h), part;
-    if (yd_mul_size(out_px, planes, &part) || yd_add_size(sum, part, &sum) || yd_mul_size(in_px, 4, &part) ||
-        yd_add_size(sum, part, &sum) || yd_add_size(sum, len, &sum))
-        sum = SIZE_MAX;
+    size_t out_px = (size_t)e->out_w * (size_t)e->out_h, sum, part;
+    int rc = yd_upscale_bytes(&s->model, NULL, h->w, h->h, &sum, err);
+    if (rc) return rc;
+    if (yd_mul_size(out_px, 3 + 4, &part) || yd_add_size(sum, part, &sum) || yd_add_size(sum, len, &sum)) sum = SIZE_MAX;
     if (sum > (size_t)s->cfg->max_memory_bytes)
         return yd_fail_field(
             err, YD_E_IMAGE_TOO_LARGE, "image", "a smaller picture",

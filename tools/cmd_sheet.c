@@ -116,7 +116,7 @@ static int make_yoda_panel(pictures *p, const sheet_args *a, yd_session *s, yd_e
     sampling_progress progress;
     int rc = yd_sampling_apply(&a->sampling, &set, err);
     if (rc == 0) rc = yd_image_from_rgb8(&low, p->w / (int)a->scale, p->h / (int)a->scale, p->low, NULL, err);
-    if (rc == 0) rc = yd_prepare(&s->model->cfg, &set, &low, &job, err);
+    if (rc == 0) rc = yd_prepare(&s->model->cfg, &set, NULL, &low, &job, err);
     if (rc < 0) goto out;
     yd_sampler_work(job.sampler, &work);
     p->steps = work.steps;

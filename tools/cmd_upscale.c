@@ -48,7 +48,7 @@ static int on_step(void *user, const yd_step_info *info, yd_err *err)
     if (snprintf(path, sizeof path, "%s/step-%04d.png", j->args->preview, j->step) >= (int)sizeof path)
         return yd_fail(err, YD_E_IO, "the preview folder's path is too long");
     yd_image im = {0};
-    int rc = yd_finish(&j->prepared, &im, err);
+    int rc = yd_preview(&j->prepared, &im, err);
     if (rc == 0) rc = yd_cli_write_image(path, &im, 100, err);
     yd_image_clear(&im);
     return rc;
@@ -65,7 +65,7 @@ static int run_job(upscale_job *j, yd_session *s, yd_image *in, yd_err *err)
 {
     yd_sample_settings set = s->model->cfg.defaults;
     int rc = yd_sampling_apply(&j->args->sampling, &set, err);
-    if (rc == 0) rc = yd_prepare(&s->model->cfg, &set, in, &j->prepared, err);
+    if (rc == 0) rc = yd_prepare(&s->model->cfg, &set, NULL, in, &j->prepared, err);
     yd_image_clear(in);
     if (rc < 0) return rc;
 

@@ -19,7 +19,7 @@ static yd_image picture(int w, int h, int with_alpha, int grey)
     CHECK(yd_image_alloc(&im, w, h, with_alpha, NULL) == 0);
     for (int i = 0; i < w * h; i++) {
         for (int c = 0; c < 3; c++) im.rgb[3 * i + c] = yd_widen((uint8_t)(grey ? i * 7 : i * 7 + c * 50));
-        if (with_alpha) im.alpha[i] = yd_widen((uint8_t)(i * 3));
+        if (with_alpha) im.alpha[i] = yd_widen((uint8_t)(16 + i % 80 * 3)); // nowhere transparent
     }
     im.grey = grey;
     return im;
@@ -32,7 +32,7 @@ static void before_the_first_step_it_is_bicubic(void)
     yd_prepared p;
     yd_err err = {0};
     uint8_t *up = yd_malloc(80 * 64 * 3), *alpha = yd_malloc(80 * 64);
-    int rc = yd_prepare(&c, &c.defaults, &in, &p, &err);
+    int rc = yd_prepare(&c, &c.defaults, NULL, &in, &p, &err);
     CHECK_MSG(rc == 0, "%s", err.detail);
     CHECK(p.w == 80 && p.h == 64 && p.alpha && yd_finish(&p, &out, &err) == 0);
     uint8_t low[20 * 16 * 3], low_alpha[20 * 16];
@@ -70,7 +70,7 @@ static void grey_stays_grey(void)
     yd_step_info info;
     float level;
     for (int i = 0; i < 32 * 32 * 3; i++) pred[i] = i % 3 == 0 ? 1.0f : -1.0f; // red
-    CHECK(yd_prepare(&c, &set, &in, &p, NULL) == 0 && yd_sampler_next(p.sampler, &u));
+    CHECK(yd_prepare(&c, &set, NULL, &in, &p, NULL) == 0 && yd_sampler_next(p.sampler, &u));
     yd_sampler_gather(p.sampler, &u, x, &level);
     CHECK(yd_sampler_scatter(p.sampler, &u, pred, &info, NULL) == 1 && yd_sampler_done(p.sampler));
     CHECK(yd_finish(&p, &out, NULL) == 0 && out.grey && !out.alpha);
@@ -87,12 +87,12 @@ static void impossible_requests_are_refused(void)
     yd_image in = picture(4096, 1, 0, 0); // 65536 pixels
     yd_prepared p;
     yd_err err = {0};
-    CHECK(yd_prepare(&c, &c.defaults, &in, &p, &err) == YD_E_IMAGE_TOO_LARGE && strstr(err.detail, "65535"));
+    CHECK(yd_prepare(&c, &c.defaults, NULL, &in, &p, &err) == YD_E_IMAGE_TOO_LARGE && strstr(err.detail, "65535"));
     yd_prepared_clear(&p);
     yd_sample_settings set = c.defaults;
     snprintf(set.attention, sizeof set.attention, "none such");
     c.scale = 1;
-    CHECK(yd_prepare(&c, &set, &in, &p, &err) == YD_E_SETTING && strcmp(err.field, "attention") == 0);
+    CHECK(yd_prepare(&c, &set, NULL, &in, &p, &err) == YD_E_SETTING && strcmp(err.field, "attention") == 0);
     yd_prepared_clear(&p);
     yd_image_clear(&in);
 }
@@ -105,7 +105,7 @@ static void out_of_memory_is_an_error(void)
     for (long k = 1; k < 200; k++) {
         yd_prepared p;
         yd_mem_fail_at(k);
-        int rc = yd_prepare(&c, &c.defaults, &in, &p, NULL);
+        int rc = yd_prepare(&c, &c.defaults, NULL, &in, &p, NULL);
         yd_mem_fail_at(0);
         yd_prepared_clear(&p);
         if (rc == 0) break;
