@@ -14,6 +14,7 @@ void yd_handle_events(yd_request *r);       // event_stream.c
 void yd_handle_result(yd_request *r);       // result.c
 void yd_handle_preview(yd_request *r);      // pictures.c
 void yd_handle_attention(yd_request *r);    // pictures.c
+void yd_handle_invented(yd_request *r);     // pictures.c
 void yd_handle_mask(yd_request *r);         // pictures.c
 void yd_handle_livez(yd_request *r);        // probes.c
 void yd_handle_readyz(yd_request *r);       // probes.c

@@ -1,4 +1,4 @@
-// Pictures of a job under way: the latest preview, the attention map, the mask of a step.
+// Pictures of a job under way: the latest preview, the attention map, the mask of a step; of one that has succeeded what it invented.
 // They are encoded in the service's pool; the request is suspended meanwhile, and a client that leaves calls the encoding off.
 #include "api/handlers.h"
 #include "api/respond.h"
@@ -83,6 +83,11 @@ void yd_handle_preview(yd_request *r)
 void yd_handle_attention(yd_request *r)
 {
     answer(r, &(yd_picture_want){.kind = YD_PICTURE_ATTENTION});
+}
+
+void yd_handle_invented(yd_request *r)
+{
+    answer(r, &(yd_picture_want){.kind = YD_PICTURE_INVENTED});
 }
 
 void yd_handle_mask(yd_request *r)

@@ -2,6 +2,7 @@
 // Threads: the loop's. Running out of memory while answering is answered from static text; when even that fails the connection closes.
 #include "api/respond.h"
 
+#include "core/image.h"
 #include "core/mem.h"
 #include "daemon/text.h"
 
@@ -115,6 +116,16 @@ void yd_respond_created(yd_request *r, int status, json_t *body, const char *loc
 
 // ---- problems
 
+static json_t *readable_formats(void)
+{
+    size_t n;
+    const yd_image_kind *k = yd_image_kinds(&n);
+    json_t *a = json_array();
+    for (size_t i = 0; a && i < n; i++)
+        if (k[i].reads) json_array_append_new(a, json_string(k[i].name));
+    return a;
+}
+
 // Limits as numbers, for programs.
 static void add_limits(json_t *doc, const yd_request *r, const yd_err *err, long retry_ms)
 {
@@ -125,7 +136,7 @@ static void add_limits(json_t *doc, const yd_request *r, const yd_err *err, long
         json_object_set_new(doc, "max_side", json_integer(cfg->max_side));
     }
     if (err->code == YD_E_BODY_TOO_LARGE) json_object_set_new(doc, "max_bytes", json_integer(cfg->max_body_bytes));
-    if (err->code == YD_E_IMAGE_FORMAT) json_object_set_new(doc, "supported_formats", json_pack("[ss]", "png", "jpeg"));
+    if (err->code == YD_E_IMAGE_FORMAT) json_object_set_new(doc, "supported_formats", readable_formats());
 }
 
 static json_t *problem_document(const yd_request *r, const yd_err *err, long retry_ms)

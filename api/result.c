@@ -6,6 +6,7 @@
 #include "api/handlers.h"
 #include "api/range.h"
 #include "api/respond.h"
+#include "core/image.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -28,17 +29,27 @@ static void content_digest(const char *hex, char out[64])
     snprintf(out, 64, "sha-256=:%s:", text);
 }
 
+// What files of this type are called, the usual ending first.
+static const char *extension_of(const char *mime)
+{
+    size_t n;
+    const yd_image_kind *k = yd_image_kinds(&n);
+    for (size_t i = 0; i < n; i++)
+        if (strcmp(k[i].mime, mime) == 0) return k[i].extensions;
+    return "bin";
+}
+
 static void picture_headers(struct MHD_Response *resp, const yd_job *j, const yd_blob *b, const char *etag,
                             int attachment)
 {
-    const char *subtype = strrchr(b->mime, '/');
     char text[160];
     yd_header(resp, "ETag", etag);
     yd_header(resp, "Accept-Ranges", "bytes");
     yd_header(resp, "Cache-Control", "private, no-cache");
     yd_header(resp, "X-Job-Id", yd_job_id(j));
-    snprintf(text, sizeof text, "%s; filename=\"%.40s.%s\"", attachment ? "attachment" : "inline", yd_job_id(j),
-             subtype && !strcmp(subtype, "/jpeg") ? "jpg" : "png");
+    const char *end = extension_of(b->mime);
+    snprintf(text, sizeof text, "%s; filename=\"%.40s.%.*s\"", attachment ? "attachment" : "inline", yd_job_id(j),
+             (int)strcspn(end, " "), end);
     yd_header(resp, "Content-Disposition", text);
 }
 

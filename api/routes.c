@@ -12,6 +12,7 @@ const yd_route yd_routes[] = {
     {.method = YD_GET, .pattern = "/v1/jobs/{id}/result", .handle = yd_handle_result, .args = "download"},
     {.method = YD_GET, .pattern = "/v1/jobs/{id}/preview", .handle = yd_handle_preview, .args = "max_side"},
     {.method = YD_GET, .pattern = "/v1/jobs/{id}/attention", .handle = yd_handle_attention, .args = ""},
+    {.method = YD_GET, .pattern = "/v1/jobs/{id}/invented", .handle = yd_handle_invented, .args = ""},
     {.method = YD_GET, .pattern = "/v1/jobs/{id}/mask", .handle = yd_handle_mask, .args = "step"},
     {.method = YD_POST, .pattern = "/v1/upscale", .handle = yd_handle_upscale, .body = YD_BODY_PICTURE},
     {.method = YD_GET, .pattern = "/v1/models", .handle = yd_handle_models, .args = ""},

@@ -118,7 +118,7 @@ void yd_job_event(yd_job *j, yd_event_type type, json_t *data, yd_blob *blob)
 size_t yd_job_bytes(const yd_job *j)
 {
     // The latest preview is one of those in the events.
-    const yd_blob *b[] = {j->rec.input, j->rec.result, j->rec.attention, j->rec.activation};
+    const yd_blob *b[] = {j->rec.input, j->rec.result, j->rec.invented, j->rec.attention, j->rec.activation};
     size_t sum = sizeof *j + sizeof(yd_job_record) + yd_events_bytes(j->events);
     for (size_t i = 0; i < sizeof b / sizeof b[0]; i++) sum += b[i] ? b[i]->len : 0;
     return sum;
@@ -156,6 +156,7 @@ static json_t *links_json(const yd_job *j)
     json_t *o = json_pack("{s:o, s:o}", "self", link_json(j, ""), "events", link_json(j, "/events"));
     int running = j->rec.state == YD_JOB_RUNNING, succeeded = j->rec.state == YD_JOB_SUCCEEDED;
     if (o && succeeded) json_object_set_new(o, "result", link_json(j, "/result"));
+    if (o && j->rec.invented) json_object_set_new(o, "invented", link_json(j, "/invented"));
     if (o && (running || succeeded)) {
         json_object_set_new(o, "preview", link_json(j, "/preview"));
         json_object_set_new(o, "attention", link_json(j, "/attention"));
@@ -163,6 +164,24 @@ static json_t *links_json(const yd_job *j)
     }
     if (o && !yd_job_state_final(j->rec.state)) json_object_set_new(o, "cancel", link_json(j, "/cancel"));
     return o;
+}
+
+static json_t *input_json(const yd_job_record *r)
+{
+    return json_pack("{s:i, s:i, s:s, s:i, s:i}", "width", r->in_w, "height", r->in_h, "format", r->in_format,
+                     "bit_depth", r->in_depth, "pages", r->in_pages);
+}
+
+static json_t *output_json(const yd_job_record *r)
+{
+    return json_pack("{s:i, s:i, s:s, s:i}", "width", r->out_w, "height", r->out_h, "format",
+                     yd_image_format_name(r->settings.output.format), "bit_depth", r->out_depth);
+}
+
+json_t *yd_invented_json(const yd_invented *a)
+{
+    return json_pack("{s:f, s:f, s:f, s:f, s:f}", "difference_rms", a->difference_rms, "psnr_db", a->psnr_db,
+                     "contradicted_share", a->contradicted, "detail_rms", a->detail_rms, "changed_share", a->changed);
 }
 
 static json_t *progress_json(const yd_job_progress *p)
@@ -188,18 +207,19 @@ static json_t *timings_json(const yd_job_timings *t)
 json_t *yd_service_job_json(const yd_service *s, const yd_job *j)
 {
     const yd_job_record *r = &j->rec;
-    json_t *o = json_pack("{s:s, s:s, s:o, s:o, s:o, s:s, s:{s:i, s:i, s:s}, s:{s:i, s:i}, s:o, s:o, s:o, s:o}", "id",
-                          r->id, "state", yd_job_state_name(r->state), "created", time_json(r->created_ms), "started",
+    json_t *o = json_pack("{s:s, s:s, s:o, s:o, s:o, s:s, s:o, s:o, s:o, s:o, s:o, s:o}", "id", r->id, "state",
+                          yd_job_state_name(r->state), "created", time_json(r->created_ms), "started",
                           time_json(r->started_ms), "finished", time_json(r->finished_ms), "model", r->model, "input",
-                          "width", r->in_w, "height", r->in_h, "format", r->in_format, "output", "width", r->out_w,
-                          "height", r->out_h, "settings", yd_job_settings_json(&r->settings, &s->model), "progress",
-                          progress_json(&r->progress), "timings", timings_json(&r->timings), "links", links_json(j));
+                          input_json(r), "output", output_json(r), "settings",
+                          yd_job_settings_json(&r->settings, &s->model), "progress", progress_json(&r->progress),
+                          "timings", timings_json(&r->timings), "links", links_json(j));
     if (!o) return NULL;
     json_object_set_new(o, "fingerprint", json_string(r->fingerprint));
     if (!yd_job_state_final(r->state))
         json_object_set_new(
             o, "queue",
             json_pack("{s:i, s:f}", "position", yd_scheduler_position(&s->sched, &j->turn), "eta_s", yd_job_eta_s(j)));
+    if (r->invented) json_object_set_new(o, "invented", yd_invented_json(&r->account));
     if (r->state == YD_JOB_FAILED) json_object_set_new(o, "problem", yd_problem_json(&r->problem));
     return o;
 }

@@ -1,4 +1,5 @@
-// Names, ranges and printing of a job's settings. Sampling settings are core's (yd_setting_set); the rest is decided here.
+// Names, ranges and printing of a job's settings. Sampling (yd_setting_set) and output settings (yd_output_set) are core's; the rest is
+// decided here.
 #include "daemon/job_settings.h"
 
 #include "core/mem.h"
@@ -9,8 +10,8 @@
 #include <sys/random.h>
 
 static const char names[] =
-    "model, scale, steps, seed, sampler, eta, variance, attention, mask_form, lower_bound, lr_noise, "
-    "skip, format, quality, preview_every, preview_max_side";
+    "model, scale, width, height, steps, seed, sampler, eta, variance, attention, mask_form, lower_bound, lr_noise, skip, "
+    "format, quality, lossless, bit_depth, metadata, color_space, report, preview_every, preview_max_side";
 
 const char *yd_job_settings_names(void)
 {
@@ -21,9 +22,7 @@ void yd_job_settings_init(yd_job_settings *js, const yd_model_config *model, con
 {
     memset(js, 0, sizeof *js);
     js->sample = model->defaults;
-    js->scale = model->scale;
-    js->format = YD_PNG;
-    js->quality = YD_RESULT_JPEG_QUALITY;
+    yd_output_init(&js->output);
     js->preview_every = 1;
     js->preview_max_side = (int)cfg->preview_max_side;
 }
@@ -47,17 +46,12 @@ static int set_int(int *dst, const char *name, const char *value, int lo, int hi
     return 0;
 }
 
-static int set_scale(yd_job_settings *js, const yd_model_config *model, const char *value, yd_err *err)
+static int set_switch(int *dst, const char *name, const char *value, yd_err *err)
 {
-    char *end, accepted[32];
-    errno = 0;
-    double v = strtod(value, &end);
-    if (!begins_number(value) || end == value || *end || errno || v != model->scale) {
-        snprintf(accepted, sizeof accepted, "%d", model->scale);
-        return yd_fail_field(err, YD_E_SETTING, "scale", accepted, "scale is '%.64s'; the model %s upscales by %d",
-                             value, model->name, model->scale);
-    }
-    js->scale = model->scale;
+    int on = strcmp(value, "true") == 0;
+    if (!on && strcmp(value, "false") != 0)
+        return yd_fail_field(err, YD_E_SETTING, name, "true or false", "%s is '%.64s', not true or false", name, value);
+    *dst = on;
     return 0;
 }
 
@@ -81,39 +75,71 @@ int yd_job_settings_set(yd_job_settings *js, const yd_model_config *model, const
                         yd_err *err)
 {
     if (strcmp(name, "model") == 0) return set_model(model, value, err);
-    if (strcmp(name, "scale") == 0) return set_scale(js, model, value, err);
-    if (strcmp(name, "format") == 0) return yd_image_format_parse(value, &js->format, err);
-    if (strcmp(name, "quality") == 0) return set_int(&js->quality, name, value, 1, 100, err);
+    if (strcmp(name, "report") == 0) return set_switch(&js->report, name, value, err);
     if (strcmp(name, "preview_every") == 0) return set_int(&js->preview_every, name, value, 0, YD_MAX_STEPS, err);
     if (strcmp(name, "preview_max_side") == 0) return set_int(&js->preview_max_side, name, value, 16, 8192, err);
     if (strcmp(name, "seed") == 0 && strcmp(value, "random") == 0) return set_random_seed(js, err);
-    int rc = yd_setting_set(&js->sample, name, value, err);
+    int rc = yd_output_set(&js->output, name, value, err);
+    if (rc == 0) rc = yd_setting_set(&js->sample, name, value, err);
     if (rc != 0) return rc < 0 ? rc : 0;
     return yd_fail_field(err, YD_E_SETTING, name, names, "there is no setting '%.64s'", name);
 }
 
-json_t *yd_job_settings_json(const yd_job_settings *js, const yd_model_config *model)
+// What core prints as text, as an object.
+typedef size_t print_fn(const void *what, char *dst, size_t cap);
+
+static size_t print_sample(const void *what, char *dst, size_t cap)
 {
-    // jansson's integers are signed: the upper half of the seeds is written as a string.
-    yd_sample_settings printed = js->sample;
-    int big = printed.seed > INT64_MAX;
-    if (big) printed.seed = 0;
-    size_t n = yd_settings_print(&printed, NULL, 0);
-    char *text = yd_malloc(n + 1), seed[24];
+    return yd_settings_print(what, dst, cap);
+}
+
+static size_t print_output(const void *what, char *dst, size_t cap)
+{
+    return yd_output_print(what, dst, cap);
+}
+
+static json_t *printed(print_fn *print, const void *what)
+{
+    size_t n = print(what, NULL, 0);
+    char *text = yd_malloc(n + 1);
     if (!text) return NULL;
-    yd_settings_print(&printed, text, n + 1);
+    print(what, text, n + 1);
     json_t *o = json_loads(text, 0, NULL);
     yd_free(text);
-    snprintf(seed, sizeof seed, "%llu", (unsigned long long)js->sample.seed);
-    if (o && big) json_object_set_new(o, "seed", json_string(seed));
-    json_t *more = json_pack("{s:s, s:i, s:s, s:i, s:i}", "model", model->name, "scale", js->scale, "format",
-                             js->format == YD_JPEG ? "jpeg" : "png", "preview_every", js->preview_every,
-                             "preview_max_side", js->preview_max_side);
-    if (more && js->format == YD_JPEG) json_object_set_new(more, "quality", json_integer(js->quality));
-    if (o && (!more || json_object_update(o, more))) {
+    return o;
+}
+
+// jansson's integers are signed: the upper half of the seeds is written as a string.
+static json_t *sample_json(const yd_sample_settings *sample)
+{
+    yd_sample_settings copy = *sample;
+    char seed[24];
+    if (copy.seed > INT64_MAX) copy.seed = 0;
+    json_t *o = printed(print_sample, &copy);
+    snprintf(seed, sizeof seed, "%llu", (unsigned long long)sample->seed);
+    if (o && sample->seed > INT64_MAX) json_object_set_new(o, "seed", json_string(seed));
+    return o;
+}
+
+// The size that nobody asked for is the model's own.
+static json_t *output_json(const yd_output *out, const yd_model_config *model)
+{
+    json_t *o = printed(print_output, out);
+    if (o && !json_object_get(o, "scale") && !out->width && !out->height)
+        json_object_set_new(o, "scale", json_integer(model->scale));
+    return o;
+}
+
+json_t *yd_job_settings_json(const yd_job_settings *js, const yd_model_config *model)
+{
+    json_t *o = json_pack("{s:s, s:b, s:i, s:i}", "model", model->name, "report", js->report, "preview_every", js->preview_every,
+                          "preview_max_side", js->preview_max_side);
+    json_t *sample = sample_json(&js->sample), *output = output_json(&js->output, model);
+    if (o && (!sample || !output || json_object_update(o, sample) || json_object_update(o, output))) {
         json_decref(o);
         o = NULL;
     }
-    json_decref(more);
+    json_decref(sample);
+    json_decref(output);
     return o;
 }

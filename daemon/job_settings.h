@@ -4,17 +4,16 @@
 #ifndef YD_DAEMON_JOB_SETTINGS_H
 #define YD_DAEMON_JOB_SETTINGS_H
 
-#include "core/image.h"
+#include "core/output.h"
 #include "core/upscale.h"
 #include "daemon/config.h"
 #include <jansson.h>
 
 typedef struct yd_job_settings {
     yd_sample_settings sample;
-    int scale;
-    yd_image_format format; // of the result
-    int quality;            // 1..100, JPEG
-    int preview_every;      // steps; 0: none at all
+    yd_output output;  // how the result is written, and how large it is
+    int report;        // account for what was invented
+    int preview_every; // steps; 0: none at all
     int preview_max_side;
 } yd_job_settings;
 
@@ -22,6 +21,7 @@ typedef struct yd_job_settings {
 void yd_job_settings_init(yd_job_settings *js, const yd_model_config *model, const yd_config *cfg);
 
 // Take one setting. YD_E_SETTING naming the field and what it accepts; an unknown name lists the names there are.
+// Whether they go together is for yd_sample_settings_check and yd_output_check.
 int yd_job_settings_set(yd_job_settings *js, const yd_model_config *model, const char *name, const char *value,
                         yd_err *err);
 

@@ -127,11 +127,30 @@ int yd_activation_pack(const uint16_t *a, int w, int h, yd_blob **out, yd_err *e
     return rc;
 }
 
+int yd_invented_encode(const yd_blob *source, const yd_image_limits *lim, const yd_output *out, const yd_image *result,
+                       yd_invented *account, yd_blob **picture, yd_err *err)
+{
+    const yd_decode_options how = {.color_space = out->color_space};
+    yd_image in = {0}, im = {0};
+    yd_output png;
+    void *bytes = NULL;
+    size_t len = 0;
+    yd_output_init(&png);
+    int rc = yd_image_decode(source->bytes, source->len, lim, &how, &in, err);
+    if (!rc) rc = yd_invented_account(&in, result, account, &im, err);
+    if (!rc) rc = yd_image_encode(&im, &png, &bytes, &len, err);
+    if (!rc) rc = wrap(bytes, len, yd_image_format_mime(YD_PNG), im.w, im.h, picture, err);
+    yd_image_clear(&im);
+    yd_image_clear(&in);
+    return rc;
+}
+
 // Decode what this daemon has encoded itself.
 static int decode_own(const yd_blob *b, yd_image *im, yd_err *err)
 {
+    static const yd_decode_options plain = {YD_COLOR_SRGB}; // what is made of it carries no profile
     yd_image_limits all = {LONG_MAX, 1, 131072, SIZE_MAX};
-    return yd_image_decode(b->bytes, b->len, &all, NULL, im, err);
+    return yd_image_decode(b->bytes, b->len, &all, &plain, im, err);
 }
 
 static int mask_from_packed(yd_picture_call *c, uint8_t *mask)
@@ -165,6 +184,10 @@ static int make_preview(yd_picture_call *c)
 {
     yd_image im = {0};
     int rc = c->from ? decode_own(c->from, &im, &c->err) : 0;
+    if (!rc && c->from) { // the result, which may have another size than the canvas
+        c->w = im.w;
+        c->h = im.h;
+    }
     uint8_t *made = rc || c->pixels ? NULL : yd_malloc((size_t)c->w * (size_t)c->h * 3);
     if (!rc && !c->pixels && !made) rc = yd_fail(&c->err, YD_E_NOMEM, "no memory for a preview");
     if (!rc && c->from)
@@ -233,6 +256,17 @@ static int aim_mask(yd_picture_call *c, const yd_job *j, yd_err *err)
     return j->has_prep || c->from ? 0 : not_there(j, err);
 }
 
+static int aim_invented(yd_picture_call *c, const yd_job *j, yd_err *err)
+{
+    if (!j->rec.settings.report)
+        return yd_fail_field(err, YD_E_NOT_FOUND, "report", "report=true when the picture is sent",
+                             "the job was not asked to account for what it invents");
+    if (!j->rec.invented) return not_there(j, err);
+    c->from = yd_blob_ref(j->rec.invented);
+    c->as_is = 1;
+    return 0;
+}
+
 static int aim_attention(yd_picture_call *c, const yd_job *j, yd_err *err)
 {
     if (j->rec.attention) {
@@ -273,10 +307,11 @@ int yd_service_picture(yd_service *s, yd_job *j, const yd_picture_want *want, yd
     c->want = *want;
     c->fn = fn;
     c->arg = arg;
-    c->w = j->rec.out_w;
-    c->h = j->rec.out_h;
+    c->w = j->rec.grid_w;
+    c->h = j->rec.grid_h;
     int rc = want->kind == YD_PICTURE_MASK        ? aim_mask(c, j, err)
              : want->kind == YD_PICTURE_ATTENTION ? aim_attention(c, j, err)
+             : want->kind == YD_PICTURE_INVENTED  ? aim_invented(c, j, err)
                                                   : aim_preview(c, j, err);
     if (rc < 0) {
         yd_free(c);

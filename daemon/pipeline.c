@@ -124,6 +124,7 @@ static json_t *end_data(const yd_job *j)
         json_object_set_new(o, "sha256", json_string(r->result->sha256));
         json_object_set_new(o, "link", json_string(path));
     }
+    if (o && r->invented) json_object_set_new(o, "invented", yd_invented_json(&r->account));
     return o;
 }
 
@@ -167,8 +168,7 @@ typedef struct prepare_task {
     yd_task task;
     yd_image_limits limits;
     yd_model_config model;
-    yd_sample_settings sample;
-    int preview_side;
+    yd_job_settings settings;
     yd_blob *input;
     yd_prepared prep;
     yd_blob *map; // small picture of the attention map, for the event
@@ -180,12 +180,15 @@ static void prepare_work(yd_task *task)
 {
     prepare_task *t = (prepare_task *)task;
     yd_image im = {0};
-    t->rc = yd_image_decode(t->input->bytes, t->input->len, &t->limits, NULL, &im, &t->err);
-    if (!t->rc && !atomic_load(&task->job->stop)) t->rc = yd_prepare(&t->model, &t->sample, NULL, &im, &t->prep, &t->err);
+    const yd_output *output = &t->settings.output;
+    const yd_decode_options how = {.color_space = output->color_space};
+    t->rc = yd_image_decode(t->input->bytes, t->input->len, &t->limits, &how, &im, &t->err);
+    if (!t->rc && !atomic_load(&task->job->stop))
+        t->rc = yd_prepare(&t->model, &t->settings.sample, output, &im, &t->prep, &t->err);
     yd_image_clear(&im);
     if (t->rc || !t->prep.sampler) return;
     yd_err ignored; // a missing picture of the map is no reason to fail
-    yd_attention_encode(t->prep.map, t->prep.w, t->prep.h, t->preview_side, &t->map, &ignored);
+    yd_attention_encode(t->prep.map, t->prep.w, t->prep.h, t->settings.preview_max_side, &t->map, &ignored);
 }
 
 static json_t *attention_data(const yd_job *j, const yd_blob *map)
@@ -263,8 +266,7 @@ static void start_prepare(yd_job *j)
     yd_metrics_wait(s->metrics, j->rec.timings.wait_ms / 1000);
     t->limits = yd_service_image_limits(s);
     t->model = s->model;
-    t->sample = j->rec.settings.sample;
-    t->preview_side = j->rec.settings.preview_max_side;
+    t->settings = j->rec.settings;
     t->input = yd_blob_ref(j->rec.input);
     yd_task_start(&t->task, j, prepare_work, prepare_after);
     yd_job_event(j, YD_EVENT_STARTED,
@@ -276,7 +278,10 @@ static void start_prepare(yd_job *j)
 typedef struct encode_task {
     yd_task task;
     yd_output output;
-    yd_blob *result, *attention, *activation;
+    yd_image_limits limits;
+    yd_blob *input; // when what is invented is to be accounted for
+    yd_blob *result, *invented, *attention, *activation;
+    yd_invented account;
     int rc;
     yd_err err;
 } encode_task;
@@ -318,6 +323,8 @@ static void encode_work(yd_task *task)
             t->result->height = im.h;
         }
     }
+    if (!t->rc && t->input)
+        t->rc = yd_invented_encode(t->input, &t->limits, &t->output, &im, &t->account, &t->invented, &t->err);
     yd_image_clear(&im);
 }
 
@@ -325,15 +332,16 @@ static void encode_after(yd_task *task)
 {
     encode_task *t = (encode_task *)task;
     yd_job *j = task->job;
-    if (yd_job_state_final(j->rec.state)) {
+    yd_blob_unref(t->input);
+    if (yd_job_state_final(j->rec.state) || t->rc) {
         yd_blob_unref(t->result);
-        return;
-    }
-    if (t->rc) {
-        yd_pipeline_finish(j, YD_JOB_FAILED, &t->err);
+        yd_blob_unref(t->invented);
+        if (t->rc) yd_pipeline_finish(j, YD_JOB_FAILED, &t->err);
         return;
     }
     j->rec.result = t->result;
+    j->rec.invented = t->invented;
+    j->rec.account = t->account;
     j->rec.timings.encode_ms = (double)(yd_mono_us() - j->encoding_us) / 1000;
     yd_metrics_duration(j->service->metrics, YD_STAGE_ENCODE, j->rec.timings.encode_ms / 1000);
     encode_task *archive = yd_calloc(1, sizeof *archive);
@@ -357,9 +365,9 @@ static void start_encode(yd_job *j)
         yd_pipeline_finish(j, YD_JOB_FAILED, &err);
         return;
     }
-    yd_output_init(&t->output);
-    t->output.format = j->rec.settings.format;
-    t->output.quality = j->rec.settings.quality;
+    t->output = j->rec.settings.output;
+    t->limits = yd_service_image_limits(j->service);
+    if (j->rec.settings.report) t->input = yd_blob_ref(j->rec.input);
     yd_task_start(&t->task, j, encode_work, encode_after);
 }
 

@@ -45,6 +45,17 @@ static json_t *attention_json(void)
     return a;
 }
 
+// Names of the formats that are read, or written.
+static json_t *formats_json(int written)
+{
+    size_t n;
+    const yd_image_kind *k = yd_image_kinds(&n);
+    json_t *a = json_array();
+    for (size_t i = 0; a && i < n; i++)
+        if (written ? k[i].writes : k[i].reads) json_array_append_new(a, json_string(k[i].name));
+    return a;
+}
+
 // "a, b, c" -> ["a","b","c"]
 static json_t *names_json(const char *list)
 {
@@ -67,9 +78,9 @@ json_t *yd_service_capabilities(const yd_service *s)
         json_array_append_new(scales, json_integer(s->model.scale));
     }
     json_t *o =
-        json_pack("{s:s, s:o, s:o, s:{s:[s,s], s:[s,s]}, s:o, s:o, s:o}", "version", YD_VERSION, "models", models,
-                  "scales", scales, "formats", "input", "png", "jpeg", "output", "png", "jpeg", "attention",
-                  attention_json(), "settings", names_json(yd_job_settings_names()), "limits", limits_json(s->cfg));
+        json_pack("{s:s, s:o, s:o, s:{s:o, s:o}, s:o, s:o, s:o}", "version", YD_VERSION, "models", models, "scales",
+                  scales, "formats", "input", formats_json(0), "output", formats_json(1), "attention", attention_json(),
+                  "settings", names_json(yd_job_settings_names()), "limits", limits_json(s->cfg));
     yd_job_settings js;
     yd_job_settings_init(&js, &s->model, s->cfg);
     if (o && ready) json_object_set_new(o, "defaults", yd_job_settings_json(&js, &s->model));

@@ -130,7 +130,7 @@ int yd_service_subscribe(yd_service *s, yd_job *j, yd_notify_fn fn, void *arg, y
 // will never be there.
 int yd_service_result(const yd_service *s, const yd_job *j, yd_blob **out, yd_err *err);
 
-typedef enum { YD_PICTURE_PREVIEW, YD_PICTURE_ATTENTION, YD_PICTURE_MASK } yd_picture_kind;
+typedef enum { YD_PICTURE_PREVIEW, YD_PICTURE_ATTENTION, YD_PICTURE_MASK, YD_PICTURE_INVENTED } yd_picture_kind;
 
 typedef struct yd_picture_want {
     yd_picture_kind kind;
@@ -143,8 +143,8 @@ typedef struct yd_picture_want {
 typedef void (*yd_picture_fn)(void *arg, int rc, yd_blob *blob, const yd_err *err);
 typedef struct yd_picture_call yd_picture_call;
 
-// Ask for an intermediate picture; it is encoded in the pool. 0: fn will be called once, later. YD_E_NOT_READY (not that far yet),
-// YD_E_SETTING ("step" out of range), YD_E_NOMEM: fn is not called.
+// Ask for a picture beside the result; it is encoded in the pool. 0: fn will be called once, later. YD_E_NOT_READY (not that far yet),
+// YD_E_NOT_FOUND (what was invented, of a job that was not asked to report it), YD_E_SETTING ("step" out of range), YD_E_NOMEM: fn is not called.
 int yd_service_picture(yd_service *s, yd_job *j, const yd_picture_want *want, yd_picture_fn fn, void *arg,
                        yd_picture_call **out, yd_err *err);
 // fn will not be called any more. Only before it was.

@@ -80,6 +80,13 @@ int yd_picture_encode(const uint8_t *rgb, int w, int h, int max_side, int jpeg, 
 int yd_activation_pack(const uint16_t *a, int w, int h, yd_blob **out, yd_err *err);
 int yd_attention_encode(const float *map, int w, int h, int max_side, yd_blob **out, yd_err *err);
 
+// Account for what a result invents beside its encoded source: the numbers and their picture. On a pool thread.
+int yd_invented_encode(const yd_blob *source, const yd_image_limits *lim, const yd_output *out, const yd_image *result,
+                       yd_invented *account, yd_blob **picture, yd_err *err);
+
+// ---- job.c ----
+json_t *yd_invented_json(const yd_invented *a); // a new reference; NULL: out of memory
+
 // ---- service.c ----
 // Let go of one hold; the last one frees a closing service.
 void yd_service_release(yd_service *s);

@@ -13,6 +13,7 @@
 #define YD_DAEMON_STORE_H
 
 #include "core/err.h"
+#include "core/invented.h"
 #include "core/fingerprint.h"
 #include "daemon/blob.h"
 #include "daemon/idmap.h"
@@ -44,13 +45,17 @@ typedef struct yd_job_record {
     char model[64];
     char fingerprint[YD_FINGERPRINT_SHORT]; // what else decides the result's bytes
     yd_job_settings settings;
-    int in_w, in_h, out_w, out_h;
+    int in_w, in_h, in_depth, in_pages;
     char in_format[16];
+    int grid_w, grid_h;          // the model's own multiple of the input: canvas, maps, masks
+    int out_w, out_h, out_depth; // the result
     yd_job_progress progress;
     yd_job_timings timings;
     yd_err problem;      // code 0: none
     yd_blob *input;      // until the job is finished
     yd_blob *result;     // succeeded
+    yd_blob *invented;   // picture of what was invented, succeeded with settings.report
+    yd_invented account; // the numbers beside it
     yd_blob *attention;  // the map as PNG, once finished
     yd_blob *activation; // activation steps, see pictures.c, once finished
     size_t bytes;        // what the record and its blobs take, kept by the service

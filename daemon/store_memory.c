@@ -47,6 +47,7 @@ void yd_job_record_copy(yd_job_record *dst, const yd_job_record *src)
     *dst = *src;
     yd_blob_ref(dst->input);
     yd_blob_ref(dst->result);
+    yd_blob_ref(dst->invented);
     yd_blob_ref(dst->attention);
     yd_blob_ref(dst->activation);
 }
@@ -55,6 +56,7 @@ void yd_job_record_clear(yd_job_record *r)
 {
     yd_blob_unref(r->input);
     yd_blob_unref(r->result);
+    yd_blob_unref(r->invented);
     yd_blob_unref(r->attention);
     yd_blob_unref(r->activation);
     memset(r, 0, sizeof *r);

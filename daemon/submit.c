@@ -16,7 +16,7 @@
 
 // What a job will take: known from its header.
 typedef struct estimate {
-    int out_w, out_h;
+    int grid_w, grid_h, out_w, out_h;
     long units; // at most
     size_t memory;
 } estimate;
@@ -63,24 +63,41 @@ long yd_service_retry_after_ms(const yd_service *s)
     return ms < 1000 ? 1000 : ms > 600000 ? 600000 : (long)ms;
 }
 
-static int check_output(const yd_service *s, const yd_image_header *h, estimate *e, yd_err *err)
+// Two sizes are bounded: that of the result, and that of the model's own multiple, which is computed whatever the result's is.
+static int check_area(const yd_service *s, const yd_image_header *h, int64_t w, int64_t ht, const char *field, yd_err *err)
 {
-    const yd_config *c = s->cfg;
-    int64_t w = (int64_t)h->w * s->model.scale, ht = (int64_t)h->h * s->model.scale;
-    if (w > 65535 || ht > 65535)
-        return yd_fail_field(err, YD_E_IMAGE_TOO_LARGE, "image", "no side of the result beyond 65535 pixels",
-                             "the result would have %lldx%lld pixels", (long long)w, (long long)ht);
-    if (w * ht > c->max_output_pixels) {
-        char accepted[64];
-        snprintf(accepted, sizeof accepted, "at most %lld pixels",
-                 (long long)(c->max_output_pixels / s->model.scale / s->model.scale));
-        return yd_fail_field(err, YD_E_IMAGE_TOO_LARGE, "image", accepted,
-                             "%dx%d pixels upscaled by %d are %lldx%lld, more than the %lld that are allowed", h->w,
-                             h->h, s->model.scale, (long long)w, (long long)ht, (long long)c->max_output_pixels);
-    }
-    e->out_w = (int)w;
-    e->out_h = (int)ht;
-    return 0;
+    char accepted[64];
+    const int64_t most = s->cfg->max_output_pixels;
+    if (w <= 65535 && ht <= 65535 && w * ht <= most) return 0;
+    if (*field != 'i') // a size that was asked for
+        snprintf(accepted, sizeof accepted, "a size of at most %lld pixels", (long long)most);
+    else
+        snprintf(accepted, sizeof accepted, "at most %lld pixels", (long long)(most / s->model.scale / s->model.scale));
+    return yd_fail_field(err, YD_E_IMAGE_TOO_LARGE, field, accepted,
+                         "%dx%d pixels become %lldx%lld: at most %lld pixels and 65535 a side are allowed", h->w, h->h,
+                         (long long)w, (long long)ht, (long long)most);
+}
+
+static int check_output(const yd_service *s, const yd_image_header *h, const yd_output *out, estimate *e, yd_err *err)
+{
+    const int64_t w = (int64_t)h->w * s->model.scale, ht = (int64_t)h->h * s->model.scale;
+    int rc = check_area(s, h, w, ht, "image", err);
+    if (!rc) rc = yd_output_size(out, s->model.scale, h->w, h->h, &e->out_w, &e->out_h, err);
+    if (rc) return rc;
+    e->grid_w = (int)w;
+    e->grid_h = (int)ht;
+    const char *field = out->scale > 0 ? "scale" : out->width ? "width" : out->height ? "height" : "image";
+    return check_area(s, h, e->out_w, e->out_h, field, err);
+}
+
+// Bits per sample that the result will have: those asked for or the source's, where the format has 16.
+static int depth_of(const yd_output *out, const yd_image_header *h)
+{
+    size_t n;
+    const yd_image_kind *k = yd_image_kinds(&n);
+    for (size_t i = 0; i < n; i++)
+        if (k[i].writes && k[i].format == out->format && !k[i].deep) return 8;
+    return out->bit_depth ? out->bit_depth : h->depth;
 }
 
 static int check_work(const yd_service *s, const yd_job_settings *js, estimate *e, yd_err *err)
@@ -92,8 +109,8 @@ static int check_work(const yd_service *s, const yd_job_settings *js, estimate *
         return yd_fail_field(err, YD_E_SETTING, "steps", accepted, "the model %s knows no more than %d steps", m->name,
                              m->schedule.train_steps);
     }
-    long windows = (long)yd_windows_along(e->out_w, m->window, m->overlap) *
-                   yd_windows_along(e->out_h, m->window, m->overlap); // < 2^32
+    long windows = (long)yd_windows_along(e->grid_w, m->window, m->overlap) *
+                   yd_windows_along(e->grid_h, m->window, m->overlap); // < 2^32
     if (windows > s->cfg->max_job_units)
         return yd_fail_field(err, YD_E_IMAGE_TOO_LARGE, "image", "a smaller picture",
                              "%ld windows are more than the %lld units of work that one job may need", windows,
@@ -109,12 +126,17 @@ static int check_work(const yd_service *s, const yd_job_settings *js, estimate *
 }
 
 // What the job takes until it has its result, a preview or the encoder's rows besides, the encoded input and the encoded result.
-static int check_memory(const yd_service *s, const yd_image_header *h, size_t len, estimate *e, yd_err *err)
+static int check_memory(const yd_service *s, const yd_image_header *h, const yd_job_settings *js, size_t len, estimate *e,
+                        yd_err *err)
 {
-    size_t out_px = (size_t)e->out_w * (size_t)e->out_h, sum, part;
-    int rc = yd_upscale_bytes(&s->model, NULL, h->w, h->h, &sum, err);
+    const yd_output *out = &js->output;
+    const size_t out_px = (size_t)e->out_w * (size_t)e->out_h, encoded = depth_of(out, h) == 16 ? 8 : 4;
+    size_t sum, part;
+    int rc = yd_upscale_bytes(&s->model, out, h->w, h->h, &sum, err);
     if (rc) return rc;
-    if (yd_mul_size(out_px, 3 + 4, &part) || yd_add_size(sum, part, &sum) || yd_add_size(sum, len, &sum)) sum = SIZE_MAX;
+    if (js->report) // beside the result: the source again, the account and its picture
+        sum += (size_t)h->w * (size_t)h->h * 8 + yd_invented_bytes(h->w, h->h, e->out_w, e->out_h) + out_px * 4;
+    if (yd_mul_size(out_px, 3 + encoded, &part) || yd_add_size(sum, part, &sum) || yd_add_size(sum, len, &sum)) sum = SIZE_MAX;
     if (sum > (size_t)s->cfg->max_memory_bytes)
         return yd_fail_field(
             err, YD_E_IMAGE_TOO_LARGE, "image", "a smaller picture",
@@ -130,7 +152,22 @@ static int read_settings(const yd_service *s, const yd_submission *sub, yd_job_s
         int rc = yd_job_settings_set(js, &s->model, sub->settings[i].name, sub->settings[i].value, err);
         if (rc) return rc;
     }
-    return yd_sample_settings_check(&js->sample, err);
+    int rc = yd_output_check(&js->output, err);
+    return rc ? rc : yd_sample_settings_check(&js->sample, err);
+}
+
+static void note_sizes(yd_job_record *r, const yd_image_header *h, const estimate *e)
+{
+    r->in_w = h->w;
+    r->in_h = h->h;
+    r->in_depth = h->depth;
+    r->in_pages = h->pages;
+    snprintf(r->in_format, sizeof r->in_format, "%s", h->format);
+    r->grid_w = e->grid_w;
+    r->grid_h = e->grid_h;
+    r->out_w = e->out_w;
+    r->out_h = e->out_h;
+    r->out_depth = depth_of(&r->settings.output, h);
 }
 
 // Model and machine do not change while the process lives, so what a job is promised when it is taken holds when it runs.
@@ -151,15 +188,11 @@ static int examine(const yd_service *s, const yd_submission *sub, yd_job_record 
     if (rc) return rc;
     yd_job_settings_init(&r->settings, &s->model, s->cfg);
     rc = read_settings(s, sub, &r->settings, err);
-    if (!rc) rc = check_output(s, &h, e, err);
+    if (!rc) rc = check_output(s, &h, &r->settings.output, e, err);
     if (!rc) rc = check_work(s, &r->settings, e, err);
-    if (!rc) rc = check_memory(s, &h, sub->len, e, err);
+    if (!rc) rc = check_memory(s, &h, &r->settings, sub->len, e, err);
     if (rc) return rc;
-    r->in_w = h.w;
-    r->in_h = h.h;
-    r->out_w = e->out_w;
-    r->out_h = e->out_h;
-    snprintf(r->in_format, sizeof r->in_format, "%s", h.format);
+    note_sizes(r, &h, e);
     note_fingerprint(s, r);
     snprintf(r->model, sizeof r->model, "%s", s->model.name);
     snprintf(r->owner, sizeof r->owner, "%s", sub->owner ? sub->owner : "");

@@ -30,7 +30,7 @@ def test_settings(d):
     problem(d, "a scale with a plus", 422, "invalid-setting", "/v1/jobs?scale=%2B2", "scale", data=PICTURE)
     problem(d, "a bound out of range", 422, "invalid-setting", "/v1/jobs?lower_bound=1.5", "lower_bound", data=PICTURE)
     problem(d, "an unknown attention", 422, "invalid-setting", "/v1/jobs?attention=magic", "attention", data=PICTURE)
-    problem(d, "another scale", 422, "invalid-setting", "/v1/jobs?scale=3", "scale", data=PICTURE)
+    problem(d, "another scale", 422, "invalid-setting", "/v1/jobs?scale=9", "scale", data=PICTURE)
     problem(d, "a setting twice", 422, "invalid-setting", "/v1/jobs?steps=3&steps=4", "steps", data=PICTURE)
     problem(d, "an unknown argument", 422, "invalid-setting", "/v1/jobs?colour=red", "colour")
     problem(d, "an unknown state", 422, "invalid-setting", "/v1/jobs?state=lost", "state")
@@ -39,7 +39,7 @@ def test_settings(d):
     problem(d, "bytes that are no UTF-8", 422, "invalid-setting", "/v1/jobs?%ff%fe=1", data=PICTURE)
     for value in ("%ff", "a" * 63 + "%C3%A9" * 9):  # no UTF-8; UTF-8 that is cut inside a character to fit the message
         p = problem(d, "a strange scale", 422, "invalid-setting", f"/v1/jobs?scale={value}", "scale", data=PICTURE)
-        check("upscales by" in p.get("detail", ""), "the rest of the message survives", p)
+        check("is not accepted" in p.get("detail", ""), "the rest of the message survives", p)
 
 
 @uses("fake")
@@ -52,7 +52,7 @@ def test_bodies(d):
     problem(d, "a compressed body", 415, "unsupported-media-type", field="Content-Encoding", data=PICTURE,
             headers=["Content-Encoding: gzip"])
     p = problem(d, "no picture at all", 415, "unsupported-format", data=b"GIF89a" + b"\0" * 100)
-    check(p.get("supported_formats") == ["png", "jpeg"], "formats are named", p)
+    check(p.get("supported_formats") == d.curl("/v1/capabilities").json()["formats"]["input"], "formats are named", p)
     a = d.curl("/v1/models", "-X", "GET", data=b"x")
     check(a.status == 400, "a body where none belongs", (a.status, a.body[:200]))
     a = d.submit(PICTURE, headers=["Content-Type: image/png"])

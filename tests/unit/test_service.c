@@ -44,7 +44,7 @@ static void settings(void)
     cfg.max_job_units = 100;
     open_service();
     refuses("colour=red", "colour");
-    refuses("scale=3", "scale");
+    refuses("scale=9", "scale");
     refuses("scale=2x", "scale");
     refuses("model=none", "model");
     refuses("steps=0", "steps");
