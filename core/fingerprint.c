@@ -5,6 +5,7 @@
 // Owns nothing.
 #include "core/fingerprint.h"
 
+#include "core/image.h"
 #include "core/json.h"
 #include "core/sha256.h"
 
@@ -58,6 +59,18 @@ static void note_lcms(char *field)
 {
     int (*version)(void);
     if (find_function("cmsGetEncodedCMMversion", &version)) snprintf(field, FIELD_BYTES, "%d", version());
+}
+
+// libheif is loaded with a module of libvips, out of the sight of a search among our own dependencies.
+static void note_heif(char *field)
+{
+    const char *(*version)(void);
+    void *lib = dlopen("libheif.so.1", RTLD_LAZY | RTLD_NOLOAD), *p = lib ? dlsym(lib, "heif_get_version") : NULL;
+    if (p) {
+        memcpy(&version, &p, sizeof p);
+        set(field, version());
+    }
+    if (lib) dlclose(lib);
 }
 
 static void note_text(const char *function, char *field)
@@ -118,6 +131,7 @@ void yd_fingerprint_make(const char *model, const yd_backend_info *be, yd_dtype 
     dl_iterate_phdr(note_jpeg, fp->jpeg);
     note_webp(fp->webp);
     note_text("TIFFGetVersion", fp->tiff);
+    note_heif(fp->heif);
     note_text("zlibVersion", fp->zlib);
     note_lcms(fp->lcms);
     if (attention && strcmp(attention, "sift") == 0) set(fp->vlfeat, vl_get_version_string());
@@ -128,7 +142,8 @@ int yd_fingerprint_here(yd_fingerprint *fp, yd_err *err)
     yd_backend *be = NULL;
     yd_backend_info info;
     const yd_cpu_options opt = {.threads = 1};
-    int rc = yd_cpu_open(&opt, &be, err);
+    int rc = yd_image_init(err);
+    if (!rc) rc = yd_cpu_open(&opt, &be, err);
     if (rc) return rc;
     be->info(be, &info);
     be->close(be);

@@ -30,6 +30,7 @@
     X(jpeg, "build of libjpeg, which does not tell its version")                                                       \
     X(webp, "libwebp")                                                                                                 \
     X(tiff, "libtiff")                                                                                                 \
+    X(heif, "libheif, where libvips has loaded it")                                                                    \
     X(zlib, "zlib")                                                                                                    \
     X(lcms, "lcms2")                                                                                                   \
     X(vlfeat, "libvlfeat, for maps that it has a part in")
@@ -44,10 +45,12 @@ typedef struct yd_fingerprint {
 #define YD_FINGERPRINT_SHORT 22
 
 // Fill a record for this process. model: a yd_model's checksum; be: the backend's info; attention: the map's method. Each may be NULL where
-// it is not known; without be, dt is not recorded either. Looks libraries' versions up by name among those loaded. Any thread; cannot fail.
+// it is not known; without be, dt is not recorded either. Looks libraries' versions up by name among those loaded, so call
+// yd_image_init first. Any thread; cannot fail.
 void yd_fingerprint_make(const char *model, const yd_backend_info *be, yd_dtype dt, const char *attention, yd_fingerprint *out);
 
-// The same for this machine's processor, without a model, with the type that "auto" chooses. What yd_cpu_open returns.
+// The same for this machine's processor, without a model, with the type that "auto" chooses. Begins with yd_image_init. What
+// that and yd_cpu_open return.
 int yd_fingerprint_here(yd_fingerprint *out, yd_err *err);
 
 // Print as JSON: canonical on one line, or, `readable`, one field per line. Returns the length needed, as snprintf.

@@ -305,7 +305,11 @@ static void check_sample(const yd_train_config *c, const yd_dataset *data, const
     }
     CHECK_MSG(worst < 3e-6, "largest difference %g, orientation %d", worst, d->orientation);
     CHECK(mask_wrong == 0 && on == active);
-    CHECK(b->level[n] == (c->model.noise_input == YD_NOISE_SQRT_GAMMA ? sg : s1));
+    const float told = c->model.noise_input == YD_NOISE_SQRT_GAMMA      ? sg
+                       : c->model.noise_input == YD_NOISE_SQRT_1M_GAMMA ? s1
+                                                                        : (float)fmax(0, d->u * c->model.schedule.train_steps - 1);
+    CHECK_MSG(fabsf(b->level[n] - told) <= (c->model.noise_input == YD_NOISE_TIMESTEP ? 1e-3f : 0.0f), "told %.9g, not %.9g",
+              (double)b->level[n], (double)told);
 }
 
 static void test_samples(void)
@@ -323,7 +327,7 @@ static void test_samples(void)
         c.model.prediction = (yd_prediction)(i % 3);
         c.model.target = i / 3 % 2 ? YD_TARGET_RESIDUAL : YD_TARGET_DIRECT;
         c.mask_form = i / 6 % 2 ? YD_MASK_MAX : YD_MASK_ADD;
-        c.model.noise_input = i / 12 % 2 ? YD_NOISE_SQRT_GAMMA : YD_NOISE_SQRT_1M_GAMMA;
+        c.model.noise_input = (yd_noise_input)(i / 12 % 3);
         yd_draw_sample(&c, data, i, 0, &d);
         yd_draw_sample(&c, data, i, 0, &again);
         CHECK(d.x == again.x && d.u == again.u && d.noise_seed == again.noise_seed);
@@ -358,6 +362,15 @@ static void test_linear_levels(void)
         for (int k = 1; k <= (int)round(t); k++) below = gamma, gamma *= 1 - (1e-3 + (0.4 - 1e-3) * (k - 1) / 9);
         CHECK_MSG(d.gamma >= gamma - 1e-9 && d.gamma <= below + 1e-9, "t %g: %g not in [%g, %g]", t, d.gamma, gamma,
                   below);
+        // told the timestep, a network sees that timestep's noise and hears its number, counted from 0
+        yd_batch b;
+        c.model.noise_input = YD_NOISE_TIMESTEP;
+        CHECK(!yd_batch_alloc(&b, c.batch, c.crop, &e));
+        yd_draw_sample(&c, data, i, 0, &d);
+        yd_draw_fill(&c, data, &d, &b, 0);
+        CHECK_MSG(fabs(d.gamma - gamma) < 1e-9 && b.level[0] == (float)(round(t) - 1), "t %g: gamma %g, told %g", t, d.gamma, (double)b.level[0]);
+        yd_batch_clear(&b);
+        c.model.noise_input = YD_NOISE_SQRT_1M_GAMMA;
     }
     yd_dataset_free(data);
 }
