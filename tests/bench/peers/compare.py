@@ -8,8 +8,8 @@ A B C A B C, and takes the minimum of each. A case counts only when
   * all outputs agree with ours in f32 (a ratio between different functions is worthless),
   * the machine's FMA peak, probed before and after, moved by at most a tenth,
   * the sleeping engines used next to no processor time while another had its turn.
-Compiling runs at the lowest priority, measuring at the highest that the user may have; YODA_BENCH_LOCK names a file that is locked
-while measuring, for machines that several such runs share. Everything goes to build/peers/result.json.
+Loading and compiling run at the priority this was started with, measuring at the highest that the user may have. YODA_BENCH_LOCK
+names a file that is locked while measuring, for machines that several such runs share. Everything goes to build/peers/result.json.
 """
 import argparse
 import fcntl
@@ -46,10 +46,12 @@ class Engine:
     def __init__(self, name):
         self.name, self.info, self.error = name, {}, None
         command = [OURS] if name == "yodad" else [sys.executable, os.path.join(HERE, "worker.py"), name]
-        env = dict(os.environ, TORCHINDUCTOR_CACHE_DIR=os.path.abspath(f"{WORK}/inductor"), PYTHONDONTWRITEBYTECODE="1")
-        if name in ("eager", "compile"):
-            # A tensor of many megabytes would be mapped and unmapped, page by page, at every layer.
-            env |= {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 40), "MALLOC_TOP_PAD_": str(64 << 20)}
+        # OpenMP's threads stay on their cores: on a machine with other work, a thread that slept may wake up beside its sibling.
+        env = dict(os.environ, OMP_PROC_BIND="true", TORCHINDUCTOR_CACHE_DIR=os.path.abspath(f"{WORK}/inductor"),
+                   PYTHONDONTWRITEBYTECODE="1")
+        if name == "yodad":
+            # What it would set itself before it starts itself anew; bound to one core by then, it would see no other.
+            env |= {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "2000", "YODA_OMP_PREPARED": "1"}
         self.log = open(f"{WORK}/{name}.log", "w")
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log, env=env, text=True)
 
@@ -111,7 +113,7 @@ def load_case(engines, model, dtype, batch):
     reference = np.fromfile(reference, np.float32)
     for e in engines:
         target = f"{WORK}/output-{e.name}.f32"
-        e.set_nice(19)
+        e.set_nice(os.getpriority(os.PRIO_PROCESS, 0))
         begin = time.monotonic()
         e.info = e.ask(f"load {model} {dtype} {batch} {source} {target}")
         e.error = e.info.get("error")

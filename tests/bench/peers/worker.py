@@ -110,7 +110,7 @@ class OpenVino:
         ports = net.inputs
         net.reshape({ports[0]: [batch, x.shape[3], x.shape[1], x.shape[2]], ports[1]: [batch]})
         compiled = core.compile_model(net, "CPU", {"INFERENCE_PRECISION_HINT": dtype, "PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1,
-                                                   "INFERENCE_NUM_THREADS": CORES, **json.loads(os.environ.get("OV_EXTRA", "{}"))})
+                                                   "INFERENCE_NUM_THREADS": CORES})
         self.request = compiled.create_infer_request()
         self.request.set_input_tensor(0, ov.Tensor(np.ascontiguousarray(x.transpose(0, 3, 1, 2))))
         self.request.set_input_tensor(1, ov.Tensor(level))
