@@ -5,6 +5,7 @@
 //   plan.c        compile: buffers by liveness, one arena; run: walk the kernel list
 //   prim.c        a oneDNN primitive with its arguments;  profile.c  where the time goes
 //   views.c       maps that are not made, because their readers can read the parts
+//   levels.c      vectors that follow from the noise level alone, kept by level
 //   conv.c conv_wino.c gnorm.c gnorm_bwd.c attention.c linear.c rearrange.c elementwise.c
 //                 one operator family each;  wino.c gnorm_kernel.c  kernels that know no graphs
 //
@@ -78,6 +79,7 @@ struct yd_weights {
     double *square_sums; // one per span
     int n_spans;
     yd_copy *copies;
+    struct yd_levels *levels;
 };
 
 // What a map that is not made consists of: two maps side by side, or one to be read at twice its size. parts = 0: it is
@@ -113,10 +115,14 @@ struct yd_exec {
     int n;
     yd_buf *bufs;
     int n_bufs, cap_bufs;
-    yd_view *views;  // by tensor
-    int training;    // the graph has a loss
-    float **staging; // by tensor
-    yd_tid *pgrads;  // by parameter; YD_NONE where the graph has no gradient
+    yd_view *views; // by tensor
+    yd_tid level;   // input whose followers are tabulated, or YD_NONE
+    char *of_level; // by tensor: 1 follows from the level alone; 2 and is read by what does not
+    struct yd_levels *levels;
+    int n_level_kernels; // the first of all
+    int training;        // the graph has a loss
+    float **staging;     // by tensor
+    yd_tid *pgrads;      // by parameter; YD_NONE where the graph has no gradient
     yd_kernel *kernels;
     int n_kernels, cap_kernels;
     yd_copy **copies;
@@ -242,6 +248,16 @@ const char *yd_prim_impl(const yd_prim *p);
 
 // --- views.c: find the maps that need not be made. Before lifetimes.
 int yd_exec_find_views(yd_exec *e, yd_err *err);
+
+// --- levels.c: mark the operators that follow from the level (before lifetimes); is this one? Find or make the table.
+typedef struct yd_levels yd_levels;
+int yd_levels_mark(yd_exec *e, yd_err *err);
+int yd_levels_has(const yd_exec *e, const yd_op *op);
+int yd_levels_attach(yd_exec *e, yd_err *err);
+void yd_levels_free(yd_weights *w);
+// Fill the vectors from the table: 1 when all were there. Otherwise compute them and have them kept.
+int yd_levels_recall(yd_exec *e);
+void yd_levels_keep(yd_exec *e);
 
 // --- conv_wino.c: is this CONV computed by Winograd's method? Its kernel, shapes being checked.
 int yd_conv_is_winograd(const yd_exec *e, const yd_op *op);

@@ -195,7 +195,7 @@ static int lifetimes(yd_exec *e, yd_err *err)
         for (int k = 0; k < YD_OP_MAX_OUT; k++) {
             if (op->out[k] == YD_NONE) continue;
             yd_buf *b = &e->bufs[op->out[k]];
-            b->first = i;
+            b->first = e->of_level[op->out[k]] ? -1 : i; // computed before all others
             if (b->last < i) b->last = i;
         }
     }
@@ -218,6 +218,8 @@ static int describe(yd_exec *e, yd_err *err)
         e->training |= e->g->ops[i].kind == YD_OP_LOSS;
     }
     if (!rc) rc = yd_exec_find_views(e, err);
+    if (!rc) rc = yd_levels_mark(e, err);
+    if (!rc) rc = yd_levels_attach(e, err);
     if (rc) return rc;
     for (int i = 0; i < e->g->n_params; i++) e->pgrads[i] = YD_NONE;
     for (int i = 0; i < e->g->n_tensors; i++)
@@ -235,7 +237,8 @@ static int run_load(yd_exec *e, const yd_kernel *k, yd_err *err)
     return 0;
 }
 
-static int build(yd_exec *e, yd_err *err)
+// Append the kernels of the operators that follow from the level alone, or of the others.
+static int build_operators(yd_exec *e, int of_level, yd_err *err)
 {
     static int (*const make[])(yd_exec *, const yd_op *, yd_err *) = {
         [YD_OP_CONV] = yd_make_conv,
@@ -259,6 +262,23 @@ static int build(yd_exec *e, yd_err *err)
         [YD_OP_SPLIT] = yd_make_split,
         [YD_OP_ATTENTION_BWD] = yd_make_attention_bwd,
     };
+    for (e->at = 0; e->at < e->g->n_ops; e->at++) {
+        const yd_op *op = &e->g->ops[e->at];
+        if (yd_levels_has(e, op) != of_level) continue;
+        if ((size_t)op->kind >= sizeof make / sizeof *make || !make[op->kind])
+            return yd_fail(err, YD_E_UNSUPPORTED, "the CPU backend has no operator %d", (int)op->kind);
+        if (op->out[0] != YD_NONE && e->views[op->out[0]].parts && !e->cpu->keep) continue; // nobody reads its result
+        int rc = make[op->kind](e, op, err);
+        if (rc) return rc;
+    }
+    return 0;
+}
+
+static int build(yd_exec *e, yd_err *err)
+{
+    int rc = build_operators(e, 1, err);
+    if (rc) return rc;
+    e->n_level_kernels = e->n_kernels;
     for (int i = 0; i < e->g->n_tensors; i++) {
         const yd_tensor *t = yd_exec_tensor(e, i);
         if (t->kind != YD_T_INPUT || t->dtype != YD_BF16) continue;
@@ -267,15 +287,7 @@ static int build(yd_exec *e, yd_err *err)
         k->buf[0] = i;
         k->count = yd_tensor_numel(t) * yd_sz(e->n);
     }
-    for (e->at = 0; e->at < e->g->n_ops; e->at++) {
-        const yd_op *op = &e->g->ops[e->at];
-        if ((size_t)op->kind >= sizeof make / sizeof *make || !make[op->kind])
-            return yd_fail(err, YD_E_UNSUPPORTED, "the CPU backend has no operator %d", (int)op->kind);
-        if (op->out[0] != YD_NONE && e->views[op->out[0]].parts && !e->cpu->keep) continue; // nobody reads its result
-        int rc = make[op->kind](e, op, err);
-        if (rc) return rc;
-    }
-    return 0;
+    return build_operators(e, 0, err);
 }
 
 // --- place
@@ -398,6 +410,7 @@ void yd_cpu_exec_free(yd_exec *e)
     yd_free(e->staging);
     yd_free(e->pgrads);
     yd_free(e->views);
+    yd_free(e->of_level);
     yd_free(e->bufs);
     yd_free(e);
 }
@@ -429,7 +442,9 @@ int yd_cpu_run(yd_exec *e, yd_err *err)
         int rc = yd_copy_refresh(e->w, e->copies[i], err);
         if (rc) return rc;
     }
-    for (int i = 0; i < e->n_kernels; i++) {
+    int known = yd_levels_recall(e);
+    for (int i = known ? e->n_level_kernels : 0; i < e->n_kernels; i++) {
+        if (!known && i == e->n_level_kernels) yd_levels_keep(e);
         int rc = run_kernel(e, &e->kernels[i], err);
         if (rc) return rc;
     }

@@ -101,6 +101,7 @@ void yd_cpu_weights_free(yd_weights *w)
         w->copies->refs = 1;
         yd_copy_put(w, w->copies);
     }
+    yd_levels_free(w);
     for (int k = 0; k < 4; k++) yd_free_aligned(w->part[k]);
     yd_free(w->spans);
     yd_free(w->square_sums);

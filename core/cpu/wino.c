@@ -419,7 +419,7 @@ static void run_fused(const yd_wino *p, const sizes *s, char *scratch, int threa
 #pragma omp parallel num_threads(threads)
     {
         float *v = (float *)(void *)(scratch + (size_t)omp_get_thread_num() * mine);
-#pragma omp for schedule(static)
+#pragma omp for schedule(dynamic) nowait // whoever is held up by other programs leaves blocks to the others
         for (size_t i = 0; i < count; i++) fused_block(p, s, i * TILES, v);
     }
 }
@@ -443,7 +443,7 @@ static void run_split(const yd_wino *p, const sizes *s, float *v, int threads)
             multiply(v + point * s->v_plane, s->c_row, p->u + (POINTS * from + point * vectors) * LANES * s->c,
                      m + i * s->m_plane, s->tiles, s->c, vectors);
         }
-#pragma omp for schedule(static)
+#pragma omp for schedule(static) nowait
         for (size_t i = 0; i < s->tiles * b.count; i++) {
             size_t t = i / b.count, block = i % b.count, from = block_start(&b, block),
                    vectors = block_start(&b, block + 1) - from;

@@ -227,6 +227,119 @@ static void test_network_bytes(void)
     }
 }
 
+// Vectors of known noise levels come from a table: the bytes are those of computing them, whether all, some or none of
+// a batch's levels are known, also from another exec, and after the weights have changed.
+static void test_levels(void)
+{
+    net t = net_open(YD_F32, 0, BATCH);
+    machine with = machine_open(be, &t, 0, BATCH, 0), without = machine_open(be_keep, &t, 0, BATCH, 0);
+    yd_tid s = yd_graph_find(t.g, "s"), y = yd_graph_find(t.g, "y");
+    static const float levels[][BATCH] = {
+        {0.1f, 0.2f, 0.3f}, {0.3f, 0.1f, 0.2f}, {0.2f, 0.4f, 0.4f}, {0.4f, 0.5f, 0.1f}};
+    const size_t bytes = oracle_count(t.o, y) * sizeof(float);
+    yd_exec *one = NULL;
+    CHECK(be->compile(be, t.g, with.w, 1, &one, NULL) == 0);
+    for (int change = 0; change < 2; change++) {
+        for (size_t k = 0; k < sizeof levels / sizeof *levels; k++) {
+            memcpy(be->buffer(with.e, s), levels[k], sizeof levels[k]);
+            memcpy(be->buffer(without.e, s), levels[k], sizeof levels[k]);
+            run(&with);
+            run(&without);
+            CHECK_MSG(memcmp(be->buffer(with.e, y), be->buffer(without.e, y), bytes) == 0, "levels %zu, weights %d", k,
+                      change);
+        }
+        machine alone = with;
+        alone.e = one;
+        set_inputs(&alone, &t, 0, 1);
+        be->buffer(one, s)[0] = 0.4f; // sample 0 of the last batch
+        run(&alone);
+        CHECK(memcmp(be->buffer(one, y), be->buffer(with.e, y), bytes / BATCH) == 0);
+        yd_tid w = yd_graph_find(t.g, "e1.w");
+        float other[24 * 8];
+        for (int i = 0; i < 24 * 8; i++) other[i] = draw();
+        CHECK(be->weights_write(with.w, YD_W_PARAM, t.g->tensors[w].param, other, NULL) == 0);
+        CHECK(be->weights_write(without.w, YD_W_PARAM, t.g->tensors[w].param, other, NULL) == 0);
+    }
+    be->exec_free(one);
+    machine_close(&with);
+    machine_close(&without);
+    net_close(&t);
+}
+
+// More levels than the table has rows: the oldest make room, and come back as the same bytes.
+static void test_many_levels(void)
+{
+    net t = net_open(YD_F32, 0, 1);
+    machine m = machine_open(be, &t, 0, 1, 0);
+    yd_tid s = yd_graph_find(t.g, "s"), y = yd_graph_find(t.g, "y");
+    const size_t bytes = oracle_count(t.o, y) * sizeof(float);
+    float *first = malloc(bytes);
+    for (int i = 0; i <= 1100; i++) {
+        be->buffer(m.e, s)[0] = (float)(i % 1100) / 1100;
+        run(&m);
+        if (i == 0) memcpy(first, be->buffer(m.e, y), bytes);
+        if (i == 1) CHECK(memcmp(first, be->buffer(m.e, y), bytes) != 0);
+    }
+    CHECK(memcmp(first, be->buffer(m.e, y), bytes) == 0);
+    free(first);
+    machine_close(&m);
+    net_close(&t);
+}
+
+// The profile counts what ran.
+static void test_profile(void)
+{
+    yd_backend *b = NULL;
+    CHECK(yd_cpu_open(&(yd_cpu_options){.threads = 2, .profile = 1}, &b, NULL) == 0);
+    net t = net_open(YD_F32, 0, 1);
+    machine m = machine_open(b, &t, 0, 1, 0);
+    run(&m);
+    run(&m);
+    yd_exec_stats st;
+    b->exec_stats(m.e, &st);
+    long norms = 0, convs = 0;
+    for (size_t i = 0; i < sizeof st.profile / sizeof *st.profile && st.profile[i].family; i++) {
+        CHECK_MSG(st.profile[i].seconds > 0, "%s", st.profile[i].family);
+        if (strcmp(st.profile[i].family, "GNORM") == 0) norms = st.profile[i].calls;
+        if (strncmp(st.profile[i].family, "CONV", 4) == 0) convs += st.profile[i].calls;
+    }
+    int want_norms = 0, want_convs = 0;
+    for (int i = 0; i < t.g->n_ops; i++) {
+        want_norms += t.g->ops[i].kind == YD_OP_GNORM;
+        want_convs += t.g->ops[i].kind == YD_OP_CONV;
+    }
+    CHECK_MSG(norms == 2 * want_norms && convs >= 2 * want_convs, "%ld and %ld calls", norms, convs);
+    machine_close(&m);
+    b->close(b);
+    net_close(&t);
+}
+
+// Without Winograd's method the network agrees to the tighter tolerance, and the backend says which tables it uses.
+static void test_kernels(void)
+{
+    yd_backend *b = NULL;
+    yd_backend_info info;
+    CHECK(yd_cpu_open(&(yd_cpu_options){.threads = 2, .no_winograd = 1}, &b, NULL) == 0);
+    b->info(b, &info);
+    CHECK_MSG(strcmp(info.kernels, "direct-1") == 0, "'%s'", info.kernels);
+    net t = net_open(YD_F32, 0, BATCH);
+    machine m = machine_open(b, &t, 0, BATCH, 0), w = machine_open(be, &t, 0, BATCH, 0);
+    run(&m);
+    run(&w);
+    oracle_run(t.o, 0);
+    yd_tid y = yd_graph_find(t.g, "y");
+    CHECK_MSG(off_by(&m, &t, y) <= 2e-5 && off_by(&w, &t, y) <= 2e-4, "off by %.3g, with Winograd %.3g",
+              off_by(&m, &t, y), off_by(&w, &t, y));
+    be->info(be, &info);
+    int same = memcmp(be->buffer(w.e, y), b->buffer(m.e, y), oracle_count(t.o, y) * sizeof(float)) == 0;
+    CHECK_MSG(same == (strcmp(info.kernels, "direct-1") == 0), "kernels '%s', the bytes are %s", info.kernels,
+              same ? "equal" : "different");
+    machine_close(&m);
+    machine_close(&w);
+    b->close(b);
+    net_close(&t);
+}
+
 // Working copies follow the masters, in every exec.
 static void test_weights_write(void)
 {
@@ -578,6 +691,10 @@ int main(int argc, char **argv)
     static const t_case cases[] = {
         {"a U-Net agrees with the oracle", test_network},
         {"a U-Net's bytes depend on neither batch, threads nor arena", test_network_bytes},
+        {"vectors of known noise levels are the computed ones", test_levels},
+        {"more noise levels than the table holds", test_many_levels},
+        {"a profile counts what ran", test_profile},
+        {"Winograd's method can be turned off and is named", test_kernels},
         {"written weights are used by the next run of each exec", test_weights_write},
         {"normalisation survives a large mean", test_large_mean},
         {"a U-Net's gradients agree with the oracle", test_gradients},
