@@ -28,7 +28,7 @@ def test_job_from_submission_to_result(d):
     job = a.json()
     check(a.status == 202 and a.header("location") == "/v1/jobs/" + job["id"], "202 with its address", a.headers)
     check(job["settings"]["steps"] == 3 and job["settings"]["seed"] == 7, "settings as used", job["settings"])
-    check(job["input"] == {"width": 40, "height": 32, "format": "png"}, "the input is described", job["input"])
+    check(job["input"] == {"width": 40, "height": 32, "format": "png", "bit_depth": 8, "pages": 1}, "the input is described", job["input"])
     check(job["state"] in ("queued", "running"), "it has not ended yet", job["state"])
     done = d.curl(f"/v1/jobs/{job['id']}?wait=30").json()
     check(done["state"] == "succeeded" and done["progress"]["step"] == 3, "the long poll answers at the end", done)
