@@ -363,7 +363,7 @@ static int measure_units(const work_args *a, survey *s, yd_err *err)
         opt.window = s->shape[i].window;
         opt.overlap = s->shape[i].overlap;
         int rc = yd_session_open(&opt, &session, err);
-        s->shape[i].unit_ms = session.info.warm_ms;
+        if (rc == 0) rc = yd_session_time_unit(&session, &s->shape[i].unit_ms, err);
         yd_session_close(&session);
         if (rc < 0) return rc;
     }

@@ -1,14 +1,19 @@
 // A model on a device and one sampler at a time: see session.h.
 // Read next: core/engine.h
 #include "tools/session.h"
+#include "core/mem.h"
 #include "tools/cli.h"
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 // A single job fills a batch with windows of one step. Where batching pays, so many at once; elsewhere as many as make up this many
 // pixels, below which the machine is not filled and above which feature maps leave the caches (tests/bench/run windows).
 #define MAX_BATCH    8
 #define BATCH_PIXELS (2 * 128 * 128)
+
+#define TIMED_RUNS   12
 
 static int batch_for(const yd_backend_info *be, const yd_model_config *cfg)
 {
@@ -45,6 +50,30 @@ void yd_session_close(yd_session *s)
     if (s->backend) s->backend->close(s->backend);
     yd_model_free(s->model);
     memset(s, 0, sizeof *s);
+}
+
+static double now_ms(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec * 1e3 + (double)t.tv_nsec / 1e6;
+}
+
+int yd_session_time_unit(yd_session *s, double *ms, yd_err *err)
+{
+    const int n = s->info.max_batch;
+    const size_t px = (size_t)n * (size_t)s->model->cfg.window * (size_t)s->model->cfg.window;
+    float *x = yd_calloc(px * 6, sizeof *x), *out = yd_malloc(px * 3 * sizeof *out), level[MAX_BATCH] = {0};
+    int rc = x && out ? 0 : yd_fail(err, YD_E_NOMEM, "no memory for %d windows of %d pixels", n, s->model->cfg.window);
+    *ms = INFINITY;
+    for (int i = 0; i < TIMED_RUNS && rc == 0; i++) {
+        const double began = now_ms();
+        rc = yd_engine_forward(s->engine, x, level, n, out, err);
+        *ms = fmin(*ms, (now_ms() - began) / n);
+    }
+    yd_free(x);
+    yd_free(out);
+    return rc;
 }
 
 // Run the units that are ready now. The number of them, or a failure.

@@ -50,6 +50,10 @@ typedef struct yd_session {
 int yd_session_open(const yd_session_options *opt, yd_session *out, yd_err *err);
 void yd_session_close(yd_session *s);
 
+// Measure: *ms is what one unit takes in batches as yd_session_run makes them, the least of several. Takes some tens of units' time.
+// YD_E_NOMEM, YD_E_DEVICE.
+int yd_session_time_unit(yd_session *s, double *ms, yd_err *err);
+
 // What a run reports. Either may be NULL.
 typedef struct yd_session_watch {
     void (*unit)(void *user, long units_done);

@@ -116,7 +116,7 @@ def panel(draw, font, rows, left, field, title, step, fmt):
     values = [float(r[field]) for _, _, _, key in SERIES for r in rows_of(rows, key)]
     widest = max(float(r["work"]) for _, _, _, key in SERIES for r in rows_of(rows, key))
     low, high = min(values), max(values)
-    low, high = low - 0.06 * (high - low), high + 0.06 * (high - low)
+    low, high = low - 0.06 * (high - low), high + 0.09 * (high - low)
 
     def place(row):
         return (left + PANEL_W * float(row["work"]) / (widest * 1.05), TOP + PANEL_H * (1 - (float(row[field]) - low) / (high - low)))
