@@ -32,14 +32,19 @@ enum { KINDS = sizeof kinds / sizeof kinds[0] };
 
 static char accepted[64], writable[64];
 
-static void name_formats(void)
+// What can be written does not depend on libvips: it is known before (and without) yd_image_init.
+static void name_writable(void)
 {
-    size_t in = 0, out = 0;
-    for (size_t i = 0; i < KINDS; i++) {
-        const char *name = kinds[i].name;
-        if (kinds[i].reads) in += (size_t)snprintf(accepted + in, sizeof accepted - in, "%s%s", in ? ", " : "", name);
-        if (kinds[i].writes) out += (size_t)snprintf(writable + out, sizeof writable - out, "%s%s", out ? ", " : "", name);
-    }
+    size_t n = 0;
+    for (size_t i = 0; i < KINDS; i++)
+        if (kinds[i].writes) n += (size_t)snprintf(writable + n, sizeof writable - n, "%s%s", n ? ", " : "", kinds[i].name);
+}
+
+static void name_accepted(void)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < KINDS; i++)
+        if (kinds[i].reads) n += (size_t)snprintf(accepted + n, sizeof accepted - n, "%s%s", n ? ", " : "", kinds[i].name);
 }
 
 // libheif is there when libvips' reader for it is, but what it can decode was chosen by whoever built it.
@@ -101,7 +106,7 @@ static void start_vips(void)
     vips_block_untrusted_set(TRUE);
     vips_operation_block_set("VipsForeignLoad", TRUE);
     for (size_t i = 0; i < KINDS; i++) kinds[i].reads = open_loader(&kinds[i]);
-    name_formats();
+    name_accepted();
     vips_started = 1;
 }
 
@@ -149,6 +154,8 @@ const char *yd_image_accepted(void)
 
 const char *yd_image_writable(void)
 {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, name_writable);
     return writable;
 }
 
@@ -173,7 +180,7 @@ int yd_image_format_parse(const char *name, yd_image_format *out, yd_err *err)
         *out = k->format;
         return 0;
     }
-    return yd_fail_field(err, YD_E_SETTING, "format", writable, "'%.40s' is no format that can be written", name);
+    return yd_fail_field(err, YD_E_SETTING, "format", yd_image_writable(), "'%.40s' is no format that can be written", name);
 }
 
 static const yd_image_kind *written(yd_image_format fmt)

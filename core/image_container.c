@@ -1,7 +1,7 @@
 // Metadata into finished files: segments into JPEG, a chunk into PNG, chunks into WebP.
 //
 // libvips can write such blocks too, but it rewrites EXIF through another library on the way (maker notes break, entries appear). Here
-// the blocks are copied as they are. Order: JPEG - EXIF, XMP, profile, IPTC behind JFIF's segment; PNG - eXIf before the first IDAT
+// the blocks are copied as they are. Order: JPEG - JFIF, EXIF, XMP, profile, IPTC; PNG - eXIf before the first IDAT
 // (profile and XMP are libvips' part, they are compressed); WebP - VP8X, ICCP, picture, EXIF, XMP, as its specification demands.
 // The files come from libvips, not from strangers: a surprise in them is an internal error.
 #include "core/image_container.h"
@@ -79,14 +79,24 @@ static void put_jpeg_iptc(sink *s, const yd_meta_blob *iptc)
     s->p[s->n++] = 0;
 }
 
+// The resolution in whole dots per inch: JFIF's segment, which libvips leaves out of stripped files.
+static void put_jpeg_resolution(sink *s, const yd_image_meta *m)
+{
+    double x = m->xres * 25.4 + 0.5, y = m->yres * 25.4 + 0.5;
+    if (!(x >= 1 && x < 65536 && y >= 1 && y < 65536)) return;
+    put(s, "\xff\xe0\0\x10JFIF\0\x01\x02\x01", 12); // version 1.2, dots per inch
+    put_be(s, (size_t)x, 2);
+    put_be(s, (size_t)y, 2);
+    put(s, "\0\0", 2); // no thumbnail
+}
+
 static int add_to_jpeg(const uint8_t *file, size_t len, const yd_image_meta *m, sink *s, yd_err *err)
 {
     static const char exif[6] = "Exif\0", xmp[29] = "http://ns.adobe.com/xap/1.0/";
-    size_t head = 2;
-    if (len < 4 || file[0] != 0xff || file[1] != 0xd8) return strange("jpeg", err);
-    if (file[2] == 0xff && file[3] == 0xe0 && len > 6) head += 2 + ((size_t)file[4] << 8 | file[5]);
-    if (head > len) return strange("jpeg", err);
+    const size_t head = 2;
+    if (len < 4 || file[0] != 0xff || file[1] != 0xd8 || file[3] == 0xe0) return strange("jpeg", err);
     put(s, file, head);
+    put_jpeg_resolution(s, m);
     if (m->exif.p && m->exif.n + sizeof exif <= JPEG_SEGMENT) put_segment(s, 0xe1, exif, sizeof exif, m->exif.p, m->exif.n);
     if (m->xmp.p && m->xmp.n + sizeof xmp <= JPEG_SEGMENT) put_segment(s, 0xe1, xmp, sizeof xmp, m->xmp.p, m->xmp.n);
     if (m->icc.p) put_jpeg_profile(s, &m->icc);
@@ -154,28 +164,53 @@ static int webp_size(const uint8_t *p, size_t len, size_t *w, size_t *h, int *al
     return 0;
 }
 
+// The chunks that make the picture, of a file in which libvips has put its own EXIF whatever it was told.
+typedef struct webp_picture {
+    const uint8_t *alpha, *pixels; // whole chunks; alpha NULL when absent
+    size_t alpha_n, pixels_n;
+} webp_picture;
+
+static int find_picture(const uint8_t *file, size_t len, webp_picture *out)
+{
+    *out = (webp_picture){0};
+    if (len < 20 || memcmp(file + 8, "WEBP", 4) != 0) return -1;
+    for (size_t i = 12; i + 8 <= len;) {
+        const uint8_t *p = file + i;
+        size_t n = (size_t)p[7] << 24 | (size_t)p[6] << 16 | (size_t)p[5] << 8 | p[4];
+        n += 8 + (n & 1);
+        if (n > len - i) return -1;
+        if (memcmp(p, "ALPH", 4) == 0) {
+            out->alpha = p;
+            out->alpha_n = n;
+        } else if (memcmp(p, "VP8 ", 4) == 0 || memcmp(p, "VP8L", 4) == 0) {
+            out->pixels = p;
+            out->pixels_n = n;
+        }
+        i += n;
+    }
+    return out->pixels ? 0 : -1;
+}
+
 static int add_to_webp(const uint8_t *file, size_t len, const yd_image_meta *m, sink *s, yd_err *err)
 {
     enum { XMP = 4, EXIF = 8, ALPHA = 16, ICC = 32 };
-    size_t w = 0, h = 0, from = 12;
-    uint8_t vp8x[10] = {0};
+    webp_picture pic;
+    size_t w = 0, h = 0;
     int alpha = 0;
-    if (len < 30 || memcmp(file + 8, "WEBP", 4) != 0) return strange("webp", err);
-    if (memcmp(file + 12, "VP8X", 4) == 0) { // libvips wrote an extended file, because of alpha
-        memcpy(vp8x, file + 20, sizeof vp8x);
-        from = 30;
-    } else {
-        if (webp_size(file + 12, len - 12, &w, &h, &alpha)) return strange("webp", err);
+    if (find_picture(file, len, &pic) || webp_size(pic.pixels, pic.pixels_n, &w, &h, &alpha)) return strange("webp", err);
+    alpha |= pic.alpha != NULL;
+    put(s, "RIFF\0\0\0\0WEBP", 12);
+    if (m->icc.p || m->exif.p || m->xmp.p || pic.alpha) {
+        uint8_t vp8x[10] = {0};
         sink size = {vp8x, 4};
+        vp8x[0] = (uint8_t)((m->icc.p ? ICC : 0) | (m->exif.p ? EXIF : 0) | (m->xmp.p ? XMP : 0) | (alpha ? ALPHA : 0));
         put_le(&size, w - 1, 3);
         put_le(&size, h - 1, 3);
-        vp8x[0] = alpha ? ALPHA : 0;
+        put_webp_chunk(s, "VP8X", vp8x, sizeof vp8x);
     }
-    vp8x[0] |= (uint8_t)((m->icc.p ? ICC : 0) | (m->exif.p ? EXIF : 0) | (m->xmp.p ? XMP : 0));
-    put(s, "RIFF\0\0\0\0WEBP", 12);
-    put_webp_chunk(s, "VP8X", vp8x, sizeof vp8x);
     if (m->icc.p) put_webp_chunk(s, "ICCP", m->icc.p, m->icc.n);
-    put(s, file + from, len - from);
+    put(s, pic.alpha, pic.alpha_n);
+    put(s, pic.pixels, pic.pixels_n);
     if (m->exif.p) put_webp_chunk(s, "EXIF", m->exif.p, m->exif.n);
     if (m->xmp.p) put_webp_chunk(s, "XMP ", m->xmp.p, m->xmp.n);
     sink riff = {s->p, 4};
@@ -186,6 +221,8 @@ static int add_to_webp(const uint8_t *file, size_t len, const yd_image_meta *m, 
 int yd_container_add(yd_image_format format, const uint8_t *file, size_t len, const yd_image_meta *meta, void **out,
                      size_t *out_len, yd_err *err)
 {
+    static const yd_image_meta nothing;
+    if (!meta) meta = &nothing;
     if (format == YD_JPEG && meta->icc.n > (size_t)ICC_SEGMENT * ICC_SEGMENTS)
         return yd_fail_field(err, YD_E_SETTING, "format", "png, webp, tiff",
                              "the picture's colour profile of %zu bytes is too long for a jpeg file", meta->icc.n);

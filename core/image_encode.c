@@ -6,7 +6,8 @@
 // written with one channel (WebP has none such and gets three); when processing has made its channels differ, their luma (BT.601) is
 // written. libvips is lent a packed buffer and its result is copied into memory of our own.
 // Who writes what: profile and XMP - libvips for PNG and TIFF (PNG's are compressed), ourselves for JPEG and WebP; EXIF - ourselves, not
-// in TIFF; IPTC - libvips for TIFF, ourselves for JPEG, PNG and WebP have no place for it; resolution - libvips.
+// in TIFF; IPTC - ourselves, in JPEG only (PNG and WebP have no place for it, libvips cuts it short in TIFF); resolution - libvips for PNG and
+// TIFF, ourselves for JPEG.
 #include "core/image_container.h"
 #include "core/image_vips.h"
 #include "core/mem.h"
@@ -96,8 +97,7 @@ static int attach(VipsImage *im, yd_image_format fmt, const yd_image_meta *m)
     if (!m || (fmt != YD_PNG && fmt != YD_TIFF)) return 0;
     set_blob(im, VIPS_META_ICC_NAME, &m->icc);
     set_blob(im, VIPS_META_XMP_NAME, &m->xmp);
-    if (fmt == YD_TIFF) set_blob(im, VIPS_META_IPTC_NAME, &m->iptc);
-    return m->icc.p || m->xmp.p || m->iptc.p;
+    return m->icc.p || m->xmp.p;
 }
 
 static int save(VipsImage *im, const yd_output *out, int with_blobs, void **buf, size_t *len)
@@ -144,9 +144,10 @@ static int save_packed(const packed *p, const yd_output *out, const yd_image_met
 
 static int wants_blocks(yd_image_format fmt, const yd_image_meta *m)
 {
+    if (fmt == YD_WEBP) return 1; // libvips puts an EXIF of its own into every one
     if (!m || fmt == YD_TIFF) return 0;
     if (fmt == YD_PNG) return m->exif.p != NULL;
-    return m->icc.p || m->exif.p || m->xmp.p || (m->iptc.p && fmt == YD_JPEG);
+    return m->icc.p || m->exif.p || m->xmp.p || m->iptc.p || m->xres > 0;
 }
 
 static int encode_packed(const packed *p, const yd_output *out, const yd_image_meta *m, void **bytes, size_t *len,

@@ -14,6 +14,7 @@
 
 #include <string.h>
 
+#define MAX_RESOLUTION  10000 // pixels per millimetre
 #define MAX_BLOCK_BYTES (4u << 20) // of one kind of metadata
 
 int yd_image_meta_new(yd_image_meta **out, yd_err *err)
@@ -118,7 +119,8 @@ int yd_meta_collect(const yd_source *s, yd_color_plan *plan, yd_image_meta **out
     if (rc == 0) rc = collect_xmp(s, m, err);
     if (rc == 0) rc = collect_iptc(s, m, err);
     double xres = vips_image_get_xres(s->im), yres = vips_image_get_yres(s->im);
-    if (xres > 0 && yres > 0 && (xres != 1 || yres != 1)) { // libvips says 1 when the file says nothing
+    int sane = xres > 0 && xres < MAX_RESOLUTION && yres > 0 && yres < MAX_RESOLUTION;
+    if (sane && (xres != 1 || yres != 1)) { // libvips says 1 when the file says nothing
         int turned = s->orientation >= 5;
         m->xres = turned ? yres : xres;
         m->yres = turned ? xres : yres;
