@@ -1,6 +1,6 @@
 // Collecting and printing what decides a result's bytes.
 //
-// The codec libraries are libvips' dependencies, not ours: their version functions are looked up among what is loaded, and a library that
+// libvips is met in core/image*.c alone and brings the codec libraries: their version functions are looked up among what is loaded; one that
 // is not there leaves its field empty. libjpeg has no such function; its build id, which every distribution's linker writes, says more.
 // Owns nothing.
 #include "core/fingerprint.h"
@@ -15,7 +15,6 @@
 #include <link.h>
 #include <stdio.h>
 #include <string.h>
-#include <vips/vips.h>
 #include <vl/generic.h>
 
 #define FIELD_BYTES   sizeof(((yd_fingerprint *)0)->program)
@@ -126,7 +125,7 @@ void yd_fingerprint_make(const char *model, const yd_backend_info *be, yd_dtype 
         set(fp->kernels, be->kernels);
         set(fp->library, be->library);
     }
-    set(fp->vips, vips_version_string());
+    note_text("vips_version_string", fp->vips);
     note_png(fp->png);
     dl_iterate_phdr(note_jpeg, fp->jpeg);
     note_webp(fp->webp);
