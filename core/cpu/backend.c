@@ -7,6 +7,7 @@
 #include "core/cpu/wino.h"
 #include "core/mem.h"
 #include <omp.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -87,6 +88,26 @@ static void cpu_info(const yd_backend *be, yd_backend_info *out)
     if (pages > 0 && page > 0) out->memory_total = (size_t)pages * (size_t)page;
 }
 
+#ifndef YD_SANITIZE
+// With OMP_PROC_BIND libgomp binds the first thread to one core as soon as it is loaded, and a program executed from it would
+// find only that one: give back all the cores it meant to use.
+static void unbind(void)
+{
+    static int cores[CPU_SETSIZE];
+    cpu_set_t all;
+    CPU_ZERO(&all);
+    const int places = omp_get_num_places();
+    for (int p = 0; p < places; p++) {
+        const int n = omp_get_place_num_procs(p);
+        if (n < 1 || n > CPU_SETSIZE) return;
+        omp_get_place_proc_ids(p, cores);
+        for (int i = 0; i < n; i++)
+            if (cores[i] >= 0 && cores[i] < CPU_SETSIZE) CPU_SET((size_t)cores[i], &all);
+    }
+    if (CPU_COUNT(&all) > 0) sched_setaffinity(0, sizeof all, &all); // without it we go on, on fewer cores
+}
+#endif
+
 void yd_cpu_prepare_process(char **argv)
 {
 #ifdef YD_SANITIZE
@@ -97,6 +118,7 @@ void yd_cpu_prepare_process(char **argv)
     if (getenv("YODA_OMP_PREPARED")) return;
     if (setenv("YODA_OMP_PREPARED", "1", 1) != 0) return;
     if (setenv("OMP_WAIT_POLICY", "passive", 0) != 0 || setenv("GOMP_SPINCOUNT", "2000", 0) != 0) return;
+    unbind();
     execv("/proc/self/exe", argv); // when this fails we go on, only slower
 #endif
 }
