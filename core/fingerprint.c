@@ -106,7 +106,8 @@ static int note_jpeg(struct dl_phdr_info *info, size_t size, void *field)
     return 1;
 }
 
-void yd_fingerprint_make(const char *model, const yd_backend_info *be, yd_dtype dt, const char *attention, yd_fingerprint *fp)
+void yd_fingerprint_make(const char *model, const yd_model_config *cfg, const yd_backend_info *be, yd_dtype dt, const char *attention,
+                         yd_fingerprint *fp)
 {
     memset(fp, 0, sizeof *fp);
     set(fp->program, YD_VERSION);
@@ -118,6 +119,9 @@ void yd_fingerprint_make(const char *model, const yd_backend_info *be, yd_dtype 
 #endif
     snprintf(fp->libc, sizeof fp->libc, "glibc %s", gnu_get_libc_version());
     set(fp->model, model ? model : "");
+    if (cfg)
+        snprintf(fp->windows, sizeof fp->windows, "%dx%d/%d", cfg->window, cfg->window_height ? cfg->window_height : cfg->window,
+                 cfg->overlap);
     if (be) {
         set(fp->dtype, dt == YD_BF16 ? "bf16" : "f32");
         set(fp->backend, be->name);
@@ -146,7 +150,7 @@ int yd_fingerprint_here(yd_fingerprint *fp, yd_err *err)
     if (rc) return rc;
     be->info(be, &info);
     be->close(be);
-    yd_fingerprint_make(NULL, &info, info.bf16 ? YD_BF16 : YD_F32, NULL, fp);
+    yd_fingerprint_make(NULL, NULL, &info, info.bf16 ? YD_BF16 : YD_F32, NULL, fp);
     return 0;
 }
 

@@ -8,6 +8,7 @@
 #define YD_CORE_FINGERPRINT_H
 
 #include "core/backend.h"
+#include "core/model.h"
 
 // The revision of our own arithmetic between decoder and encoder: conditioning, attention maps, masks, noise, schedules, sampler, windows,
 // colours. Raise it with every change that moves a byte of any result.
@@ -20,6 +21,7 @@
     X(compiler, "what compiled it")                                                                                    \
     X(libc, "C library, whose mathematical functions are used")                                                        \
     X(model, "checksum of the model file")                                                                             \
+    X(windows, "side and overlap of the windows, WIDTHxHEIGHT/OVERLAP")                                                \
     X(dtype, "type that feature maps are stored in")                                                                   \
     X(backend, "cpu, cuda")                                                                                            \
     X(isa, "instruction set, or kind of GPU")                                                                          \
@@ -44,10 +46,12 @@ typedef struct yd_fingerprint {
 // Length of the short form, "yfp1:" and 16 hex digits, with its end.
 #define YD_FINGERPRINT_SHORT 22
 
-// Fill a record for this process. model: a yd_model's checksum; be: the backend's info; attention: the map's method. Each may be NULL where
+// Fill a record for this process. model: a yd_model's checksum; cfg: its config as it is run (a daemon or a command may choose other
+// windows than the file); be: the backend's info; attention: the map's method. Each may be NULL where
 // it is not known; without be, dt is not recorded either. Looks libraries' versions up by name among those loaded, so call
 // yd_image_init first. Any thread; cannot fail.
-void yd_fingerprint_make(const char *model, const yd_backend_info *be, yd_dtype dt, const char *attention, yd_fingerprint *out);
+void yd_fingerprint_make(const char *model, const yd_model_config *cfg, const yd_backend_info *be, yd_dtype dt, const char *attention,
+                         yd_fingerprint *out);
 
 // The same for this machine's processor, without a model, with the type that "auto" chooses. Begins with yd_image_init. What
 // that and yd_cpu_open return.

@@ -92,7 +92,7 @@ static json_t *fingerprint_json(const yd_service *s)
 {
     yd_fingerprint fp;
     char brief[YD_FINGERPRINT_SHORT], text[4096];
-    yd_fingerprint_make(s->model_checksum, &s->engine.backend, s->engine.dtype, s->model.defaults.attention, &fp);
+    yd_fingerprint_make(s->model_checksum, &s->model, &s->engine.backend, s->engine.dtype, s->model.defaults.attention, &fp);
     yd_fingerprint_short(&fp, brief);
     const size_t n = yd_fingerprint_print(&fp, 0, text, sizeof text);
     json_t *record = n < sizeof text ? json_loadb(text, n, 0, NULL) : NULL;

@@ -174,7 +174,7 @@ static void note_sizes(yd_job_record *r, const yd_image_header *h, const estimat
 static void note_fingerprint(const yd_service *s, yd_job_record *r)
 {
     yd_fingerprint fp;
-    yd_fingerprint_make(s->model_checksum, &s->engine.backend, s->engine.dtype, r->settings.sample.attention, &fp);
+    yd_fingerprint_make(s->model_checksum, &s->model, &s->engine.backend, s->engine.dtype, r->settings.sample.attention, &fp);
     yd_fingerprint_short(&fp, r->fingerprint);
 }
 

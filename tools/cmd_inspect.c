@@ -54,7 +54,7 @@ static void print_engine(const yd_model *m, const yd_engine_info *info)
 {
     yd_fingerprint fp;
     char brief[YD_FINGERPRINT_SHORT];
-    yd_fingerprint_make(m->checksum, &info->backend, info->dtype, m->cfg.defaults.attention, &fp);
+    yd_fingerprint_make(m->checksum, &m->cfg, &info->backend, info->dtype, m->cfg.defaults.attention, &fp);
     yd_fingerprint_short(&fp, brief);
     printf("device       %s: %s, %s, %s, %d threads\n", info->backend.name, info->backend.device, info->backend.isa,
            info->backend.library, info->backend.threads);

@@ -5,6 +5,7 @@
 #include "tests/unit/t.h"
 
 static const yd_backend_info backend = {.name = "cpu", .isa = "avx512", .kernels = "direct-1", .library = "oneDNN 9.8.7"};
+static const yd_model_config windows = {.window = 128, .overlap = 16};
 
 static const char *const names[] = {
 #define NAME(name, what) #name,
@@ -27,13 +28,14 @@ static char *field(yd_fingerprint *fp, size_t i)
 static void says_what_it_was_given(void)
 {
     yd_fingerprint fp;
-    yd_fingerprint_make("sha256:abc", &backend, YD_BF16, "edge", &fp);
+    yd_fingerprint_make("sha256:abc", &windows, &backend, YD_BF16, "edge", &fp);
     CHECK(strcmp(fp.program, YD_VERSION) == 0 && strcmp(fp.arithmetic, YD_ARITHMETIC) == 0 && strcmp(fp.model, "sha256:abc") == 0);
+    CHECK(strcmp(fp.windows, "128x128/16") == 0);
     CHECK(strcmp(fp.dtype, "bf16") == 0 && strcmp(fp.backend, "cpu") == 0 && strcmp(fp.isa, "avx512") == 0);
     CHECK(strcmp(fp.kernels, "direct-1") == 0 && strcmp(fp.library, "oneDNN 9.8.7") == 0 && !*fp.vlfeat);
-    yd_fingerprint_make(NULL, NULL, YD_F32, NULL, &fp);
-    CHECK(!*fp.model && !*fp.dtype && !*fp.backend && !*fp.isa && !*fp.kernels && !*fp.library && !*fp.vlfeat);
-    yd_fingerprint_make(NULL, &backend, YD_F32, "sift", &fp);
+    yd_fingerprint_make(NULL, NULL, NULL, YD_F32, NULL, &fp);
+    CHECK(!*fp.model && !*fp.windows && !*fp.dtype && !*fp.backend && !*fp.isa && !*fp.kernels && !*fp.library && !*fp.vlfeat);
+    yd_fingerprint_make(NULL, NULL, &backend, YD_F32, "sift", &fp);
     CHECK(strcmp(fp.dtype, "f32") == 0 && strchr(fp.vlfeat, '.'));
 }
 
@@ -41,7 +43,7 @@ static void says_what_it_was_given(void)
 static void finds_the_libraries(void)
 {
     yd_fingerprint fp;
-    yd_fingerprint_make(NULL, NULL, YD_F32, NULL, &fp);
+    yd_fingerprint_make(NULL, NULL, NULL, YD_F32, NULL, &fp);
     const char *const versions[] = {fp.libc, fp.vips, fp.png, fp.webp, fp.tiff, fp.zlib};
     for (size_t i = 0; i < sizeof versions / sizeof versions[0]; i++)
         CHECK_MSG(strchr(versions[i], '.') && strpbrk(versions[i], "0123456789"), "%zu: '%s'", i, versions[i]);
@@ -63,8 +65,8 @@ static void every_field_counts(void)
 {
     yd_fingerprint fp, again, other;
     char text[8192], hash[YD_FINGERPRINT_SHORT], changed[YD_FINGERPRINT_SHORT], hex[65], want[YD_FINGERPRINT_SHORT];
-    yd_fingerprint_make("sha256:abc", &backend, YD_F32, "sift", &fp);
-    yd_fingerprint_make("sha256:abc", &backend, YD_F32, "sift", &again);
+    yd_fingerprint_make("sha256:abc", &windows, &backend, YD_F32, "sift", &fp);
+    yd_fingerprint_make("sha256:abc", &windows, &backend, YD_F32, "sift", &again);
     CHECK(memcmp(&fp, &again, sizeof fp) == 0);
     const size_t n = yd_fingerprint_print(&fp, 0, text, sizeof text);
     yd_sha256_hex(text, n, hex);
@@ -85,7 +87,7 @@ static void prints_json(void)
 {
     yd_fingerprint fp;
     char text[16384], small[32];
-    yd_fingerprint_make("sha256:abc", &backend, YD_F32, NULL, &fp);
+    yd_fingerprint_make("sha256:abc", &windows, &backend, YD_F32, NULL, &fp);
     memset(fp.isa, 1, sizeof fp.isa - 1);
     snprintf(fp.kernels, sizeof fp.kernels, "a \"quoted\\ text\"");
     for (int readable = 0; readable < 2; readable++) {
