@@ -23,7 +23,8 @@ typedef struct sink {
 
 static void put(sink *s, const void *p, size_t n)
 {
-    if (n) memcpy(s->p + s->n, p, n);
+    if (!p) return;
+    memcpy(s->p + s->n, p, n);
     s->n += n;
 }
 

@@ -92,7 +92,7 @@ static void place_line(yd_image *im, const line_buffer *b, int colours, placing 
         im->rgb[3 * to] = p[0];
         im->rgb[3 * to + 1] = p[green];
         im->rgb[3 * to + 2] = p[blue];
-        if (im->alpha) im->alpha[to] = b->alpha[x];
+        if (im->alpha && b->alpha) im->alpha[to] = b->alpha[x];
     }
 }
 

@@ -135,8 +135,8 @@ static int save_packed(const packed *p, const yd_output *out, const yd_image_met
     if (!raw ||
         vips_copy(raw, &im, "interpretation", interpretation(p), "xres", known ? m->xres : 1.0, "yres",
                   known ? m->yres : 1.0, NULL) ||
-        save(im, out, attach(im, out->format, m), buf, n))
-        rc = yd_vips_fail(err, YD_E_INTERNAL, "the picture cannot be encoded");
+        save(im, out, attach(im, out->format, m), buf, n) || !*buf)
+        yd_vips_fail(err, rc = YD_E_INTERNAL, "the picture cannot be encoded");
     g_clear_object(&im);
     g_clear_object(&raw);
     return rc;

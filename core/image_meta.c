@@ -12,8 +12,10 @@
 #include "core/image_xmp.h"
 #include "core/mem.h"
 
+#include <stdio.h>
 #include <string.h>
 
+#define MAX_HEIF_ITEMS  16
 #define MAX_RESOLUTION  10000 // pixels per millimetre
 #define MAX_BLOCK_BYTES (4u << 20) // of one kind of metadata
 
@@ -69,10 +71,23 @@ static int collect_exif(const yd_source *s, yd_image_meta *m, yd_err *err)
     return p ? yd_meta_blob_set(&m->exif, p, n, err) : 0;
 }
 
+// XMP of AVIF and HEIC comes from libvips without its name, as one of the file's numbered items.
+static const void *heif_xmp(const yd_source *s, size_t *n)
+{
+    for (int i = 0; i < MAX_HEIF_ITEMS; i++) {
+        char name[24];
+        snprintf(name, sizeof name, "heif-mime-%d", i);
+        const void *p = vips_blob(s, name, n);
+        if (p && memmem(p, *n, "<rdf:RDF", 8)) return p;
+    }
+    return NULL;
+}
+
 static int collect_xmp(const yd_source *s, yd_image_meta *m, yd_err *err)
 {
     size_t n = 0;
     const uint8_t *p = vips_blob(s, VIPS_META_XMP_NAME, &n);
+    if (!p) p = heif_xmp(s, &n);
     while (p && n > 0 && p[n - 1] == 0) n--; // some writers count the end of the string
     return p && n > 0 ? yd_meta_blob_set(&m->xmp, p, n, err) : 0;
 }

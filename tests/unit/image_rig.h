@@ -9,6 +9,15 @@
 
 #include <time.h>
 
+#ifdef __SANITIZE_ADDRESS__
+// What libraries lose by themselves: x265 in the encoder that makes samples, dav1d when a stream is damaged.
+const char *__lsan_default_suppressions(void);
+const char *__lsan_default_suppressions(void)
+{
+    return "leak:libx265\nleak:libdav1d\n";
+}
+#endif
+
 static const yd_image_limits wide = {50000000, 1, 30000, 64 << 20};
 
 static inline yd_image must_decode(bytes b)

@@ -432,6 +432,33 @@ static void png_gamma(void)
     }
 }
 
+// AVIF that names Display P3 or linear light by number: kept with a profile, or converted.
+static void numbered_colours(void)
+{
+    size_t kinds;
+    const yd_image_kind *k = yd_image_kinds(&kinds);
+    VipsImage *v = noise_image(48, 48, 3);
+    bytes b = saved(v, ".avif[Q=90,compression=av1,effort=9]");
+    uint8_t *box = b.n ? memmem(b.p, b.n, "colrnclx", 8) : NULL;
+    for (int how = 0; box && k[4].reads && how < 3; how++) { // plain, P3, linear
+        box[8] = 0, box[9] = how == 1 ? 12 : 1;
+        box[10] = 0, box[11] = how == 2 ? 8 : 13;
+        yd_image im = must_decode(b);
+        yd_output out = output_of(YD_PNG);
+        bytes file = must_encode(&im, &out);
+        CHECK_MSG(contains(file, "iCCP") == (how != 0), "kind %d", how);
+        static double mean[3];
+        mean[how] = 0;
+        for (int i = 0; im.rgb && i < 48 * 48 * 3; i++) mean[how] += im.rgb[i] / (48.0 * 48 * 3);
+        CHECK_MSG(how == 0 || (how == 1 ? mean[1] == mean[0] : mean[2] > mean[0] * 1.1), "kind %d: %.0f, %.0f", how, mean[0],
+                  mean[how]);
+        yd_image_clear(&im);
+        free(file.p);
+    }
+    free(b.p);
+    g_object_unref(v);
+}
+
 // Ink without a usable profile: paper is white, all inks together are dark, cyan is cyan.
 static void ink_without_a_profile(void)
 {
@@ -489,6 +516,7 @@ int main(int argc, char **argv)
         {"useless profiles are ignored", useless_profiles_are_ignored},
         {"profiles changed at random", mutated_profiles},
         {"PNG gAMA and cHRM", png_gamma},
+        {"colours by number in AVIF", numbered_colours},
         {"ink without a profile", ink_without_a_profile},
         {"alpha passes by the profile", alpha_passes_by},
     };

@@ -430,6 +430,29 @@ static void tiff_kinds(void)
     g_object_unref(v);
 }
 
+// TIFFs of 1, 2 and 4 bits: grey levels spread over the whole range.
+static void few_bits(void)
+{
+    for (int bits = 1; bits <= 4; bits *= 2) {
+        uint8_t p[32 * 32];
+        int steps = (1 << bits) - 1, worst = 0;
+        for (int i = 0; i < 32 * 32; i++) p[i] = (uint8_t)(i / 5 % (steps + 1) * 255 / steps);
+        char suffix[32];
+        snprintf(suffix, sizeof suffix, ".tif[bitdepth=%d]", bits);
+        VipsImage *v = vips_of(p, 32, 32, 1, 0);
+        bytes b = saved(v, suffix);
+        yd_image im = must_decode(b);
+        for (int i = 0; im.rgb && i < 32 * 32; i++) {
+            int d = abs(yd_narrow(im.rgb[3 * i]) - p[i]);
+            if (d > worst) worst = d;
+        }
+        CHECK_MSG(im.grey && im.depth == 8 && worst == 0, "%d bits: off by %d", bits, worst);
+        yd_image_clear(&im);
+        free(b.p);
+        g_object_unref(v);
+    }
+}
+
 // Colours that a TIFF has multiplied by alpha are divided again.
 static void multiplied_alpha(void)
 {
@@ -463,6 +486,7 @@ int main(int argc, char **argv)
         {"several_pictures", several_pictures},
         {"tiff_kinds", tiff_kinds},
         {"multiplied_alpha", multiplied_alpha},
+        {"few_bits", few_bits},
     };
     return image_main(argc, argv, cases, sizeof cases / sizeof cases[0]);
 }

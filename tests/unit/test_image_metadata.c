@@ -292,6 +292,31 @@ static void resolution_is_kept(void)
     g_object_unref(v);
 }
 
+// AVIF and HEIC: EXIF and XMP come along; what EXIF says about orientation is not applied, since the format has its own way.
+static void from_avif_and_heic(void)
+{
+    static const char *const suffix[] = {".avif[compression=av1,effort=9]", ".heic[compression=hevc,effort=1]"};
+    size_t n;
+    const yd_image_kind *k = yd_image_kinds(&n);
+    for (int i = 0; i < 2; i++) {
+        block exif = exif_block(1, 1, NULL);
+        uint8_t with_head[1100] = "Exif\0";
+        memcpy(with_head + 6, exif.p, exif.n);
+        VipsImage *v = noise_image(W, H, 3);
+        vips_image_set_blob_copy(v, VIPS_META_EXIF_NAME, with_head, exif.n + 6);
+        vips_image_set_blob_copy(v, VIPS_META_XMP_NAME, xmp, sizeof xmp - 1);
+        bytes in = saved(v, suffix[i]);
+        if (in.n && k[4 + i].reads) {
+            CHECK(mentions_place(in));
+            bytes b = passed_on(in, YD_JPEG, YD_META_STRIP_GPS);
+            CHECK_MSG(contains(b, "YodaCam") && contains(b, "KEEPTITLE") && !mentions_place(b), "%s", suffix[i]);
+            free(b.p);
+        }
+        free(in.p);
+        g_object_unref(v);
+    }
+}
+
 // With "strip" a file holds the picture and its colour profile, no other segment or chunk.
 static void strip_leaves_the_profile(void)
 {
@@ -414,6 +439,7 @@ int main(int argc, char **argv)
         {"every format to every format under every policy", policies},
         {"other readers see an upright picture of the new size", read_by_others},
         {"resolution is kept", resolution_is_kept},
+        {"from AVIF and HEIC", from_avif_and_heic},
         {"strip leaves the profile", strip_leaves_the_profile},
         {"damaged EXIF", damaged_blocks},
         {"damaged XMP", damaged_xmp},
