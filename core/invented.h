@@ -18,7 +18,7 @@
 
 #define YD_INVENTED_FULL_DETAIL     24
 #define YD_INVENTED_QUIET           2 // rounding, and what reducing an enlargement loses
-#define YD_INVENTED_FULL_DIFFERENCE 16
+#define YD_INVENTED_FULL_DIFFERENCE 8
 
 typedef struct yd_invented {
     double difference_rms; // contradiction, over the three channels

@@ -64,37 +64,68 @@ int yd_cli_default_model(char *dst, size_t cap, yd_err *err)
                          "there is no model");
 }
 
-int yd_cli_read_image(const char *path, yd_image *out, yd_err *err)
+int yd_cli_decode_image(const char *path, const yd_decode_options *opt, yd_image *out, yd_err *err)
 {
     void *bytes = NULL;
     size_t len = 0;
     int rc = yd_image_init(err);
     if (rc == 0) rc = yd_file_read(path, cli_limits.max_bytes, &bytes, &len, err);
-    if (rc == 0) rc = yd_image_decode(bytes, len, &cli_limits, NULL, out, err);
+    if (rc == 0) rc = yd_image_decode(bytes, len, &cli_limits, opt, out, err);
     yd_free(bytes);
     return rc;
+}
+
+int yd_cli_read_image(const char *path, yd_image *out, yd_err *err)
+{
+    return yd_cli_decode_image(path, NULL, out, err);
+}
+
+// ".png, .jpg, ...": the extensions of the formats that can be written.
+static void list_extensions(char *dst, size_t cap)
+{
+    size_t n, used = 0;
+    const yd_image_kind *kinds = yd_image_kinds(&n);
+    *dst = 0;
+    for (size_t i = 0; i < n; i++) {
+        if (!kinds[i].writes) continue;
+        for (const char *w = kinds[i].extensions; *w; w += strspn(w, " ")) {
+            int len = (int)strcspn(w, " ");
+            int put = snprintf(dst + used, cap - used, "%s.%.*s", used ? ", " : "", len, w);
+            if (put < 0 || (size_t)put >= cap - used) return;
+            used += (size_t)put;
+            w += len;
+        }
+    }
 }
 
 int yd_cli_image_format(const char *path, yd_image_format *out, yd_err *err)
 {
     const char *dot = strrchr(path, '.');
-    if (dot && !strchr(dot, '/') && yd_image_format_parse(dot + 1, out, NULL) == 0) return 0;
-    return yd_fail_field(err, YD_E_SETTING, "format", ".png, .jpg, .jpeg", "the file name's extension names no format");
+    char accepted[96];
+    int rc = yd_image_init(err); // which formats there are, libvips knows
+    if (rc < 0 || (dot && !strchr(dot, '/') && yd_image_format_parse(dot + 1, out, NULL) == 0)) return rc;
+    list_extensions(accepted, sizeof accepted);
+    return yd_fail_field(err, YD_E_SETTING, "format", accepted, "the file name's extension names no format");
+}
+
+int yd_cli_write_output(const char *path, const yd_image *im, const yd_output *how, yd_err *err)
+{
+    void *bytes = NULL;
+    size_t len = 0;
+    int rc = yd_image_init(err);
+    if (rc == 0) rc = yd_image_encode(im, how, &bytes, &len, err);
+    if (rc == 0) rc = yd_file_write_atomic(path, bytes, len, err);
+    yd_free(bytes);
+    return rc;
 }
 
 int yd_cli_write_image(const char *path, const yd_image *im, int quality, yd_err *err)
 {
     yd_output how;
-    void *bytes = NULL;
-    size_t len = 0;
     yd_output_init(&how);
     how.quality = quality;
     int rc = yd_cli_image_format(path, &how.format, err);
-    if (rc == 0) rc = yd_image_init(err);
-    if (rc == 0) rc = yd_image_encode(im, &how, &bytes, &len, err);
-    if (rc == 0) rc = yd_file_write_atomic(path, bytes, len, err);
-    yd_free(bytes);
-    return rc;
+    return rc < 0 ? rc : yd_cli_write_output(path, im, &how, err);
 }
 
 int yd_cli_write_grey(const char *path, const uint8_t *plane, int w, int h, yd_err *err)

@@ -27,11 +27,15 @@ int yd_cli_fail(const char *command, const char *subject, const yd_err *err);
 // ../share/yodad/models seen from the program, ./models. YD_E_NOT_FOUND.
 int yd_cli_default_model(char *dst, size_t cap, yd_err *err);
 
-// Decode a picture file (PNG, JPEG; at least 16 and at most 65535 pixels a side, 2^28 in all).
+// Decode a picture file (at least 16 and at most 65535 pixels a side, 2^28 in all). opt NULL: the defaults.
+int yd_cli_decode_image(const char *path, const yd_decode_options *opt, yd_image *out, yd_err *err);
+// The same with the defaults.
 int yd_cli_read_image(const char *path, yd_image *out, yd_err *err);
-// The format that a file name's extension (.png, .jpg, .jpeg) stands for. YD_E_SETTING.
+// The format that a file name's extension stands for. YD_E_SETTING with the extensions that do.
 int yd_cli_image_format(const char *path, yd_image_format *out, yd_err *err);
-// Encode by the file name's extension (.png, .jpg, .jpeg) and write it in one piece.
+// Encode as *how says and write it in one piece.
+int yd_cli_write_output(const char *path, const yd_image *im, const yd_output *how, yd_err *err);
+// Encode by the file name's extension, otherwise with the defaults, and write it in one piece.
 int yd_cli_write_image(const char *path, const yd_image *im, int quality, yd_err *err);
 // One plane as a grey PNG.
 int yd_cli_write_grey(const char *path, const uint8_t *plane, int w, int h, yd_err *err);
