@@ -22,6 +22,7 @@ struct yd_engine {
     yd_backend *be;
     yd_graph *graph;
     yd_weights *weights;
+    int borrowed; // weights are another engine's
     bucket buckets[MAX_BUCKETS];
     int n_buckets;
     int window_w, window_h;
@@ -39,7 +40,7 @@ void yd_engine_free(yd_engine *e)
 {
     if (!e) return;
     for (int i = 0; i < e->n_buckets; i++) e->be->exec_free(e->buckets[i].exec);
-    if (e->weights) e->be->weights_free(e->weights);
+    if (e->weights && !e->borrowed) e->be->weights_free(e->weights);
     yd_graph_free(e->graph);
     yd_free(e);
 }
@@ -101,10 +102,12 @@ int yd_engine_new(yd_backend *be, const yd_model *m, const yd_engine_options *op
     e->info.window = m->cfg.window;
     e->info.max_batch = opt->max_batch;
     e->info.preferred_batch = preferred_batch(e->window_w, e->window_h, opt->max_batch);
-    e->info.weight_bytes = m->param_count * sizeof(float);
+    e->borrowed = opt->weights_of != NULL;
+    e->weights = e->borrowed ? opt->weights_of->weights : NULL;
+    e->info.weight_bytes = e->borrowed ? 0 : m->param_count * sizeof(float);
     int rc = yd_net_build(&m->cfg.net, e->window_h, e->window_w, opt->dtype, 0, &e->graph, err);
     if (!rc) e->info.unit_flops = yd_graph_flops(e->graph);
-    if (!rc) rc = be->weights_new(be, e->graph, (const float *const *)m->params, 0, &e->weights, err);
+    if (!rc && !e->borrowed) rc = be->weights_new(be, e->graph, (const float *const *)m->params, 0, &e->weights, err);
     for (int n = 1; !rc; n *= 2) {
         rc = add_bucket(e, n < opt->max_batch ? n : opt->max_batch, err);
         if (n >= opt->max_batch) break;

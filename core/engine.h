@@ -12,6 +12,7 @@ typedef struct yd_engine yd_engine;
 typedef struct yd_engine_options {
     yd_dtype dtype;  // storage of feature maps
     int max_batch;   // 1..64; graphs are compiled for 1, 2, 4, ... up to it
+    const yd_engine *weights_of; // NULL, or an engine of the same model and backend, which must outlive this one: share its weights
 } yd_engine_options;
 
 typedef struct yd_engine_info {
@@ -19,7 +20,7 @@ typedef struct yd_engine_info {
     yd_dtype dtype;
     int window, max_batch;
     int preferred_batch; // at which a unit costs about the least: from a table by window, 1..max_batch
-    size_t weight_bytes, arena_bytes;
+    size_t weight_bytes, arena_bytes; // shared weights count for the engine that was first
     double unit_flops;
     double warm_ms; // time of one unit measured after warm-up
 } yd_engine_info;

@@ -13,7 +13,8 @@
 //    "prediction": "eps" | "x0" | "v", "target": "direct" | "residual", "residual_scale": 4, "clip": 3,
 //    "schedule": {"kind": "linear"|"cosine", "train_steps": 2000, "start": 1e-6, "end": 1e-2},
 //    "scale": 4, "window": 128, "overlap": 24, "conditioning": "pillow8",
-//    "defaults": {"steps": 8, "sampler": "ddim", "eta": 0.5, "attention": "edge", "mask_form": "add", "lower_bound": 0.4}}
+//    "defaults": {"steps": 8, "sampler": "ddim", "eta": 0.5, "attention": "edge", "mask_form": "add", "lower_bound": 0.4,
+//                 "dtype": "auto" | "f32" | "bf16"}}
 //
 // Threads: a loaded model is read-only and may be shared.
 #ifndef YD_CORE_MODEL_H
@@ -35,6 +36,8 @@ typedef enum { YD_NET_SR3, YD_NET_DDPM } yd_net_type;
 typedef enum { YD_SAMPLER_ANCESTRAL, YD_SAMPLER_DDIM } yd_sampler_kind;
 typedef enum { YD_VARIANCE_POSTERIOR, YD_VARIANCE_BETA } yd_variance;
 typedef enum { YD_LR_FORWARD, YD_LR_LITERAL } yd_lr_noise;
+// What somebody wants feature maps stored in; auto leaves it to the next who is asked: client, model, machine.
+typedef enum { YD_STORE_AUTO, YD_STORE_F32, YD_STORE_BF16 } yd_storage;
 
 typedef struct yd_net_config {
     yd_net_type type;
@@ -75,6 +78,7 @@ typedef struct yd_model_config {
     int window, overlap;  // pixels of the output grid; window is a multiple of yd_net_multiple()
     int window_height;    // 0 = square, as all config files have it; set only to compare with other implementations on rectangles
     yd_sample_settings defaults;
+    yd_storage dtype;     // among the defaults in the file
 } yd_model_config;
 
 typedef struct yd_model {
@@ -94,6 +98,8 @@ size_t yd_model_config_print(const yd_model_config *cfg, char *dst, size_t cap);
 // window makes results differ a little. window 0: as it is; overlap -1: the same share of the window as it was. YD_E_SETTING naming
 // "window" or "overlap"; then *cfg is unchanged.
 int yd_model_config_windows(yd_model_config *cfg, int window, int overlap, yd_err *err);
+// The type that feature maps are stored in when auto was asked for: the model's own, or the best of a machine with or without bf16.
+yd_dtype yd_model_config_dtype(const yd_model_config *cfg, int has_bf16);
 // Defaults of every field, before parsing: the SR3 conventions.
 void yd_model_config_init(yd_model_config *cfg);
 

@@ -130,6 +130,7 @@ static const char *const variance_words[] = {"posterior", "beta", NULL};
 static const char *const form_words[] = {"add", "max", NULL};
 static const char *const lr_words[] = {"forward", "literal", NULL};
 static const char *const schedule_words[] = {"linear", "cosine", NULL};
+static const char *const storage_words[] = {"auto", "f32", "bf16", NULL};
 
 void yd_model_config_init(yd_model_config *c)
 {
@@ -180,10 +181,12 @@ static void read_network(reader *r, yd_jid obj, yd_net_config *n)
     read_float(r, obj, "noise_scale", 1e-3, 1e6, &n->noise_scale);
 }
 
-static void read_defaults(reader *r, yd_jid obj, yd_sample_settings *s)
+static void read_defaults(reader *r, yd_jid obj, yd_model_config *c)
 {
-    static const char *const keys[] = {"steps", "sampler", "variance", "eta", "attention", "mask_form", "lower_bound", "lr_noise", NULL};
-    int sampler = (int)s->sampler, variance = (int)s->variance, form = (int)s->mask_form, lr = (int)s->lr_noise;
+    static const char *const keys[] = {"steps", "sampler", "variance", "eta", "attention", "mask_form", "lower_bound", "lr_noise",
+                                       "dtype", NULL};
+    yd_sample_settings *s = &c->defaults;
+    int sampler = (int)s->sampler, variance = (int)s->variance, form = (int)s->mask_form, lr = (int)s->lr_noise, dtype = (int)c->dtype;
     only_keys(r, obj, "\"defaults\"", keys);
     read_int(r, obj, "steps", 1, YD_MAX_STEPS, &s->steps);
     read_word(r, obj, "sampler", sampler_words, &sampler);
@@ -193,10 +196,12 @@ static void read_defaults(reader *r, yd_jid obj, yd_sample_settings *s)
     read_word(r, obj, "mask_form", form_words, &form);
     read_double(r, obj, "lower_bound", 0, 1, &s->lower_bound);
     read_word(r, obj, "lr_noise", lr_words, &lr);
+    read_word(r, obj, "dtype", storage_words, &dtype);
     s->sampler = (yd_sampler_kind)sampler;
     s->variance = (yd_variance)variance;
     s->mask_form = (yd_mask_form)form;
     s->lr_noise = (yd_lr_noise)lr;
+    c->dtype = (yd_storage)dtype;
 }
 
 // What a network of this type is told where its config does not say.
@@ -230,7 +235,7 @@ static void read_ours(reader *r, yd_model_config *c)
     c->target = (yd_target)target;
     read_schedule(r, yd_json_get(r->j, 0, "schedule"), &c->schedule);
     if (c->schedule.kind == YD_SCHEDULE_LINEAR && c->defaults.steps > c->schedule.train_steps) c->defaults.steps = c->schedule.train_steps;
-    read_defaults(r, yd_json_get(r->j, 0, "defaults"), &c->defaults);
+    read_defaults(r, yd_json_get(r->j, 0, "defaults"), c);
 }
 
 // A config of the public code: {"model": {"unet", "beta_schedule": {"val"}, "diffusion"}, "datasets"?}. Other keys are ignored,
@@ -313,6 +318,12 @@ int yd_model_config_windows(yd_model_config *c, int window, int overlap, yd_err 
     return 0;
 }
 
+yd_dtype yd_model_config_dtype(const yd_model_config *c, int has_bf16)
+{
+    if (c->dtype != YD_STORE_AUTO) return c->dtype == YD_STORE_BF16 ? YD_BF16 : YD_F32;
+    return has_bf16 ? YD_BF16 : YD_F32;
+}
+
 int yd_model_config_parse(const char *json, size_t len, yd_model_config *out, yd_err *err)
 {
     yd_json *j = NULL;
@@ -370,7 +381,7 @@ size_t yd_model_config_print(const yd_model_config *c, char *dst, size_t cap)
     yd_json_quote(quoted, sizeof quoted, s->attention);
     put(&p, " \"defaults\": {\"steps\": %d, \"sampler\": \"%s\", \"variance\": \"%s\", \"eta\": %.9g, \"attention\": %s, ", s->steps,
         sampler_words[s->sampler], variance_words[s->variance], (double)s->eta, quoted);
-    put(&p, "\"mask_form\": \"%s\", \"lower_bound\": %.17g, \"lr_noise\": \"%s\"}}", form_words[s->mask_form], s->lower_bound,
-        lr_words[s->lr_noise]);
+    put(&p, "\"mask_form\": \"%s\", \"lower_bound\": %.17g, \"lr_noise\": \"%s\", \"dtype\": \"%s\"}}", form_words[s->mask_form],
+        s->lower_bound, lr_words[s->lr_noise], storage_words[c->dtype]);
     return p.len;
 }

@@ -26,7 +26,8 @@
     TEXT(model, "", "model to load, a name in model_dir; empty takes the only or the first one")                       \
     CHOICE(device, "auto", "auto|cpu|fake", "what computes; fake predicts nothing and is for tests of the service")    \
     NUMBER(threads, 0, 0, 1024, "compute threads; 0 takes every core")                                                 \
-    CHOICE(dtype, "auto", "auto|f32|bf16", "storage of feature maps; auto takes bf16 where the hardware has it")       \
+    CHOICE(dtype, "auto", "auto|f32|bf16|both|f32,bf16|bf16,f32",                                                      \
+           "storage of feature maps that jobs may ask for, the first unless they do; auto takes the model's or the best")  \
     NUMBER(window, 0, 0, 4096, "side of the windows a picture is computed in; 0 takes the model's own")                \
     NUMBER(overlap, -1, -1, 2048, "pixels two windows share; -1 takes the same share of a window as the model's own")  \
     CHOICE(winograd, "auto", "auto|off", "quick convolutions that round a little differently, where they are quick")   \

@@ -13,7 +13,8 @@ typedef struct engine_device {
     char path[512];
     yd_backend *backend;
     yd_model *model;
-    yd_engine *engine;
+    yd_engine *engine[YD_ENGINES_MAX]; // the first has the weights
+    int n_engines;
 } engine_device;
 
 static int open_device(yd_device *d, yd_err *err)
@@ -26,15 +27,21 @@ static int open_device(yd_device *d, yd_err *err)
     if ((rc = yd_cpu_open(&co, &e->backend, err))) return rc;
     yd_backend_info bi;
     e->backend->info(e->backend, &bi);
-    int bf16 = strcmp(e->cfg->dtype, "bf16") == 0 || (strcmp(e->cfg->dtype, "auto") == 0 && bi.bf16);
-    yd_engine_options eo = {.dtype = bf16 ? YD_BF16 : YD_F32, .max_batch = bi.batch_pays ? (int)e->cfg->max_batch : 1};
-    return yd_engine_new(e->backend, e->model, &eo, &e->engine, err);
+    yd_dtype dtype[YD_ENGINES_MAX];
+    const int n = yd_device_dtypes(e->cfg, &e->model->cfg, bi.bf16, dtype);
+    for (int i = 0; i < n && !rc; i++) {
+        const yd_engine_options eo = {
+            .dtype = dtype[i], .max_batch = bi.batch_pays ? (int)e->cfg->max_batch : 1, .weights_of = i ? e->engine[0] : NULL};
+        rc = yd_engine_new(e->backend, e->model, &eo, &e->engine[i], err);
+        if (!rc) e->n_engines++;
+    }
+    return rc;
 }
 
-static int run(yd_device *d, yd_sampler *const *sampler, const yd_unit *unit, int n, int *done, yd_step_info *info,
+static int run(yd_device *d, int engine, yd_sampler *const *sampler, const yd_unit *unit, int n, int *done, yd_step_info *info,
                yd_err *errs)
 {
-    return yd_engine_run(((engine_device *)d)->engine, sampler, unit, n, done, info, errs);
+    return yd_engine_run(((engine_device *)d)->engine[engine], sampler, unit, n, done, info, errs);
 }
 
 static const yd_model *model(const yd_device *d)
@@ -42,15 +49,18 @@ static const yd_model *model(const yd_device *d)
     return ((const engine_device *)d)->model;
 }
 
-static void info(const yd_device *d, yd_engine_info *out)
+static int info(const yd_device *d, int engine, yd_engine_info *out)
 {
-    yd_engine_info_get(((const engine_device *)d)->engine, out);
+    const engine_device *e = (const engine_device *)d;
+    if (engine >= e->n_engines) return 0;
+    yd_engine_info_get(e->engine[engine], out);
+    return 1;
 }
 
 static void close_device(yd_device *d)
 {
     engine_device *e = (engine_device *)d;
-    if (e->engine) yd_engine_free(e->engine);
+    while (e->n_engines > 0) yd_engine_free(e->engine[--e->n_engines]);
     if (e->backend) e->backend->close(e->backend);
     if (e->model) yd_model_free(e->model);
     yd_free(e);

@@ -16,7 +16,9 @@ typedef struct fake_device {
     yd_device base;
     int64_t unit_us, nan_at, fail_at;
     int64_t units, runs; // so far
-    int max_batch;
+    int max_batch, n_engines;
+    yd_dtype dtype[YD_ENGINES_MAX];
+    const yd_config *cfg;
     yd_model model;
     float x[WINDOW * WINDOW * 6], pred[WINDOW * WINDOW * 3];
 } fake_device;
@@ -34,13 +36,16 @@ static int open_device(yd_device *d, yd_err *err)
                                  "\"mask_form\":\"add\",\"lower_bound\":0.4}}";
     fake_device *f = (fake_device *)d;
     snprintf(f->model.checksum, sizeof f->model.checksum, "sha256:fake");
-    return yd_model_config_parse(config, sizeof config - 1, &f->model.cfg, err);
+    int rc = yd_model_config_parse(config, sizeof config - 1, &f->model.cfg, err);
+    if (!rc) f->n_engines = yd_device_dtypes(f->cfg, &f->model.cfg, 0, f->dtype);
+    return rc;
 }
 
-static int run(yd_device *d, yd_sampler *const *sampler, const yd_unit *unit, int n, int *done, yd_step_info *info,
+static int run(yd_device *d, int engine, yd_sampler *const *sampler, const yd_unit *unit, int n, int *done, yd_step_info *info,
                yd_err *errs)
 {
     fake_device *f = (fake_device *)d;
+    const float factor = f->dtype[engine] == YD_BF16 ? 0.5f : 0.25f; // so that a unit on the wrong engine shows
     struct timespec wait = {.tv_sec = f->unit_us / 1000000, .tv_nsec = f->unit_us % 1000000 * 1000};
     if (++f->runs == f->fail_at)
         return yd_fail(errs, YD_E_DEVICE, "the fake device fails in its run %lld", (long long)f->runs);
@@ -48,7 +53,7 @@ static int run(yd_device *d, yd_sampler *const *sampler, const yd_unit *unit, in
         float level;
         yd_sampler_gather(sampler[i], &unit[i], f->x, &level);
         for (int p = 0; p < WINDOW * WINDOW; p++)
-            for (int c = 0; c < 3; c++) f->pred[p * 3 + c] = 0.25f * f->x[p * 6 + c];
+            for (int c = 0; c < 3; c++) f->pred[p * 3 + c] = factor * f->x[p * 6 + c];
         if (++f->units == f->nan_at) f->pred[0] = NAN;
         if (f->unit_us) nanosleep(&wait, NULL);
         done[i] = yd_sampler_scatter(sampler[i], &unit[i], f->pred, &info[i], &errs[i]);
@@ -61,16 +66,19 @@ static const yd_model *model(const yd_device *d)
     return &((const fake_device *)d)->model;
 }
 
-static void info(const yd_device *d, yd_engine_info *out)
+static int info(const yd_device *d, int engine, yd_engine_info *out)
 {
     const fake_device *f = (const fake_device *)d;
+    if (engine >= f->n_engines) return 0;
     memset(out, 0, sizeof *out);
+    out->dtype = f->dtype[engine];
     snprintf(out->backend.name, sizeof out->backend.name, "fake");
     snprintf(out->backend.device, sizeof out->backend.device, "nothing is computed");
     out->backend.batch_pays = f->max_batch > 1;
     out->window = WINDOW;
     out->max_batch = f->max_batch;
     out->warm_ms = (double)f->unit_us / 1000;
+    return 1;
 }
 
 static void close_device(yd_device *d)
@@ -83,6 +91,7 @@ int yd_device_fake_new(const yd_config *cfg, yd_device **out, yd_err *err)
     fake_device *f = yd_calloc(1, sizeof *f);
     if (!f) return yd_fail(err, YD_E_NOMEM, "no memory for a device");
     f->base = (yd_device){open_device, run, model, info, close_device};
+    f->cfg = cfg;
     f->unit_us = cfg->fake_unit_us;
     f->nan_at = cfg->fake_nan_at;
     f->fail_at = cfg->fake_fail_at;

@@ -10,7 +10,7 @@
 #include <sys/random.h>
 
 static const char names[] =
-    "model, scale, width, height, steps, seed, sampler, eta, variance, attention, mask_form, lower_bound, lr_noise, skip, "
+    "model, scale, width, height, steps, seed, sampler, eta, variance, attention, mask_form, lower_bound, lr_noise, skip, dtype, "
     "format, quality, lossless, bit_depth, metadata, color_space, report, preview_every, preview_max_side";
 
 const char *yd_job_settings_names(void)
@@ -55,6 +55,18 @@ static int set_switch(int *dst, const char *name, const char *value, yd_err *err
     return 0;
 }
 
+static const char *const storage_words[] = {[YD_STORE_AUTO] = "auto", [YD_STORE_F32] = "f32", [YD_STORE_BF16] = "bf16"};
+
+static int set_dtype(yd_job_settings *js, const char *value, yd_err *err)
+{
+    for (int i = YD_STORE_AUTO; i <= YD_STORE_BF16; i++)
+        if (strcmp(value, storage_words[i]) == 0) {
+            js->dtype = (yd_storage)i;
+            return 0;
+        }
+    return yd_fail_field(err, YD_E_SETTING, "dtype", "auto, f32, bf16", "dtype is '%.64s', not auto, f32 or bf16", value);
+}
+
 static int set_model(const yd_model_config *model, const char *value, yd_err *err)
 {
     if (strcmp(value, model->name) == 0) return 0;
@@ -75,6 +87,7 @@ int yd_job_settings_set(yd_job_settings *js, const yd_model_config *model, const
                         yd_err *err)
 {
     if (strcmp(name, "model") == 0) return set_model(model, value, err);
+    if (strcmp(name, "dtype") == 0) return set_dtype(js, value, err);
     if (strcmp(name, "report") == 0) return set_switch(&js->report, name, value, err);
     if (strcmp(name, "preview_every") == 0) return set_int(&js->preview_every, name, value, 0, YD_MAX_STEPS, err);
     if (strcmp(name, "preview_max_side") == 0) return set_int(&js->preview_max_side, name, value, 16, 8192, err);
@@ -132,8 +145,8 @@ static json_t *output_json(const yd_output *out, const yd_model_config *model)
 
 json_t *yd_job_settings_json(const yd_job_settings *js, const yd_model_config *model)
 {
-    json_t *o = json_pack("{s:s, s:b, s:i, s:i}", "model", model->name, "report", js->report, "preview_every", js->preview_every,
-                          "preview_max_side", js->preview_max_side);
+    json_t *o = json_pack("{s:s, s:s, s:b, s:i, s:i}", "model", model->name, "dtype", storage_words[js->dtype], "report", js->report,
+                          "preview_every", js->preview_every, "preview_max_side", js->preview_max_side);
     json_t *sample = sample_json(&js->sample), *output = output_json(&js->output, model);
     if (o && (!sample || !output || json_object_update(o, sample) || json_object_update(o, output))) {
         json_decref(o);

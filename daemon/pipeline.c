@@ -95,7 +95,7 @@ void yd_job_forget(yd_job *j)
 double yd_job_eta_s(const yd_job *j)
 {
     const yd_service *s = j->service;
-    return (double)yd_scheduler_units_ahead(&s->sched, &j->turn) * s->unit_s;
+    return yd_scheduler_cost_ahead(&s->sched, &j->turn, s->unit_s);
 }
 
 static void save(yd_job *j)
@@ -404,8 +404,9 @@ static void feed(yd_service *s)
     while (yd_worker_room(s->worker) > 0) {
         yd_batch *b = yd_malloc(sizeof *b);
         if (!b) return; // whatever comes back next tries again
-        int n = yd_scheduler_pick(&s->sched, turn, s->engine.max_batch);
+        int n = yd_scheduler_pick(&s->sched, turn, s->engine[0].max_batch);
         b->next = NULL;
+        b->engine = n ? turn[0]->engine : 0;
         b->n = n;
         b->rc = b->ran = 0;
         b->run_s = 0;
@@ -505,6 +506,12 @@ static void item_back(yd_service *s, yd_batch_item *it, const yd_batch *b)
     yd_job_unpin(j);
 }
 
+// The moving average takes in a new measurement; 0 is none yet.
+static void average(double *mean, double now)
+{
+    *mean = *mean > 0 ? (1 - UNIT_WEIGHT) * *mean + UNIT_WEIGHT * now : now;
+}
+
 static void judge_device(yd_service *s, const yd_batch *b)
 {
     if (b->rc) {
@@ -516,10 +523,9 @@ static void judge_device(yd_service *s, const yd_batch *b)
         return;
     }
     if (b->ran == 0) return;
-    double unit_s = b->run_s / b->ran;
     s->device_failures = 0;
-    s->unit_s = s->unit_s > 0 ? (1 - UNIT_WEIGHT) * s->unit_s + UNIT_WEIGHT * unit_s : unit_s;
-    yd_metrics_batch(s->metrics, b->ran, s->engine.max_batch);
+    average(&s->unit_s[b->engine], b->run_s / b->ran);
+    yd_metrics_batch(s->metrics, b->ran, s->engine[b->engine].max_batch);
 }
 
 void yd_pipeline_batch_done(void *service, yd_batch *b)

@@ -19,7 +19,7 @@ int yd_service_ready(const yd_service *s, json_t **report)
     if (!report) return ready;
     *report = json_pack("{s:b, s:b, s:s, s:s, s:s, s:{s:i, s:I}, s:i, s:s}", "ready", ready, "draining", s->draining,
                         "model", s->device == YD_DEVICE_READY ? s->model.name : "", "device", device_word(s),
-                        "device_name", s->engine.backend.device, "queue", "depth", s->sched.waiting.count, "max",
+                        "device_name", s->engine[0].backend.device, "queue", "depth", s->sched.waiting.count, "max",
                         (json_int_t)s->cfg->queue_max, "running", s->sched.running.count, "durability", "memory");
     if (*report && s->device == YD_DEVICE_BROKEN)
         json_object_set_new(*report, "problem", json_string(s->device_err.detail));
@@ -69,52 +69,82 @@ static json_t *names_json(const char *list)
     return a;
 }
 
+static const char *dtype_name(const yd_engine_info *e)
+{
+    return e->dtype == YD_BF16 ? "bf16" : "f32";
+}
+
+// What jobs would use that say nothing.
+static json_t *defaults_json(const yd_service *s)
+{
+    yd_job_settings js;
+    yd_job_settings_init(&js, &s->model, s->cfg);
+    js.dtype = s->engine[0].dtype == YD_BF16 ? YD_STORE_BF16 : YD_STORE_F32;
+    return yd_job_settings_json(&js, &s->model);
+}
+
 json_t *yd_service_capabilities(const yd_service *s)
 {
     int ready = s->device == YD_DEVICE_READY;
-    json_t *models = json_array(), *scales = json_array();
+    json_t *models = json_array(), *scales = json_array(), *dtypes = json_array();
     if (ready) {
         json_array_append_new(models, json_string(s->model.name));
         json_array_append_new(scales, json_integer(s->model.scale));
+        for (int i = 0; i < s->n_engines; i++) json_array_append_new(dtypes, json_string(dtype_name(&s->engine[i])));
     }
     json_t *o =
-        json_pack("{s:s, s:o, s:o, s:{s:o, s:o}, s:o, s:o, s:o}", "version", YD_VERSION, "models", models, "scales",
-                  scales, "formats", "input", formats_json(0), "output", formats_json(1), "attention", attention_json(),
+        json_pack("{s:s, s:o, s:o, s:o, s:{s:o, s:o}, s:o, s:o, s:o}", "version", YD_VERSION, "models", models, "scales",
+                  scales, "dtypes", dtypes, "formats", "input", formats_json(0), "output", formats_json(1), "attention", attention_json(),
                   "settings", names_json(yd_job_settings_names()), "limits", limits_json(s->cfg));
-    yd_job_settings js;
-    yd_job_settings_init(&js, &s->model, s->cfg);
-    if (o && ready) json_object_set_new(o, "defaults", yd_job_settings_json(&js, &s->model));
+    if (o && ready) json_object_set_new(o, "defaults", defaults_json(s));
     return o;
 }
 
 // What decides the bytes of a job with the model's own map, in full and as jobs carry it.
-static json_t *fingerprint_json(const yd_service *s)
+static json_t *fingerprint_json(const yd_service *s, const yd_engine_info *e)
 {
     yd_fingerprint fp;
     char brief[YD_FINGERPRINT_SHORT], text[4096];
-    yd_fingerprint_make(s->model_checksum, &s->model, &s->engine.backend, s->engine.dtype, s->model.defaults.attention, &fp);
+    yd_fingerprint_make(s->model_checksum, &s->model, &e->backend, e->dtype, s->model.defaults.attention, &fp);
     yd_fingerprint_short(&fp, brief);
     const size_t n = yd_fingerprint_print(&fp, 0, text, sizeof text);
     json_t *record = n < sizeof text ? json_loadb(text, n, 0, NULL) : NULL;
     return json_pack("{s:s, s:o?}", "short", brief, "record", record);
 }
 
+static json_t *memory_json(const yd_engine_info *e)
+{
+    return json_pack("{s:I, s:I}", "weights_bytes", (json_int_t)e->weight_bytes, "arena_bytes", (json_int_t)e->arena_bytes);
+}
+
+// One for each type that jobs may ask for.
+static json_t *engines_json(const yd_service *s)
+{
+    json_t *list = json_array();
+    for (int i = 0; list && i < s->n_engines; i++) {
+        const yd_engine_info *e = &s->engine[i];
+        json_array_append_new(list, json_pack("{s:s, s:o, s:i, s:f, s:o}", "dtype", dtype_name(e), "memory", memory_json(e), "batch",
+                                              e->max_batch, "unit_ms", s->unit_s[i] * 1000, "fingerprint", fingerprint_json(s, e)));
+    }
+    return list;
+}
+
+// The model, with what its first engine, the one of jobs that ask for none, makes of it.
+static json_t *model_json(const yd_service *s)
+{
+    const yd_model_config *m = &s->model;
+    const yd_engine_info *e = &s->engine[0];
+    return json_pack("{s:s, s:i, s:i, s:i, s:s, s:s, s:I, s:s, s:s, s:s, s:s, s:o, s:f, s:o, s:o}", "name", m->name, "scale", m->scale,
+                     "window", m->window, "overlap", m->overlap, "prediction", predictions[m->prediction], "target",
+                     m->target == YD_TARGET_RESIDUAL ? "residual" : "direct", "parameters", (json_int_t)s->model_params, "checksum",
+                     s->model_checksum, "device", e->backend.device, "isa", e->backend.isa, "dtype", dtype_name(e), "memory",
+                     memory_json(e), "unit_ms", s->unit_s[0] * 1000, "fingerprint", fingerprint_json(s, e), "engines", engines_json(s));
+}
+
 json_t *yd_service_models(const yd_service *s)
 {
     json_t *list = json_array();
-    if (list && s->device == YD_DEVICE_READY) {
-        const yd_model_config *m = &s->model;
-        const yd_engine_info *e = &s->engine;
-        json_array_append_new(
-            list,
-            json_pack("{s:s, s:i, s:i, s:i, s:s, s:s, s:I, s:s, s:s, s:s, s:s, s:{s:I, s:I}, s:f, s:o}", "name", m->name,
-                      "scale", m->scale, "window", m->window, "overlap", m->overlap, "prediction",
-                      predictions[m->prediction], "target", m->target == YD_TARGET_RESIDUAL ? "residual" : "direct",
-                      "parameters", (json_int_t)s->model_params, "checksum", s->model_checksum, "device",
-                      e->backend.device, "isa", e->backend.isa, "dtype", e->dtype == YD_BF16 ? "bf16" : "f32", "memory",
-                      "weights_bytes", (json_int_t)e->weight_bytes, "arena_bytes", (json_int_t)e->arena_bytes,
-                      "unit_ms", s->unit_s * 1000, "fingerprint", fingerprint_json(s)));
-    }
+    if (list && s->device == YD_DEVICE_READY) json_array_append_new(list, model_json(s));
     return json_pack("{s:o}", "models", list);
 }
 
@@ -135,13 +165,15 @@ char *yd_service_metrics_text(yd_service *s, size_t *len)
     yd_metrics_now now = {
         .queue_depth = (size_t)s->sched.waiting.count,
         .queue_oldest_s = oldest ? (double)(yd_mono_us() - oldest->created_us) / 1e6 : 0,
-        .device_weights_bytes = s->engine.weight_bytes,
-        .device_arena_bytes = s->engine.arena_bytes,
         .jobs_bytes = s->sched.memory + s->input_bytes,
         .results_bytes = s->store->finished_bytes(s->store),
         .version = YD_VERSION,
         .model = s->model.name,
-        .device = s->engine.backend.name,
+        .device = s->engine[0].backend.name,
     };
+    for (int i = 0; i < s->n_engines; i++) {
+        now.device_weights_bytes += s->engine[i].weight_bytes;
+        now.device_arena_bytes += s->engine[i].arena_bytes;
+    }
     return yd_metrics_text(s->metrics, &now, len);
 }

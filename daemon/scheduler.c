@@ -51,9 +51,9 @@ void yd_scheduler_init(yd_scheduler *s, int max_running, size_t max_memory)
     s->max_memory = max_memory;
 }
 
-void yd_scheduler_enqueue(yd_scheduler *s, yd_turn *t, long units, size_t memory)
+void yd_scheduler_enqueue(yd_scheduler *s, yd_turn *t, int engine, long units, size_t memory)
 {
-    *t = (yd_turn){.state = YD_TURN_WAITING, .left = units, .memory = memory};
+    *t = (yd_turn){.state = YD_TURN_WAITING, .engine = engine, .left = units, .memory = memory};
     append(&s->waiting, t);
 }
 
@@ -82,22 +82,26 @@ static int may_take(const yd_turn *t)
     return t->state == YD_TURN_READY && t->left > 0 && t->in_batch < t->windows;
 }
 
+// Who is next to have a unit in a batch for this engine; -1: for any.
+static yd_turn *next_for(const yd_scheduler *s, int engine)
+{
+    for (yd_turn *t = s->running.head; t; t = t->next)
+        if (may_take(t) && (engine < 0 || t->engine == engine)) return t;
+    return NULL;
+}
+
+// Only who is served goes to the end of the ring: jobs of another engine stay in front and have the next batch.
 int yd_scheduler_pick(yd_scheduler *s, yd_turn **out, int max)
 {
-    int n = 0, passed = 0; // passed: jobs in a row that could not take a turn
+    int n = 0;
     for (yd_turn *t = s->running.head; t; t = t->next) t->in_batch = 0;
-    while (n < max && passed < s->running.count) {
-        yd_turn *t = s->running.head;
-        if (!t) break; // count says so too
+    for (yd_turn *t; n < max && (t = next_for(s, n ? out[0]->engine : -1)); n++) {
         unlink_turn(&s->running, t);
         append(&s->running, t);
-        passed++;
-        if (!may_take(t)) continue;
         t->left--;
         t->out++;
         t->in_batch++;
-        out[n++] = t;
-        passed = 0;
+        out[n] = t;
     }
     return n;
 }
@@ -137,25 +141,26 @@ int yd_scheduler_position(const yd_scheduler *s, const yd_turn *t)
     return n + 1;
 }
 
-long yd_scheduler_units_ahead(const yd_scheduler *s, const yd_turn *t)
+double yd_scheduler_cost_ahead(const yd_scheduler *s, const yd_turn *t, const double *cost)
 {
-    long sum = 0, own = remaining(t);
+    const long own = remaining(t);
+    double sum = 0;
     if (t->state == YD_TURN_OUT) return 0;
     // Taking turns, a running job sees of every other at most as many units as it has itself.
     int waits = t->state == YD_TURN_WAITING;
     for (const yd_turn *r = s->running.head; r; r = r->next) {
         long n = remaining(r);
-        sum = add(sum, !waits && n > own ? own : n);
+        sum += (double)(!waits && n > own ? own : n) * cost[r->engine];
     }
     if (!waits) return sum;
-    for (const yd_turn *w = s->waiting.head; w != t; w = w->next) sum = add(sum, remaining(w));
-    return add(sum, own);
+    for (const yd_turn *w = s->waiting.head; w != t; w = w->next) sum += (double)remaining(w) * cost[w->engine];
+    return sum + (double)own * cost[t->engine];
 }
 
-long yd_scheduler_units_all(const yd_scheduler *s)
+double yd_scheduler_cost_all(const yd_scheduler *s, const double *cost)
 {
-    long sum = 0;
-    for (const yd_turn *r = s->running.head; r; r = r->next) sum = add(sum, remaining(r));
-    for (const yd_turn *w = s->waiting.head; w; w = w->next) sum = add(sum, remaining(w));
+    double sum = 0;
+    for (const yd_turn *r = s->running.head; r; r = r->next) sum += (double)remaining(r) * cost[r->engine];
+    for (const yd_turn *w = s->waiting.head; w; w = w->next) sum += (double)remaining(w) * cost[w->engine];
     return sum;
 }

@@ -3,7 +3,8 @@
 // Pure bookkeeping: no threads, no clock, no pictures. Jobs wait in order of arrival and start when a place and their memory are free;
 // the first in the queue is never overtaken, so none starves. Started jobs take turns unit by unit, so every one of them makes
 // progress and a short one is never stuck behind a long one. Which unit of a job comes next is the job's sampler's business: the
-// scheduler only counts them.
+// scheduler only counts them. A device may have several engines: a batch is for one of them, and jobs of different engines take turns
+// batch by batch.
 //
 //   enqueue -> waiting --admit--> starting --ready--> ready --stop--> stopping --leave--> out
 //   (stop is allowed from every state; leave only when every unit handed out has come back)
@@ -22,6 +23,7 @@ typedef struct yd_turn {
     yd_turn_state state;
     long left;     // units not handed out yet; an upper bound until `ready`
     long out;      // units handed out and not yet back
+    int engine;    // which of the device's engines computes it, 0..
     int windows;   // most units that can be worked on in one batch
     int in_batch;  // units in the batch that is being made
     size_t memory; // bytes while it is under way
@@ -40,14 +42,15 @@ typedef struct yd_scheduler {
 
 void yd_scheduler_init(yd_scheduler *s, int max_running, size_t max_memory);
 
-// Join the queue with an upper bound of the work and the memory it will take (at most max_memory, or it would wait for ever).
-void yd_scheduler_enqueue(yd_scheduler *s, yd_turn *t, long units, size_t memory);
+// Join the queue for an engine, with an upper bound of the work and the memory it will take (at most max_memory, or it would wait for
+// ever).
+void yd_scheduler_enqueue(yd_scheduler *s, yd_turn *t, int engine, long units, size_t memory);
 // Start the first job in the queue if there is room: it is `starting` and its memory is taken. NULL: none may start now.
 yd_turn *yd_scheduler_admit(yd_scheduler *s);
 // A starting job knows its work: `units` in all, at most `windows` of them at a time.
 void yd_scheduler_ready(yd_scheduler *s, yd_turn *t, long units, int windows);
 
-// Hand out up to `max` units, taking turns: out[i] is the job of the i-th one (a job may come several times). Returns how many.
+// Hand out up to `max` units of one engine, taking turns: out[i] is the job of the i-th one (a job may come several times). Returns how many.
 int yd_scheduler_pick(yd_scheduler *s, yd_turn **out, int max);
 // A unit handed out has come back: ran 1 it was computed; 0 it was not, and will be handed out again unless the job stops.
 void yd_scheduler_back(yd_scheduler *s, yd_turn *t, int ran);
@@ -59,9 +62,9 @@ void yd_scheduler_leave(yd_scheduler *s, yd_turn *t);
 
 // 1 for the first in the queue; 0 when it is not waiting.
 int yd_scheduler_position(const yd_scheduler *s, const yd_turn *t);
-// Units that will be computed before this job is through, its own included, if nothing else arrives.
-long yd_scheduler_units_ahead(const yd_scheduler *s, const yd_turn *t);
-// Units of everything that waits or runs.
-long yd_scheduler_units_all(const yd_scheduler *s);
+// What is computed before this job is through, its own units included, if nothing else arrives. cost[engine]: of one unit.
+double yd_scheduler_cost_ahead(const yd_scheduler *s, const yd_turn *t, const double *cost);
+// The same for everything that waits or runs.
+double yd_scheduler_cost_all(const yd_scheduler *s, const double *cost);
 
 #endif

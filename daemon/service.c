@@ -51,14 +51,19 @@ static void on_opened(void *arg, int rc, const yd_err *err)
     s->model = m->cfg;
     s->model_params = m->param_count;
     snprintf(s->model_checksum, sizeof s->model_checksum, "%s", m->checksum);
-    d->info(d, &s->engine);
-    if (s->engine.max_batch < 1 || s->engine.max_batch > YD_BATCH_MAX) s->engine.max_batch = 1;
-    s->unit_s = s->engine.warm_ms / 1000;
+    while (s->n_engines < YD_ENGINES_MAX && d->info(d, s->n_engines, &s->engine[s->n_engines])) {
+        yd_engine_info *e = &s->engine[s->n_engines];
+        if (e->max_batch < 1 || e->max_batch > YD_BATCH_MAX) e->max_batch = 1;
+        s->unit_s[s->n_engines++] = e->warm_ms / 1000;
+    }
     s->device = YD_DEVICE_READY;
-    char unit[32];
-    snprintf(unit, sizeof unit, "%.2f", s->engine.warm_ms);
-    yd_log(YD_LOG_INFO, NULL, "ready", "model", s->model.name, "device", s->engine.backend.device, "isa",
-           s->engine.backend.isa, "dtype", s->engine.dtype == YD_BF16 ? "bf16" : "f32", "#unit_ms", unit, NULL);
+    for (int i = 0; i < s->n_engines; i++) {
+        const yd_engine_info *e = &s->engine[i];
+        char unit[32];
+        snprintf(unit, sizeof unit, "%.2f", e->warm_ms);
+        yd_log(YD_LOG_INFO, NULL, "ready", "model", s->model.name, "device", e->backend.device, "isa", e->backend.isa, "dtype",
+               e->dtype == YD_BF16 ? "bf16" : "f32", "#unit_ms", unit, NULL);
+    }
     yd_pipeline_kick(s);
 }
 

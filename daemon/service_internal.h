@@ -24,8 +24,9 @@ struct yd_service {
     yd_model_config model;
     char model_checksum[72];
     size_t model_params;
-    yd_engine_info engine;
-    double unit_s; // device time of one unit, moving average
+    yd_engine_info engine[YD_ENGINES_MAX]; // what is resident; the first serves who asks for none
+    int n_engines;
+    double unit_s[YD_ENGINES_MAX]; // device time of one unit, moving average
 
     uv_timer_t sweep_timer, drain_timer;
     int draining, closing;

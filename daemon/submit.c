@@ -17,6 +17,7 @@
 // What a job will take: known from its header.
 typedef struct estimate {
     int grid_w, grid_h, out_w, out_h;
+    int engine; // that computes it
     long units; // at most
     size_t memory;
 } estimate;
@@ -59,7 +60,7 @@ long yd_service_retry_after_ms(const yd_service *s)
 {
     // A place in the queue is free when the job that is next to end has ended: on average the share of one job of all the work.
     int jobs = s->sched.waiting.count + s->sched.running.count;
-    double ms = jobs > 0 ? (double)yd_scheduler_units_all(&s->sched) / jobs * s->unit_s * 1000 : 0;
+    double ms = jobs > 0 ? yd_scheduler_cost_all(&s->sched, s->unit_s) / jobs * 1000 : 0;
     return ms < 1000 ? 1000 : ms > 600000 ? 600000 : (long)ms;
 }
 
@@ -146,6 +147,22 @@ static int check_memory(const yd_service *s, const yd_image_header *h, const yd_
     return 0;
 }
 
+// A type that no engine was made for at the start is refused: making one takes seconds and memory that nobody has counted.
+static int choose_engine(const yd_service *s, yd_job_settings *js, estimate *e, yd_err *err)
+{
+    static const yd_storage stored[] = {[YD_F32] = YD_STORE_F32, [YD_BF16] = YD_STORE_BF16};
+    char accepted[32] = "auto";
+    if (js->dtype == YD_STORE_AUTO) js->dtype = stored[s->engine[0].dtype];
+    for (int i = 0; i < s->n_engines; i++) {
+        e->engine = i;
+        if (stored[s->engine[i].dtype] == js->dtype) return 0;
+        const size_t len = strlen(accepted);
+        snprintf(accepted + len, sizeof accepted - len, ", %s", s->engine[i].dtype == YD_BF16 ? "bf16" : "f32");
+    }
+    return yd_fail_field(err, YD_E_SETTING, "dtype", accepted, "feature maps are not stored in %s here",
+                         js->dtype == YD_STORE_BF16 ? "bf16" : "f32");
+}
+
 static int read_settings(const yd_service *s, const yd_submission *sub, yd_job_settings *js, yd_err *err)
 {
     for (size_t i = 0; i < sub->n_settings; i++) {
@@ -171,10 +188,10 @@ static void note_sizes(yd_job_record *r, const yd_image_header *h, const estimat
 }
 
 // Model and machine do not change while the process lives, so what a job is promised when it is taken holds when it runs.
-static void note_fingerprint(const yd_service *s, yd_job_record *r)
+static void note_fingerprint(const yd_service *s, const yd_engine_info *engine, yd_job_record *r)
 {
     yd_fingerprint fp;
-    yd_fingerprint_make(s->model_checksum, &s->model, &s->engine.backend, s->engine.dtype, r->settings.sample.attention, &fp);
+    yd_fingerprint_make(s->model_checksum, &s->model, &engine->backend, engine->dtype, r->settings.sample.attention, &fp);
     yd_fingerprint_short(&fp, r->fingerprint);
 }
 
@@ -188,12 +205,13 @@ static int examine(const yd_service *s, const yd_submission *sub, yd_job_record 
     if (rc) return rc;
     yd_job_settings_init(&r->settings, &s->model, s->cfg);
     rc = read_settings(s, sub, &r->settings, err);
+    if (!rc) rc = choose_engine(s, &r->settings, e, err);
     if (!rc) rc = check_output(s, &h, &r->settings.output, e, err);
     if (!rc) rc = check_work(s, &r->settings, e, err);
     if (!rc) rc = check_memory(s, &h, &r->settings, sub->len, e, err);
     if (rc) return rc;
     note_sizes(r, &h, e);
-    note_fingerprint(s, r);
+    note_fingerprint(s, &s->engine[e->engine], r);
     snprintf(r->model, sizeof r->model, "%s", s->model.name);
     snprintf(r->owner, sizeof r->owner, "%s", sub->owner ? sub->owner : "");
     r->progress.steps = r->settings.sample.steps;
@@ -241,7 +259,7 @@ int yd_service_submit(yd_service *s, const yd_submission *sub, yd_job **out, yd_
     if (sub->request_id) snprintf(j->request_id, sizeof j->request_id, "%s", sub->request_id);
     s->input_bytes += sub->len;
     s->under_way++;
-    yd_scheduler_enqueue(&s->sched, &j->turn, e.units, e.memory);
+    yd_scheduler_enqueue(&s->sched, &j->turn, e.engine, e.units, e.memory);
     announce(s, j);
     // Pinned: even a job that fails while starting is there for the caller.
     yd_job_pin(j);

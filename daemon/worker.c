@@ -82,7 +82,7 @@ static void run_batch(yd_worker *w, yd_batch *b)
         item[n++] = i;
     }
     int64_t t0 = yd_mono_us();
-    if (n) b->rc = w->device->run(w->device, sampler, unit, n, done, info, errs);
+    if (n) b->rc = w->device->run(w->device, b->engine, sampler, unit, n, done, info, errs);
     b->run_s = (double)(yd_mono_us() - t0) / 1e6;
     if (b->rc) {
         b->err = errs[0];

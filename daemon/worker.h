@@ -34,6 +34,7 @@ typedef struct yd_batch_item {
 
 typedef struct yd_batch {
     struct yd_batch *next;
+    int engine; // of the device, which runs all of it
     int n;
     yd_batch_item item[YD_BATCH_MAX];
     int rc; // of the device as a whole: negative, no item ran (err)

@@ -38,6 +38,7 @@ int yd_session_open(const yd_session_options *opt, yd_session *s, yd_err *err)
     if (rc == 0) rc = yd_cli_dtype(opt->dtype, s->backend, &engine.dtype, err);
     if (rc < 0) return rc;
     s->backend->info(s->backend, &be);
+    if (strcmp(opt->dtype, "auto") == 0) engine.dtype = yd_model_config_dtype(&s->model->cfg, be.bf16);
     engine.max_batch = batch_for(&be, &s->model->cfg);
     rc = yd_engine_new(s->backend, s->model, &engine, &s->engine, err);
     if (rc == 0) yd_engine_info_get(s->engine, &s->info);

@@ -21,6 +21,36 @@ def by_command(folder, *args):
         return f.read()
 
 
+def test_storage_by_request_gives_the_commands_bytes():
+    with tempfile.TemporaryDirectory(prefix="yodad-same-") as folder:
+        make_model(folder)
+        d = Daemon(model_dir=folder, dtype="f32,bf16")
+        check(d.curl("/v1/capabilities").json()["dtypes"] == ["f32", "bf16"], "both are resident")
+        engines = d.curl("/v1/models").json()["models"][0]["engines"]
+        check([e["dtype"] for e in engines] == ["f32", "bf16"], "both are listed", engines)
+        check(all(e["memory"]["arena_bytes"] > 0 and e["memory"]["weights_bytes"] >= 0 for e in engines), "with their memory", engines)
+        ids = {t: d.job(PICTURE, f"?{QUERY}{t and '&dtype=' + t}") for t in ("f32", "bf16", "auto", "")}  # all under way at a time
+        for i in ids.values():
+            d.wait_state(i, "succeeded")
+        got = {t: d.curl(f"/v1/jobs/{i}/result").body for t, i in ids.items()}
+        jobs = {t: d.curl(f"/v1/jobs/{i}").json() for t, i in ids.items()}
+        for t, engine in zip(("f32", "bf16"), engines):
+            check(got[t] == by_command(folder, "--dtype", t), t + ": the command's bytes")
+            check(jobs[t]["settings"]["dtype"] == t and jobs[t]["fingerprint"] == engine["fingerprint"]["short"], t + " is told", jobs[t])
+        check(got["f32"] != got["bf16"], "the type makes a difference")
+        check(got["auto"] == got[""] == got["f32"] and jobs["auto"]["settings"]["dtype"] == "f32", "the first is the default", jobs["auto"])
+        check(d.stop() == 0, "the daemon ends well")
+
+
+def test_storage_that_is_not_resident_is_refused():
+    d = Daemon(device="fake", dtype="f32")
+    a = d.submit(PICTURE, "?dtype=bf16")
+    check(a.status == 422 and a.json()["field"] == "dtype", "422 naming the field", (a.status, a.body[:200]))
+    check(a.json()["accepted"] == "auto, f32", "and what there is", a.json())
+    check(d.submit(PICTURE, "?dtype=f16").status == 422 and d.submit(PICTURE, "?dtype=auto").status == 202, "words are checked")
+    check(d.stop() == 0, "the daemon ends well")
+
+
 def test_daemon_command_threads_and_skipping_agree():
     for dtype in ("f32", "bf16"):
         with tempfile.TemporaryDirectory(prefix="yodad-same-") as folder:

@@ -36,6 +36,12 @@ static void config_is_read(void)
     CHECK(c.schedule.kind == YD_SCHEDULE_COSINE && c.scale == 4 && c.window == 32 && c.overlap == 8 && c.clip == 3.0f);
     CHECK(c.defaults.steps == 6 && c.defaults.sampler == YD_SAMPLER_DDIM && c.defaults.mask_form == YD_MASK_MAX);
     CHECK(yd_net_multiple(&c.net) == 4);
+    CHECK(yd_model_config_dtype(&c, 0) == YD_F32 && yd_model_config_dtype(&c, 1) == YD_BF16);
+    static const char exact[] = "{\"format\": \"yoda-model-1\", \"defaults\": {\"dtype\": \"f32\"}}";
+    CHECK(yd_model_config_parse(exact, sizeof exact - 1, &c, &err) == 0 && yd_model_config_dtype(&c, 1) == YD_F32);
+    static const char wrong[] = "{\"format\": \"yoda-model-1\", \"defaults\": {\"dtype\": \"f16\"}}";
+    CHECK(yd_model_config_parse(wrong, sizeof wrong - 1, &c, &err) == YD_E_CHECKPOINT && strcmp(err.field, "dtype") == 0);
+    CHECK(strcmp(err.accepted, "auto, f32, bf16") == 0);
 }
 
 static void config_survives_printing(void)

@@ -19,7 +19,7 @@ static int number(const yd_turn *t)
 
 static void start(int i, long units, int windows)
 {
-    yd_scheduler_enqueue(&s, &job[i], units, 1);
+    yd_scheduler_enqueue(&s, &job[i], 0, units, 1);
     CHECK(yd_scheduler_admit(&s) == &job[i]);
     yd_scheduler_ready(&s, &job[i], units, windows);
 }
@@ -45,7 +45,7 @@ static const char *turns(int n, int max)
 static void admission(void)
 {
     setup(2, 100);
-    for (int i = 0; i < 4; i++) yd_scheduler_enqueue(&s, &job[i], 10, i == 1 ? 90 : 20);
+    for (int i = 0; i < 4; i++) yd_scheduler_enqueue(&s, &job[i], 0, 10, i == 1 ? 90 : 20);
     CHECK(yd_scheduler_position(&s, &job[0]) == 1 && yd_scheduler_position(&s, &job[3]) == 4);
     CHECK(number(yd_scheduler_admit(&s)) == 0);
     CHECK(yd_scheduler_admit(&s) == NULL); // 1 does not fit beside 0, and 2 must not overtake it
@@ -55,7 +55,7 @@ static void admission(void)
     CHECK(yd_scheduler_admit(&s) == NULL);
     yd_scheduler_leave(&s, &job[1]);
     CHECK(number(yd_scheduler_admit(&s)) == 2 && number(yd_scheduler_admit(&s)) == 3);
-    yd_scheduler_enqueue(&s, &job[4], 1, 1);
+    yd_scheduler_enqueue(&s, &job[4], 0, 1, 1);
     CHECK(yd_scheduler_admit(&s) == NULL); // two are running
     CHECK(s.memory == 40);
     yd_scheduler_stop(&s, &job[4]); // leaves the queue at once
@@ -77,7 +77,7 @@ static void fair_turns(void)
 static void starting_jobs_are_passed_over(void)
 {
     setup(8, 100);
-    yd_scheduler_enqueue(&s, &job[0], 3, 1);
+    yd_scheduler_enqueue(&s, &job[0], 0, 3, 1);
     CHECK(yd_scheduler_admit(&s) == &job[0]);
     yd_turn *out[4];
     CHECK(yd_scheduler_pick(&s, out, 4) == 0);
@@ -95,6 +95,19 @@ static void batches_mix_jobs(void)
     // every job gets its turn before one comes again; never more of a job than its windows
     CHECK_MSG(strncmp(t, "0120100|", 8) == 0, "%s", t);
     CHECK(job[0].left == 0 && job[2].left == 0);
+}
+
+static void a_batch_is_for_one_engine(void)
+{
+    setup(8, 100);
+    for (int i = 0; i < 4; i++) {
+        start(i, i == 3 ? 2 : 6, 3);
+        job[i].engine = i & 1;
+    }
+    const char *t = turns(6, 4);
+    // engines take turns by batches, jobs of one engine by units, and nobody waits for the other engine to be through
+    CHECK_MSG(strcmp(t, "0202|1313|0202|111|0202|1|") == 0, "%s", t);
+    CHECK(strcmp(turns(1, 4), "|") == 0);
 }
 
 static void undone_work_comes_again(void)
@@ -119,16 +132,22 @@ static void undone_work_comes_again(void)
 
 static void work_ahead(void)
 {
+    static const double one[] = {1, 1}, dear[] = {1, 10};
     setup(2, 100);
     start(0, 10, 1);
     start(1, 3, 1);
-    yd_scheduler_enqueue(&s, &job[2], 4, 1);
-    yd_scheduler_enqueue(&s, &job[3], 5, 1);
-    CHECK(yd_scheduler_units_ahead(&s, &job[1]) == 6);  // its 3 and as many of job 0
-    CHECK(yd_scheduler_units_ahead(&s, &job[0]) == 13); // its 10 and all of job 1
-    CHECK(yd_scheduler_units_ahead(&s, &job[2]) == 17);
-    CHECK(yd_scheduler_units_ahead(&s, &job[3]) == 22);
-    CHECK(yd_scheduler_units_all(&s) == 22);
+    yd_scheduler_enqueue(&s, &job[2], 0, 4, 1);
+    yd_scheduler_enqueue(&s, &job[3], 0, 5, 1);
+    CHECK(yd_scheduler_cost_ahead(&s, &job[1], one) == 6);  // its 3 and as many of job 0
+    CHECK(yd_scheduler_cost_ahead(&s, &job[0], one) == 13); // its 10 and all of job 1
+    CHECK(yd_scheduler_cost_ahead(&s, &job[2], one) == 17);
+    CHECK(yd_scheduler_cost_ahead(&s, &job[3], one) == 22);
+    CHECK(yd_scheduler_cost_all(&s, one) == 22);
+    job[1].engine = job[3].engine = 1; // whose units cost ten times as much
+    CHECK(yd_scheduler_cost_ahead(&s, &job[1], dear) == 33);
+    CHECK(yd_scheduler_cost_ahead(&s, &job[0], dear) == 40);
+    CHECK(yd_scheduler_cost_ahead(&s, &job[2], dear) == 44);
+    CHECK(yd_scheduler_cost_all(&s, dear) == 94);
 }
 
 // 20000 random operations; whatever happens, each job is computed exactly as often as it asked for, unless it was stopped.
@@ -148,7 +167,8 @@ static void random_life(void)
         if (op == 0 && job[i].state == YD_TURN_OUT) {
             wanted[i] = 1 + (long)((r >> 20) % 20);
             done[i] = stopped[i] = 0;
-            yd_scheduler_enqueue(&s, &job[i], wanted[i] + 5, 1 + (r >> 24) % 4);
+            yd_scheduler_enqueue(&s, &job[i], 0, wanted[i] + 5, 1 + (r >> 24) % 4);
+            job[i].engine = i & 1;
         } else if (op == 1) {
             yd_turn *t = yd_scheduler_admit(&s);
             if (t) yd_scheduler_ready(&s, t, wanted[number(t)], 1 + (int)((r >> 26) % 3));
@@ -157,6 +177,7 @@ static void random_life(void)
             yd_scheduler_stop(&s, &job[i]);
         } else if (op < 5 && out_now == 0) {
             out_now = yd_scheduler_pick(&s, out, 1 + (int)((r >> 22) % 8));
+            for (long n = 1; n < out_now; n++) CHECK(out[n]->engine == out[0]->engine);
             memcpy(under_way, out, sizeof out);
         } else {
             for (; out_now > 0; out_now--) {
@@ -190,6 +211,7 @@ int main(int argc, char **argv)
         {"scheduler: running jobs take turns", fair_turns},
         {"scheduler: starting jobs are passed over", starting_jobs_are_passed_over},
         {"scheduler: batches mix jobs", batches_mix_jobs},
+        {"scheduler: a batch is for one engine", a_batch_is_for_one_engine},
         {"scheduler: undone work is handed out again", undone_work_comes_again},
         {"scheduler: work ahead of a job", work_ahead},
         {"scheduler: random life", random_life},

@@ -54,6 +54,9 @@ static void settings(void)
     refuses("quality=1.5", "quality");
     refuses("preview_max_side=3", "preview_max_side");
     refuses("attention=none-such", "attention");
+    refuses("dtype=f16", "dtype");
+    refuses("dtype=bf16", "dtype"); // this daemon has f32 alone
+    CHECK(strcmp(err.accepted, "auto, f32") == 0);
     const char *id = submit(32, 32, "model=fake-2x scale=2 format=jpg quality=50 seed=18446744073709551615");
     json_t *o = yd_service_job_json(svc, job(id));
     CHECK(strcmp(json_string_value(json_object_get(json_object_get(o, "settings"), "seed")), "18446744073709551615") ==
@@ -117,6 +120,34 @@ static void neighbours_do_not_matter(void)
     CHECK(history(mate[2])[strlen(history(mate[2])) - 1] == 'x');
     yd_blob *b;
     CHECK(yd_service_result(svc, job(mate[2]), &b, &err) == YD_E_CANCELLED);
+    close_service();
+}
+
+// Two engines at a time: each job is computed by its own, whoever else is under way.
+static void types_by_request(void)
+{
+    setup();
+    cfg.max_running = 8;
+    CHECK(yd_config_set(&cfg, "dtype", "f32,bf16", NULL) == 0);
+    open_service();
+    const char *f32 = submit(90, 70, "seed=3 dtype=f32");
+    WAIT(ended(f32));
+    const char *bf16 = submit(90, 70, "seed=3 dtype=bf16");
+    WAIT(ended(bf16));
+    CHECK(!same_result(f32, bf16) && strcmp(yd_job_fingerprint(job(f32)), yd_job_fingerprint(job(bf16))) != 0);
+    static const char *const asked[] = {"seed=3 dtype=f32", "seed=3 dtype=bf16", "seed=3", "seed=3 dtype=auto"};
+    const char *mate[8];
+    for (int i = 0; i < 8; i++) mate[i] = submit(90, 70, asked[i % 4]);
+    for (int i = 0; i < 8; i++) WAIT(ended(mate[i]));
+    for (int i = 0; i < 8; i++) {
+        const char *like = i % 4 == 1 ? bf16 : f32; // f32 stands first: who does not ask gets it
+        CHECK_MSG(same_result(like, mate[i]), "%s", asked[i % 4]);
+        CHECK(strcmp(yd_job_fingerprint(job(like)), yd_job_fingerprint(job(mate[i]))) == 0);
+        json_t *o = yd_service_job_json(svc, job(mate[i]));
+        const char *used = json_string_value(json_object_get(json_object_get(o, "settings"), "dtype"));
+        CHECK(used && strcmp(used, like == f32 ? "f32" : "bf16") == 0);
+        json_decref(o);
+    }
     close_service();
 }
 
@@ -346,6 +377,7 @@ int main(int argc, char **argv)
         {"service: settings", settings},
         {"service: a damaged picture fails alone", damaged_picture},
         {"service: neighbours change no byte", neighbours_do_not_matter},
+        {"service: types by request", types_by_request},
         {"service: short jobs overtake long ones, cancelling is quick", short_jobs_overtake_long_ones},
         {"service: ids, owners, deletion, listing", ids_and_owners},
         {"service: previews, maps and masks on demand", pictures},
