@@ -2,7 +2,7 @@
 //
 // Owns: weights and execs on the backend, one graph. A run gathers the units' windows into the staging of the smallest compiled batch
 // that holds them, runs it, and puts the predictions back in order; the unused rest of a batch keeps its last content, which no
-// sample can see. Nothing is allocated after yd_engine_new().
+// sample can see. Where that rest costs as much as units do (no batch_pays), the largest batch that is filled runs first. Nothing is allocated after yd_engine_new().
 // Threads: the device's owner only. Read next: core/sampler.c, core/backend.h.
 #include "core/engine.h"
 #include "core/mem.h"
@@ -66,9 +66,9 @@ static int add_bucket(yd_engine *e, int n, yd_err *err)
 
 // Small windows leave the processor waiting between kernels and reading weights for few pixels. Measured on the shipped
 // model: 64 x 64 costs 1.4 times less per unit in batches of 8, 32 x 32 1.7 times less; from this many pixels on, nothing.
-static int preferred_batch(int w, int h, int max)
+int yd_engine_preferred_batch(const yd_model_config *cfg, int max)
 {
-    const long pixels = (long)w * h, want = 2L * 128 * 128;
+    const long pixels = (long)cfg->window * (cfg->window_height ? cfg->window_height : cfg->window), want = 2L * 128 * 128;
     long n = pixels < want ? want / pixels : 1;
     return n < max ? (int)n : max;
 }
@@ -101,7 +101,7 @@ int yd_engine_new(yd_backend *be, const yd_model *m, const yd_engine_options *op
     e->info.dtype = opt->dtype;
     e->info.window = m->cfg.window;
     e->info.max_batch = opt->max_batch;
-    e->info.preferred_batch = preferred_batch(e->window_w, e->window_h, opt->max_batch);
+    e->info.preferred_batch = yd_engine_preferred_batch(&m->cfg, opt->max_batch);
     e->borrowed = opt->weights_of != NULL;
     e->weights = e->borrowed ? opt->weights_of->weights : NULL;
     e->info.weight_bytes = e->borrowed ? 0 : m->param_count * sizeof(float);
@@ -134,16 +134,27 @@ static bucket *bucket_for(yd_engine *e, int n)
     return NULL;
 }
 
-int yd_engine_run(yd_engine *e, yd_sampler *const *sampler, const yd_unit *unit, int n, int *done, yd_step_info *info, yd_err *errs)
+// The batch to run n units with, or the first of them.
+static bucket *bucket_to_run(yd_engine *e, int n)
 {
     bucket *b = bucket_for(e, n);
-    if (!b) return yd_fail(errs, YD_E_INTERNAL, "a batch of %d units, at most %d are compiled", n, e->info.max_batch);
+    return b && b->n > n && !e->info.backend.batch_pays ? b - 1 : b; // the first bucket, of one, is never too large
+}
+
+int yd_engine_run(yd_engine *e, yd_sampler *const *sampler, const yd_unit *unit, int n, int *done, yd_step_info *info, yd_err *errs)
+{
+    if (!bucket_for(e, n)) return yd_fail(errs, YD_E_INTERNAL, "a batch of %d units, at most %d are compiled", n, e->info.max_batch);
     const size_t px = (size_t)e->window_h * (size_t)e->window_w;
-    for (int i = 0; i < n; i++) yd_sampler_gather(sampler[i], &unit[i], b->x + (size_t)i * px * 6, &b->level[i]);
-    int rc = e->be->run(b->exec, errs);
-    if (rc) return rc;
-    for (int i = 0; i < n; i++)
-        done[i] = yd_sampler_scatter(sampler[i], &unit[i], b->out + (size_t)i * px * 3, &info[i], errs ? &errs[i] : NULL);
+    for (int from = 0, to; from < n; from = to) {
+        bucket *b = bucket_to_run(e, n - from);
+        to = b->n < n - from ? from + b->n : n;
+        for (int i = from; i < to; i++)
+            yd_sampler_gather(sampler[i], &unit[i], b->x + (size_t)(i - from) * px * 6, &b->level[i - from]);
+        int rc = e->be->run(b->exec, errs);
+        if (rc) return rc;
+        for (int i = from; i < to; i++)
+            done[i] = yd_sampler_scatter(sampler[i], &unit[i], b->out + (size_t)(i - from) * px * 3, &info[i], errs ? &errs[i] : NULL);
+    }
     return 0;
 }
 

@@ -19,11 +19,15 @@ typedef struct yd_engine_info {
     yd_backend_info backend;
     yd_dtype dtype;
     int window, max_batch;
-    int preferred_batch; // at which a unit costs about the least: from a table by window, 1..max_batch
+    int preferred_batch; // yd_engine_preferred_batch
     size_t weight_bytes, arena_bytes; // shared weights count for the engine that was first
     double unit_flops;
     double warm_ms; // time of one unit measured after warm-up
 } yd_engine_info;
+
+// The batch, 1..max, at which a unit costs about the least where filling the machine is all that batches do (no batch_pays): from the
+// window's pixels. For whoever chooses max_batch.
+int yd_engine_preferred_batch(const yd_model_config *cfg, int max);
 
 // Compile and warm up. The model and backend must outlive it. YD_E_DEVICE, YD_E_NOMEM, YD_E_UNSUPPORTED.
 int yd_engine_new(yd_backend *be, const yd_model *m, const yd_engine_options *opt, yd_engine **out, yd_err *err);

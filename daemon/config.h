@@ -42,7 +42,7 @@
     NUMBER(queue_max, 64, 1, 100000, "jobs that may wait")                                                             \
     NUMBER(max_queue_bytes, 512 * YD_MIB, 1 * YD_KIB, 1024 * YD_GIB, "encoded pictures that may wait, in bytes")       \
     NUMBER(max_running, 8, 1, 256, "jobs under way at a time")                                                         \
-    NUMBER(max_batch, 8, 1, 64, "units of work per run of the device, where batches pay")                              \
+    NUMBER(max_batch, 8, 1, 64, "most units of work in a run of the device, which takes as many as pay")                 \
     NUMBER(max_finished_jobs, 1000, 1, 1000000, "finished jobs that are kept")                                         \
     NUMBER(max_finished_bytes, 1 * YD_GIB, 1 * YD_MIB, 1024 * YD_GIB, "memory that finished jobs may take")            \
     NUMBER(max_events, 4096, 64, 1000000, "events kept per job")                                                       \

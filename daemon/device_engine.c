@@ -29,9 +29,9 @@ static int open_device(yd_device *d, yd_err *err)
     e->backend->info(e->backend, &bi);
     yd_dtype dtype[YD_ENGINES_MAX];
     const int n = yd_device_dtypes(e->cfg, &e->model->cfg, bi.bf16, dtype);
+    const int most = (int)e->cfg->max_batch, batch = bi.batch_pays ? most : yd_engine_preferred_batch(&e->model->cfg, most);
     for (int i = 0; i < n && !rc; i++) {
-        const yd_engine_options eo = {
-            .dtype = dtype[i], .max_batch = bi.batch_pays ? (int)e->cfg->max_batch : 1, .weights_of = i ? e->engine[0] : NULL};
+        const yd_engine_options eo = {.dtype = dtype[i], .max_batch = batch, .weights_of = i ? e->engine[0] : NULL};
         rc = yd_engine_new(e->backend, e->model, &eo, &e->engine[i], err);
         if (!rc) e->n_engines++;
     }

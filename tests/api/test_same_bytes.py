@@ -42,6 +42,24 @@ def test_storage_by_request_gives_the_commands_bytes():
         check(d.stop() == 0, "the daemon ends well")
 
 
+def test_small_windows_in_batches_give_the_commands_bytes():
+    with tempfile.TemporaryDirectory(prefix="yodad-same-") as folder:
+        make_model(folder)
+        d = Daemon(model_dir=folder, window=64, overlap=8)
+        batch = d.curl("/v1/models").json()["models"][0]["engines"][0]["batch"]
+        check(batch == 8, "eight windows of 64 at a time", batch)
+        ids = [d.job(PICTURE, f"?{QUERY}") for _ in range(3)]  # alone and as mates: batches of every size
+        for i in ids:
+            d.wait_state(i, "succeeded")
+        got = [d.curl(f"/v1/jobs/{i}/result").body for i in ids]
+        want = by_command(folder, "--window", "64", "--overlap", "8")
+        check(got == [want] * 3, "the command's bytes")
+        check(d.stop() == 0, "the daemon ends well")
+        d = Daemon(model_dir=folder, window=64, overlap=8, max_batch=1)
+        check(d.curl(f"/v1/upscale?{QUERY}", data=PICTURE).body == want, "and one window at a time")
+        check(d.stop() == 0, "the daemon ends well")
+
+
 def test_storage_that_is_not_resident_is_refused():
     d = Daemon(device="fake", dtype="f32")
     a = d.submit(PICTURE, "?dtype=bf16")
