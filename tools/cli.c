@@ -139,11 +139,14 @@ int yd_cli_write_grey(const char *path, const uint8_t *plane, int w, int h, yd_e
     return rc;
 }
 
-int yd_cli_open_backend(const char *device, long threads, yd_backend **out, yd_err *err)
+int yd_cli_open_backend(const char *device, long threads, const char *winograd, yd_backend **out, yd_err *err)
 {
     if (strcmp(device, "cpu") != 0)
         return yd_fail_field(err, YD_E_UNSUPPORTED, "device", "cpu", "there is no device '%s'", device);
-    yd_cpu_options opt = {.threads = (int)threads};
+    const int off = strcmp(winograd, "off") == 0;
+    if (!off && strcmp(winograd, "auto") != 0)
+        return yd_fail_field(err, YD_E_SETTING, "winograd", "auto, off", "winograd=%.40s is not accepted", winograd);
+    yd_cpu_options opt = {.threads = (int)threads, .no_winograd = off};
     return yd_cpu_open(&opt, out, err);
 }
 

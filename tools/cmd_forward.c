@@ -19,7 +19,7 @@
 #define MAX_SIDE  4096
 
 typedef struct forward_args {
-    const char *model, *in, *out, *dtype, *device;
+    const char *model, *in, *out, *dtype, *device, *winograd;
     long threads;
     int trace;
 } forward_args;
@@ -251,7 +251,7 @@ static int run(const forward_args *a, const char **subject, yd_err *err)
 
     *subject = a->model;
     int rc = yd_model_load(a->model, &m, err);
-    if (rc == 0) rc = yd_cli_open_backend(a->device, a->threads, &be, err);
+    if (rc == 0) rc = yd_cli_open_backend(a->device, a->threads, a->winograd, &be, err);
     if (rc == 0) rc = yd_cli_dtype(a->dtype, be, &dt, err);
     if (rc) goto out;
     *subject = a->in;
@@ -285,12 +285,13 @@ int yd_cmd_forward(int argc, char **argv)
         "  yoda forward weights.safetensors --in io.safetensors --out sample.safetensors --trace\n"
         "In: cond [N,3,H,W], x_t [N,3,H,W], noise_level [N,1] (timestep where the network is told that); out: eps.\n"
         "With --trace, in: cond, x_T [1,3,H,W], noise_T_to_1 [S,3,H,W]; out: sample. MODEL may have its config.json beside it.\n"};
-    forward_args a = {.dtype = "f32", .device = "cpu"};
+    forward_args a = {.dtype = "f32", .device = "cpu", .winograd = "auto"};
     const yd_arg args[] = {
         {"in", 'i', YD_ARG_TEXT, &a.in, 0, 0, "FILE", "tensors to read (required)"},
         {"out", 'o', YD_ARG_TEXT, &a.out, 0, 0, "FILE", "tensors to write (required)"},
         {"trace", 0, YD_ARG_FLAG, &a.trace, 0, 0, NULL, "sample to the end instead of one evaluation"},
         {"dtype", 0, YD_ARG_TEXT, &a.dtype, 0, 0, "T", "f32 (default), bf16 or auto: how feature maps are stored"},
+        {"winograd", 0, YD_ARG_TEXT, &a.winograd, 0, 0, "W", "auto or off: quick convolutions that round a little differently"},
         {"device", 0, YD_ARG_TEXT, &a.device, 0, 0, "NAME", "cpu"},
         {"threads", 't', YD_ARG_LONG, &a.threads, 0, 1024, "N", "compute threads, 0 = all cores"},
     };

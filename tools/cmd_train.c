@@ -87,7 +87,7 @@ static int run(const train_args *a, yd_err *err)
     yd_backend *be = NULL;
     int rc = make_config(a, &cfg, err);
     if (rc == 0) rc = yd_image_init(err);
-    if (rc == 0) rc = yd_cli_open_backend(a->device, a->threads, &be, err);
+    if (rc == 0) rc = yd_cli_open_backend(a->device, a->threads, "auto", &be, err);
     if (rc) return rc;
 
     yd_progress bar;

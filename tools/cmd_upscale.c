@@ -69,13 +69,21 @@ static int make_preview_folder(const char *path, yd_err *err)
     return yd_fail(err, YD_E_IO, "cannot make the folder %s: %s", path, strerror(errno));
 }
 
-static int settle_output(const upscale_args *a, yd_output *out, yd_err *err)
+// The options' values, which are wrong whatever the files are.
+static int parse_output(const upscale_args *a, yd_output *out, yd_err *err)
 {
+    int rc = 0;
     yd_output_init(out);
-    int rc = yd_cli_image_format(a->out, &out->format, err);
     for (int i = 0; rc >= 0 && i < OUTPUT_N; i++)
         if (a->output[i]) rc = yd_output_set(out, output_names[i], a->output[i], err);
     out->lossless = a->lossless;
+    return rc < 0 ? rc : 0;
+}
+
+// The format is that of the file's name.
+static int settle_output(const upscale_args *a, yd_output *out, yd_err *err)
+{
+    int rc = yd_cli_image_format(a->out, &out->format, err);
     return rc < 0 ? rc : yd_output_check(out, err);
 }
 
@@ -132,9 +140,9 @@ static void print_summary(const upscale_job *j, const yd_session *s)
 }
 
 // On failure *subject is the file that the message is about.
-static int run(const upscale_args *a, const char **subject, yd_err *err)
+static int run(const upscale_args *a, const yd_output *output, const char **subject, yd_err *err)
 {
-    upscale_job job = {.args = a};
+    upscale_job job = {.args = a, .output = *output};
     yd_session session = {0};
     yd_image in = {0};
     yd_image_format ignored;
@@ -201,5 +209,10 @@ int yd_cmd_upscale(int argc, char **argv)
     yd_err err;
     yd_err_clear(&err);
     const char *subject = NULL;
-    return run(&a, &subject, &err) < 0 ? yd_cli_fail("upscale", subject, &err) : 0;
+    yd_output output;
+    if (parse_output(&a, &output, &err) < 0) {
+        yd_cli_fail("upscale", NULL, &err);
+        return 2;
+    }
+    return run(&a, &output, &subject, &err) < 0 ? yd_cli_fail("upscale", subject, &err) : 0;
 }

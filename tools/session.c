@@ -34,7 +34,7 @@ int yd_session_open(const yd_session_options *opt, yd_session *s, yd_err *err)
         rc = yd_fail(err, YD_E_NOT_FOUND, "the model's path is too long");
     if (rc == 0) rc = yd_model_load(s->path, &s->model, err);
     if (rc == 0) rc = yd_model_config_windows(&s->model->cfg, (int)opt->window, (int)opt->overlap, err);
-    if (rc == 0) rc = yd_cli_open_backend(opt->device, opt->threads, &s->backend, err);
+    if (rc == 0) rc = yd_cli_open_backend(opt->device, opt->threads, opt->winograd, &s->backend, err);
     if (rc == 0) rc = yd_cli_dtype(opt->dtype, s->backend, &engine.dtype, err);
     if (rc < 0) return rc;
     s->backend->info(s->backend, &be);

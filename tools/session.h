@@ -11,13 +11,14 @@ typedef struct yd_session_options {
     const char *device; // "cpu"
     const char *dtype;  // "auto", "f32", "bf16"
     long threads;       // 0: all cores
+    const char *winograd; // "auto", "off"
     long window;        // 0: the model's own
     long overlap;       // -1: the same share of the window as the model's
 } yd_session_options;
 
 #define YD_SESSION_DEFAULTS                                                                                            \
     {                                                                                                                  \
-        .device = "cpu", .dtype = "auto", .overlap = -1                                                                \
+        .device = "cpu", .dtype = "auto", .winograd = "auto", .overlap = -1                                                                \
     }
 
 // These options as rows of a command's table; `o` points to them.
@@ -33,6 +34,7 @@ typedef struct yd_session_options {
     }
 #define YD_DEVICE_ARGS(o)                                                                                              \
     {"dtype", 0, YD_ARG_TEXT, &(o)->dtype, 0, 0, "T", "auto, f32 or bf16: how feature maps are stored"},               \
+        {"winograd", 0, YD_ARG_TEXT, &(o)->winograd, 0, 0, "W", "auto or off: quick convolutions that round a little differently"},   \
         {"device", 0, YD_ARG_TEXT, &(o)->device, 0, 0, "NAME", "cpu"},                                                 \
     {                                                                                                                  \
         "threads", 't', YD_ARG_LONG, &(o)->threads, 0, 1024, "N", "compute threads, 0 = all cores"                     \
