@@ -8,19 +8,8 @@
 #include <string.h>
 #include <time.h>
 
-// A single job fills a batch with windows of one step. Where batching pays, so many at once; elsewhere as many as make up this many
-// pixels, below which the machine is not filled and above which feature maps leave the caches (tests/bench/run windows).
-#define MAX_BATCH    8
-#define BATCH_PIXELS (2 * 128 * 128)
-
-#define TIMED_RUNS   12
-
-static int batch_for(const yd_backend_info *be, const yd_model_config *cfg)
-{
-    int n = 1;
-    while (n < MAX_BATCH && (be->batch_pays || 2L * n * cfg->window * cfg->window <= BATCH_PIXELS)) n *= 2;
-    return n;
-}
+#define MAX_BATCH  8 // a single job fills a batch with windows of one step
+#define TIMED_RUNS 12
 
 int yd_session_open(const yd_session_options *opt, yd_session *s, yd_err *err)
 {
@@ -39,7 +28,7 @@ int yd_session_open(const yd_session_options *opt, yd_session *s, yd_err *err)
     if (rc < 0) return rc;
     s->backend->info(s->backend, &be);
     if (strcmp(opt->dtype, "auto") == 0) engine.dtype = yd_model_config_dtype(&s->model->cfg, be.bf16);
-    engine.max_batch = batch_for(&be, &s->model->cfg);
+    engine.max_batch = be.batch_pays ? MAX_BATCH : yd_engine_preferred_batch(&s->model->cfg, MAX_BATCH);
     rc = yd_engine_new(s->backend, s->model, &engine, &s->engine, err);
     if (rc == 0) yd_engine_info_get(s->engine, &s->info);
     return rc;
