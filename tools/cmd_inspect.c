@@ -58,7 +58,7 @@ static void print_engine(const yd_model *m, const yd_engine_info *info)
     yd_fingerprint_short(&fp, brief);
     printf("device       %s: %s, %s, %s, %d threads\n", info->backend.name, info->backend.device, info->backend.isa,
            info->backend.library, info->backend.threads);
-    printf("per window   %.2f GFLOP, %.1f ms in %s\n", info->unit_flops * 1e-9, info->warm_ms,
+    printf("per window   %.2f GFLOP, %.2f ms in %s\n", info->unit_flops * 1e-9, info->warm_ms,
            info->dtype == YD_BF16 ? "bf16" : "f32");
     printf("memory       %.1f MiB of weights, %.1f MiB of feature maps\n", (double)info->weight_bytes / MIB,
            (double)info->arena_bytes / MIB);
