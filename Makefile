@@ -176,6 +176,7 @@ images: all ## make the README's pictures from docs/images with the shipped mode
 	    $(BIN)/yoda attention docs/images/$$i.png docs/images/$$i-attention.png --scale 1 --method edge || exit 1; \
 	done
 	@$(BIN)/yoda upscale docs/images/chelsea.png docs/images/chelsea-4x.jpg
+	@$(BIN)/yoda upscale docs/images/coffee.png $(B)/coffee-2x.png --scale 2 --report docs/images/coffee-invented.jpg
 
 format: ## clang-format every source
 	clang-format -i $$(git ls-files '*.c' '*.h')
