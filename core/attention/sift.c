@@ -45,7 +45,7 @@ static void fill_profile(float *p, int lo, int hi, double centre, double r)
 
 static void mark(finder *f, const VlSiftKeypoint *k)
 {
-    float px[2 * MOST_REACH], py[2 * MOST_REACH];
+    float px[2 * MOST_REACH] = {0}, py[2 * MOST_REACH] = {0};
     const int side = f->w < f->h ? f->w : f->h;
     const double r = fmax(2.0, fmin(3.0 * (double)k->sigma, fmin(side / 8.0, LARGEST_R))), reach = CUT * r;
     const double cx = (double)k->x, cy = (double)k->y;
