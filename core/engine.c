@@ -12,6 +12,11 @@
 
 #define MAX_BUCKETS 7 // 1, 2, 4, ... 64
 
+// Timed runs: as many as take this long, within bounds.
+#define WARM_MS    100
+#define WARM_LEAST 3
+#define WARM_MOST  32
+
 typedef struct bucket {
     int n;
     yd_exec *exec;
@@ -73,15 +78,17 @@ int yd_engine_preferred_batch(const yd_model_config *cfg, int max)
     return n < max ? (int)n : max;
 }
 
+// The quickest of so many runs is close to what a unit takes when nothing else is in the way.
 static int warm(yd_engine *e, yd_err *err)
 {
-    double best = 1e30;
-    for (int i = 0; i < 3; i++) {
-        double t = now_ms();
+    const double began = now_ms();
+    double best = 1e30, now = began;
+    for (int i = 0; i < WARM_LEAST || (i < WARM_MOST && now - began < WARM_MS); i++) {
         int rc = e->be->run(e->buckets[0].exec, err);
         if (rc) return rc;
-        t = now_ms() - t;
-        if (t < best) best = t;
+        const double t = now_ms();
+        if (t - now < best) best = t - now;
+        now = t;
     }
     e->info.warm_ms = best;
     return 0;

@@ -9,12 +9,13 @@
 #include "core/mem.h"
 #include "daemon/clock.h"
 #include "daemon/log.h"
+#include <math.h>
 #include <omp.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 
-#define UNIT_WEIGHT     0.2 // of a new measurement in the moving average
+#define NEW_WEIGHT      0.2 // of a new measurement in the moving average
 #define DEVICE_PATIENCE 3   // failed runs in a row after which the device counts as broken
 
 // ---- pool tasks ----------------------------------------------------------------------------------------------------
@@ -52,6 +53,14 @@ void yd_task_start(yd_task *t, yd_job *j, void (*work)(yd_task *t), void (*after
     yd_job_pin(j);
     j->service->holds++;
     uv_queue_work(j->service->loop, &t->req, task_work, task_after); // fails only without a callback
+}
+
+// ---- measurements --------------------------------------------------------------------------------------------------
+
+// The moving average takes in a new measurement; 0 is none yet.
+static void average(double *mean, double now)
+{
+    *mean = *mean > 0 ? (1 - NEW_WEIGHT) * *mean + NEW_WEIGHT * now : now;
 }
 
 // ---- what a job holds ----------------------------------------------------------------------------------------------
@@ -92,10 +101,22 @@ void yd_job_forget(yd_job *j)
     if (j->pins == 0) let_go(j);
 }
 
+// What is left of a stage that takes so long, when it has begun or not.
+static double left(double stage_s, int begun, int64_t since_us)
+{
+    const double gone_s = begun ? (double)(yd_mono_us() - since_us) / 1e6 : 0;
+    return stage_s > gone_s ? stage_s - gone_s : 0;
+}
+
 double yd_job_eta_s(const yd_job *j)
 {
     const yd_service *s = j->service;
-    return yd_scheduler_cost_ahead(&s->sched, &j->turn, s->unit_s);
+    const yd_job_record *r = &j->rec;
+    const double prepare_s = s->prepare_px_s * r->grid_w * r->grid_h, encode_s = s->encode_px_s * r->out_w * r->out_h;
+    double sum = yd_scheduler_cost_ahead(&s->sched, &j->turn, s->unit_s);
+    if (j->stage <= YD_STAGE_PREPARING) sum += left(prepare_s, j->stage == YD_STAGE_PREPARING, j->started_us);
+    if (j->stage <= YD_STAGE_ENCODING) sum += left(encode_s, j->stage == YD_STAGE_ENCODING, j->encoding_us);
+    return round(sum * 1e6) / 1e6; // printed without digits that mean nothing
 }
 
 static void save(yd_job *j)
@@ -222,6 +243,7 @@ static void begin_compute(yd_job *j, yd_blob *map)
     j->rec.progress.step = yd_sampler_idle_steps(j->prep.sampler);
     yd_scheduler_ready(&s->sched, &j->turn, work.units, work.windows);
     yd_metrics_duration(s->metrics, YD_STAGE_PREPARE, j->rec.timings.prepare_ms / 1000);
+    average(&s->prepare_px_s, j->rec.timings.prepare_ms / 1000 / j->rec.grid_w / j->rec.grid_h);
     yd_metrics_share(s->metrics, work.pixel_share);
     yd_job_event(j, YD_EVENT_ATTENTION, attention_data(j, map), yd_blob_ref(map));
     // The event's readers may have cancelled it.
@@ -344,6 +366,7 @@ static void encode_after(yd_task *task)
     j->rec.account = t->account;
     j->rec.timings.encode_ms = (double)(yd_mono_us() - j->encoding_us) / 1000;
     yd_metrics_duration(j->service->metrics, YD_STAGE_ENCODE, j->rec.timings.encode_ms / 1000);
+    average(&j->service->encode_px_s, j->rec.timings.encode_ms / 1000 / j->rec.out_w / j->rec.out_h);
     encode_task *archive = yd_calloc(1, sizeof *archive);
     if (archive) {
         j->stage = YD_STAGE_ARCHIVING;
@@ -504,12 +527,6 @@ static void item_back(yd_service *s, yd_batch_item *it, const yd_batch *b)
         unit_done(j, it);
     yd_free(it->rgb);
     yd_job_unpin(j);
-}
-
-// The moving average takes in a new measurement; 0 is none yet.
-static void average(double *mean, double now)
-{
-    *mean = *mean > 0 ? (1 - UNIT_WEIGHT) * *mean + UNIT_WEIGHT * now : now;
 }
 
 static void judge_device(yd_service *s, const yd_batch *b)

@@ -27,6 +27,7 @@ struct yd_service {
     yd_engine_info engine[YD_ENGINES_MAX]; // what is resident; the first serves who asks for none
     int n_engines;
     double unit_s[YD_ENGINES_MAX]; // device time of one unit, moving average
+    double prepare_px_s, encode_px_s; // of a pixel of the grid, of the result; moving averages
 
     uv_timer_t sweep_timer, drain_timer;
     int draining, closing;

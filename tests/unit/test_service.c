@@ -1,6 +1,8 @@
 // What the service does for its callers, on the fake device: everything real but the network's arithmetic.
 #include "tests/unit/service_rig.h"
 
+#include <math.h>
+
 static void succeeds(void)
 {
     setup();
@@ -148,6 +150,36 @@ static void types_by_request(void)
         CHECK(used && strcmp(used, like == f32 ? "f32" : "bf16") == 0);
         json_decref(o);
     }
+    close_service();
+}
+
+static double first_eta_s(const char *id)
+{
+    const yd_event *e = yd_events_next(yd_job_events(job(id)), 0, NULL);
+    json_t *o = json_loads(e->data, 0, NULL);
+    const double eta_s = e->type == YD_EVENT_QUEUED ? json_number_value(json_object_get(o, "eta_s")) : -1;
+    json_decref(o);
+    return eta_s;
+}
+
+// Until something was measured an estimate counts what the device said; afterwards decoding, maps and encoding too, by pixel.
+static void estimates(void)
+{
+    setup();
+    cfg.fake_unit_us = 100;
+    open_service();
+    const char *one = submit(200, 160, "steps=2");
+    CHECK(fabs(first_eta_s(one) - 8 * 7 * 2 * 100e-6) < 1e-9); // windows of 64 that share 16, two steps
+    WAIT(ended(one));
+    json_t *o = yd_service_models(svc), *first = yd_service_job_json(svc, job(one));
+    const double unit_s = json_number_value(json_object_get(json_array_get(json_object_get(o, "models"), 0), "unit_ms")) / 1000;
+    const double rest_s = (number_at(first, "timings", "prepare_ms") + number_at(first, "timings", "encode_ms")) / 1000;
+    CHECK(rest_s > 0.001);
+    const char *twice = submit(400, 160, "steps=2");
+    const double want = 17 * 7 * 2 * unit_s + 2 * rest_s, got = first_eta_s(twice);
+    CHECK_MSG(fabs(got - want) < 2e-6, "%g s, not %g", got, want);
+    json_decref(o);
+    json_decref(first);
     close_service();
 }
 
@@ -378,6 +410,7 @@ int main(int argc, char **argv)
         {"service: a damaged picture fails alone", damaged_picture},
         {"service: neighbours change no byte", neighbours_do_not_matter},
         {"service: types by request", types_by_request},
+        {"service: estimates", estimates},
         {"service: short jobs overtake long ones, cancelling is quick", short_jobs_overtake_long_ones},
         {"service: ids, owners, deletion, listing", ids_and_owners},
         {"service: previews, maps and masks on demand", pictures},
