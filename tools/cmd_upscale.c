@@ -210,9 +210,6 @@ int yd_cmd_upscale(int argc, char **argv)
     yd_err_clear(&err);
     const char *subject = NULL;
     yd_output output;
-    if (parse_output(&a, &output, &err) < 0) {
-        yd_cli_fail("upscale", NULL, &err);
-        return 2;
-    }
+    if (parse_output(&a, &output, &err) < 0) return yd_cli_fail("upscale", NULL, &err);
     return run(&a, &output, &subject, &err) < 0 ? yd_cli_fail("upscale", subject, &err) : 0;
 }

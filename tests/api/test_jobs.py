@@ -3,7 +3,7 @@ import hashlib
 import json
 import threading
 
-from harness import check, png_size, textured, uses
+from harness import SLOWNESS, check, png_size, textured, uses
 
 SMALL = textured(40, 32)
 
@@ -120,12 +120,15 @@ def test_same_bytes_alone_and_in_company(d):
 @uses("model")
 def test_eight_jobs_progress_together_and_a_ninth_waits(d):
     picture = textured(40, 32)
-    jobs = [d.job(picture, f"?steps=40&lower_bound=1&seed={i}") for i in range(9)]
+    steps = max(10, int(40 / SLOWNESS))  # long enough that the ninth is seen waiting
+    jobs = [d.job(picture, f"?steps={steps}&lower_bound=1&seed={i}") for i in range(9)]
     seen = [d.curl(f"/v1/jobs/{j}").json() for j in jobs]
     check(all(s["state"] == "running" for s in seen[:8]), "eight run", [s["state"] for s in seen])
     check(seen[8]["state"] == "queued" and seen[8]["queue"]["position"] == 1 and seen[8]["queue"]["eta_s"] > 0,
           "the ninth knows its place", seen[8].get("queue"))
-    done = [d.curl(f"/v1/jobs/{j}?wait=60", timeout=90).json() for j in jobs]
+    for j in jobs:
+        d.wait_state(j, "succeeded", seconds=60)
+    done = [d.curl(f"/v1/jobs/{j}").json() for j in jobs]
     check(all(s["state"] == "succeeded" for s in done), "all succeed", [s["state"] for s in done])
     check(max(s["started"] for s in done[:8]) < min(s["finished"] for s in done), "the eight were under way together")
     waits = [s["timings"]["compute_ms"] for s in done[:8]]

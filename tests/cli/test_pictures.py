@@ -206,6 +206,8 @@ def upscale_refuses_bad_settings_with_what_it_accepts():
         ("--width", "16", ["width", "17 to 128"]),
         ("--height", "tall", ["height", "integer"]),
         ("--quality", "101", ["quality", "1 to 100"]),
+        ("--quality", "0", ["quality", "1 to 100"]),
+        ("--winograd", "perhaps", ["winograd", "auto, off"]),
         ("--bit-depth", "12", ["bit_depth", "source, 8, 16"]),
         ("--metadata", "none", ["metadata", "keep, strip-gps, strip"]),
         ("--color-space", "cmyk", ["color_space", "source, srgb"]),

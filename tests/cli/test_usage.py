@@ -46,7 +46,7 @@ def wrong_usage_has_status_2_and_says_what():
         (["upscale", "a", "b", "--threads"], "--threads needs a value"),
         (["upscale", "a", "b", "--threads", "two"], "0..1024"),
         (["upscale", "a", "b", "--threads", "1025"], "0..1024"),
-        (["upscale", "a", "b", "--quality=0"], "1 to 100"),
+        (["upscale", "a", "b", "--window", "7"], "8..2048"),
         (["upscale", "a", "b", "--quiet=yes"], "takes no value"),
         (["train", "--max-minutes", "nan", "--config", "x"], "--max-minutes"),
         (["init", "a", "-o", "b", "--seed", "-1"], "--seed"),
