@@ -14,6 +14,8 @@ def by_command(folder, *args):
     source, target = os.path.join(folder, "in.png"), os.path.join(folder, "out.png")
     with open(source, "wb") as f:
         f.write(PICTURE)
+    if "--threads" not in args:
+        args += ("--threads", str(MAX_THREADS))
     settings = [word for pair in QUERY.split("&") for word in ("--" + pair.replace("_", "-").split("=")[0], pair.split("=")[1])]
     subprocess.run([YODA, "upscale", source, target, "--model", os.path.join(folder, "model.safetensors"), *settings, *args],
                    check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
