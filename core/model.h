@@ -58,6 +58,7 @@ typedef struct yd_sample_settings {
     yd_sampler_kind sampler;
     yd_variance variance;     // ancestral: which sigma
     float eta;                // ddim: 0 = deterministic, 1 = ancestral noise; 0..1
+    double spacing;           // step s stands at (s/S)^spacing of the noise range: yd_schedule_make(); 0 counts as 1
     char attention[32];       // method name
     yd_mask_form mask_form;
     double lower_bound;       // l, 0..1

@@ -183,7 +183,7 @@ static void read_network(reader *r, yd_jid obj, yd_net_config *n)
 
 static void read_defaults(reader *r, yd_jid obj, yd_model_config *c)
 {
-    static const char *const keys[] = {"steps", "sampler", "variance", "eta", "attention", "mask_form", "lower_bound", "lr_noise",
+    static const char *const keys[] = {"steps", "sampler", "variance", "eta", "spacing", "attention", "mask_form", "lower_bound", "lr_noise",
                                        "dtype", NULL};
     yd_sample_settings *s = &c->defaults;
     int sampler = (int)s->sampler, variance = (int)s->variance, form = (int)s->mask_form, lr = (int)s->lr_noise, dtype = (int)c->dtype;
@@ -192,6 +192,7 @@ static void read_defaults(reader *r, yd_jid obj, yd_model_config *c)
     read_word(r, obj, "sampler", sampler_words, &sampler);
     read_word(r, obj, "variance", variance_words, &variance);
     read_float(r, obj, "eta", 0, 1, &s->eta);
+    read_double(r, obj, "spacing", YD_SPACING_MIN, YD_SPACING_MAX, &s->spacing);
     read_text(r, obj, "attention", s->attention, sizeof s->attention);
     read_word(r, obj, "mask_form", form_words, &form);
     read_double(r, obj, "lower_bound", 0, 1, &s->lower_bound);
@@ -278,7 +279,7 @@ static int check_defaults(const yd_model_config *c, yd_err *err)
     yd_schedule *made = NULL;
     yd_err why = {0};
     int rc = yd_sample_settings_check(&c->defaults, &why);
-    if (!rc) rc = yd_schedule_make(&c->schedule, c->defaults.steps, &made, &why);
+    if (!rc) rc = yd_schedule_make(&c->schedule, c->defaults.steps, c->defaults.spacing, &made, &why);
     yd_schedule_free(made);
     if (!rc || rc == YD_E_NOMEM) return rc ? yd_fail(err, rc, "%s", why.detail) : 0;
     return yd_fail_field(err, YD_E_CHECKPOINT, why.field, why.accepted, "model config: jobs could not run with its defaults: %s", why.detail);
@@ -379,8 +380,8 @@ size_t yd_model_config_print(const yd_model_config *c, char *dst, size_t cap)
     put(&p, " \"scale\": %d, \"window\": %d, \"overlap\": %d, \"conditioning\": \"pillow8\",\n", c->scale, c->window, c->overlap);
     const yd_sample_settings *s = &c->defaults;
     yd_json_quote(quoted, sizeof quoted, s->attention);
-    put(&p, " \"defaults\": {\"steps\": %d, \"sampler\": \"%s\", \"variance\": \"%s\", \"eta\": %.9g, \"attention\": %s, ", s->steps,
-        sampler_words[s->sampler], variance_words[s->variance], (double)s->eta, quoted);
+    put(&p, " \"defaults\": {\"steps\": %d, \"sampler\": \"%s\", \"variance\": \"%s\", \"eta\": %.9g, \"spacing\": %.17g, \"attention\": %s, ",
+        s->steps, sampler_words[s->sampler], variance_words[s->variance], (double)s->eta, s->spacing == 0.0 ? 1.0 : s->spacing, quoted);
     put(&p, "\"mask_form\": \"%s\", \"lower_bound\": %.17g, \"lr_noise\": \"%s\", \"dtype\": \"%s\"}}", form_words[s->mask_form],
         s->lower_bound, lr_words[s->lr_noise], storage_words[c->dtype]);
     return p.len;

@@ -56,6 +56,8 @@ int yd_sample_settings_check(const yd_sample_settings *set, yd_err *err)
         return yd_fail_field(err, YD_E_SETTING, "steps", "an integer from 1 to 4000", "steps is %d", set->steps);
     if (!(set->eta >= 0.0f && set->eta <= 1.0f))
         return yd_fail_field(err, YD_E_SETTING, "eta", "a number from 0 to 1", "eta is out of range");
+    if (set->spacing != 0.0 && !(set->spacing >= YD_SPACING_MIN && set->spacing <= YD_SPACING_MAX))
+        return yd_fail_field(err, YD_E_SETTING, "spacing", "a number from 0.25 to 8", "spacing is out of range");
     if (!(set->lower_bound >= 0.0 && set->lower_bound <= 1.0))
         return yd_fail_field(err, YD_E_SETTING, "lower_bound", "a number from 0 to 1", "lower_bound is out of range");
     if (set->lr_noise == YD_LR_LITERAL && set->sampler == YD_SAMPLER_DDIM && !(set->eta > 0.0f))
@@ -199,8 +201,7 @@ static float told(const yd_sampler *s, int step)
     case YD_NOISE_SQRT_1M_GAMMA: return s->sched->sqrt_1m_gamma[step];
     case YD_NOISE_TIMESTEP: break;
     }
-    const double tau = s->sched->tau[step], of = cfg->kind == YD_SCHEDULE_LINEAR ? cfg->train_steps : s->sched->steps;
-    return yd_schedule_timestep(cfg, tau / of);
+    return yd_schedule_timestep(cfg, yd_schedule_position(s->sched, cfg, step));
 }
 
 // n pixels of the canvas from p on, all of them shown as off where `step` is out of reach.
@@ -354,7 +355,7 @@ static int make(const yd_model_config *cfg, const yd_sample_settings *set, int w
     s->w = w;
     s->h = h;
     s->pixels = (long)w * h;
-    rc = yd_schedule_make(&cfg->schedule, set->steps, &s->sched, err);
+    rc = yd_schedule_make(&cfg->schedule, set->steps, set->spacing, &s->sched, err);
     if (!rc) rc = yd_windows_make(w, h, cfg->window, cfg->window_height ? cfg->window_height : cfg->window, cfg->overlap, &s->win, err);
     if (!rc) rc = allocate(s, err);
     if (rc) {

@@ -72,19 +72,28 @@ static void fill_linear(yd_schedule *s, const yd_schedule_config *cfg)
 {
     int t = 0;
     double gamma = 1.0;
-    for (int i = 1; i <= s->steps; i++) {
-        s->tau[i] =
-            (int)((2L * i * cfg->train_steps + s->steps) / (2L * s->steps)); // round(i*T/S); S <= T keeps them distinct
+    const int T = cfg->train_steps, S = s->steps;
+    for (int i = 1; i <= S; i++) {
+        s->tau[i] = s->spacing == 1.0 ? (int)((2L * i * T + S) / (2L * S)) // round(i*T/S); S <= T keeps them distinct
+                                      : (int)lround(pow((double)i / S, s->spacing) * T);
+        if (s->tau[i] <= s->tau[i - 1]) s->tau[i] = s->tau[i - 1] + 1;
+        if (s->tau[i] > T - (S - i)) s->tau[i] = T - (S - i); // room for the steps that follow
         while (t < s->tau[i]) gamma *= 1.0 - linear_beta(cfg, ++t);
         s->gamma[i] = gamma;
     }
+}
+
+static double spaced(const yd_schedule *s, int i)
+{
+    const double u = (double)i / s->steps;
+    return s->spacing == 1.0 ? u : pow(u, s->spacing);
 }
 
 static void fill_cosine(yd_schedule *s)
 {
     for (int i = 1; i <= s->steps; i++) {
         s->tau[i] = i;
-        s->gamma[i] = cosine_gamma((double)i / s->steps);
+        s->gamma[i] = cosine_gamma(spaced(s, i));
     }
 }
 
@@ -103,15 +112,18 @@ static void fill_coefficients(yd_schedule *s, int i)
     s->sigma_beta[i] = (float)sqrt(beta);
 }
 
-int yd_schedule_make(const yd_schedule_config *cfg, int steps, yd_schedule **out, yd_err *err)
+int yd_schedule_make(const yd_schedule_config *cfg, int steps, double spacing, yd_schedule **out, yd_err *err)
 {
     int rc = check(cfg, steps, err);
+    if (!rc && spacing != 0.0 && !(spacing >= YD_SPACING_MIN && spacing <= YD_SPACING_MAX))
+        rc = yd_fail_field(err, YD_E_SETTING, "spacing", "a number from 0.25 to 8", "spacing is out of range");
     if (rc) return rc;
     yd_schedule *s = yd_calloc(1, sizeof *s);
     if (!s || reserve(s, steps)) {
         yd_schedule_free(s);
         return yd_fail(err, YD_E_NOMEM, "no memory for a schedule of %d steps", steps);
     }
+    s->spacing = spacing == 0.0 ? 1.0 : spacing;
     s->gamma[0] = 1.0;
     s->sqrt_gamma[0] = s->recip_sqrt_gamma[0] = 1.0f;
     if (cfg->kind == YD_SCHEDULE_LINEAR)
@@ -134,6 +146,11 @@ void yd_schedule_free(yd_schedule *s)
     if (!s) return;
     yd_free(s->gamma);
     yd_free(s);
+}
+
+double yd_schedule_position(const yd_schedule *s, const yd_schedule_config *cfg, int step)
+{
+    return cfg->kind == YD_SCHEDULE_LINEAR ? (double)s->tau[step] / cfg->train_steps : spaced(s, step);
 }
 
 double yd_schedule_gamma(const yd_schedule_config *cfg, double u)

@@ -6,7 +6,9 @@
 
 #include "core/err.h"
 
-#define YD_MAX_STEPS 4000
+#define YD_MAX_STEPS   4000
+#define YD_SPACING_MIN 0.25
+#define YD_SPACING_MAX 8.0
 // Memory of a schedule: gamma, tau and eight arrays of floats, per step.
 #define YD_SCHEDULE_BYTES_PER_STEP (sizeof(double) + sizeof(int) + 8 * sizeof(float))
 
@@ -24,6 +26,7 @@ typedef struct yd_schedule_config {
 // One sampling schedule. Index s = 0..steps; gamma[0] = 1. Values are rounded to float once, from double.
 typedef struct yd_schedule {
     int steps;
+    double spacing;    // as given
     double *gamma;     // [steps+1], gamma of sampling step s (that of training timestep tau_s)
     int *tau;          // [steps+1], training timestep 1..T that step s stands for (linear), 0 at s = 0; s for cosine
     // For s = 1..steps, after respacing (beta_s = 1 - gamma_s/gamma_{s-1}):
@@ -34,10 +37,15 @@ typedef struct yd_schedule {
     float *sigma_beta;                            // sqrt(beta_s)
 } yd_schedule;
 
-// Make the schedule of S sampling steps. linear: S <= T; S == T takes every timestep, otherwise tau_s = round(s*T/S).
-// cosine: u_s = s/S. YD_E_SETTING ("steps" and its range) when S is out of range; YD_E_NOMEM. Free with yd_schedule_free.
-int yd_schedule_make(const yd_schedule_config *cfg, int steps, yd_schedule **out, yd_err *err);
+// Make the schedule of S sampling steps. Step s stands at u_s = (s/S)^spacing of the noise range: 1 spaces them evenly, above 1 they
+// crowd at low noise, where detail is decided, and cross the high noise in few large steps. cosine: gamma(u_s). linear: S <= T; S == T
+// takes every timestep, otherwise tau_s = round(u_s*T), moved apart where two would be one timestep. spacing: YD_SPACING_MIN..MAX;
+// 0 counts as 1. YD_E_SETTING ("steps" or "spacing" and its range) when one is out of range; YD_E_NOMEM. Free with yd_schedule_free.
+int yd_schedule_make(const yd_schedule_config *cfg, int steps, double spacing, yd_schedule **out, yd_err *err);
 void yd_schedule_free(yd_schedule *s);
+
+// Position u of step s in (0,1]: what yd_schedule_timestep() takes.
+double yd_schedule_position(const yd_schedule *s, const yd_schedule_config *cfg, int step);
 
 // gamma of the continuous position u in [0,1] (training draws): cosine as above; linear interpolates log gamma between timesteps.
 double yd_schedule_gamma(const yd_schedule_config *cfg, double u);

@@ -22,14 +22,20 @@ static int parse_integer(const char *name, const char *value, long long lo, long
     return 1;
 }
 
-static int parse_unit(const char *name, const char *value, double *out, yd_err *err)
+static int parse_number(const char *name, const char *value, double lo, double hi, double *out, yd_err *err)
 {
-    char *end;
+    char accepted[64], *end;
+    snprintf(accepted, sizeof accepted, "a number from %g to %g", lo, hi);
     double v = strtod(value, &end);
-    if (*value == '\0' || isspace((unsigned char)*value) || *end || !(v >= 0.0 && v <= 1.0))
-        return yd_fail_field(err, YD_E_SETTING, name, "a number from 0 to 1", "%s=%.40s is not accepted", name, value);
+    if (*value == '\0' || isspace((unsigned char)*value) || *end || !(v >= lo && v <= hi))
+        return yd_fail_field(err, YD_E_SETTING, name, accepted, "%s=%.40s is not accepted", name, value);
     *out = v;
     return 1;
+}
+
+static int parse_unit(const char *name, const char *value, double *out, yd_err *err)
+{
+    return parse_number(name, value, 0.0, 1.0, out, err);
 }
 
 // value as one of two words: *out = 0 or 1.
@@ -78,6 +84,8 @@ int yd_setting_set(yd_sample_settings *set, const char *name, const char *value,
         if ((rc = parse_choice(name, value, "posterior", "beta", &choice, err)) > 0) set->variance = (yd_variance)choice;
     } else if (strcmp(name, "eta") == 0) {
         if ((rc = parse_unit(name, value, &u, err)) > 0) set->eta = (float)u;
+    } else if (strcmp(name, "spacing") == 0) {
+        if ((rc = parse_number(name, value, YD_SPACING_MIN, YD_SPACING_MAX, &u, err)) > 0) set->spacing = u;
     } else if (strcmp(name, "attention") == 0) {
         rc = parse_attention(value, set, err);
     } else if (strcmp(name, "mask_form") == 0) {
@@ -97,10 +105,10 @@ int yd_setting_set(yd_sample_settings *set, const char *name, const char *value,
 size_t yd_settings_print(const yd_sample_settings *s, char *dst, size_t cap)
 {
     int n = snprintf(dst, cap,
-                     "{\"steps\": %d, \"seed\": %llu, \"sampler\": \"%s\", \"variance\": \"%s\", \"eta\": %.9g, \"attention\": \"%s\", "
+                     "{\"steps\": %d, \"seed\": %llu, \"sampler\": \"%s\", \"variance\": \"%s\", \"eta\": %.9g, \"spacing\": %.17g, \"attention\": \"%s\", "
                      "\"mask_form\": \"%s\", \"lower_bound\": %.17g, \"lr_noise\": \"%s\", \"skip\": %s}",
                      s->steps, (unsigned long long)s->seed, s->sampler == YD_SAMPLER_DDIM ? "ddim" : "ancestral",
-                     s->variance == YD_VARIANCE_BETA ? "beta" : "posterior", (double)s->eta, s->attention,
+                     s->variance == YD_VARIANCE_BETA ? "beta" : "posterior", (double)s->eta, s->spacing == 0.0 ? 1.0 : s->spacing, s->attention,
                      s->mask_form == YD_MASK_MAX ? "max" : "add", s->lower_bound, s->lr_noise == YD_LR_LITERAL ? "literal" : "forward",
                      s->skip ? "true" : "false");
     return n < 0 ? 0 : (size_t)n;

@@ -48,7 +48,7 @@ int yd_upsample(const yd_image *in, int w, int h, uint16_t *rgb, yd_err *err);
 int yd_upscale_bytes(const yd_model_config *cfg, const yd_output *out, int in_w, int in_h, size_t *bytes, yd_err *err);
 
 // Parse one setting by its public name ("steps", "seed", "sampler", "eta", "variance", "attention", "mask_form", "lower_bound",
-// "lr_noise", "skip") from text. 1 taken, 0 not a sampling setting, YD_E_SETTING naming the field and what it accepts.
+// "lr_noise", "spacing", "skip") from text. 1 taken, 0 not a sampling setting, YD_E_SETTING naming the field and what it accepts.
 int yd_setting_set(yd_sample_settings *set, const char *name, const char *value, yd_err *err);
 // One JSON object (no trailing newline) of the settings as used, for job JSON and reports. Length needed, as snprintf.
 size_t yd_settings_print(const yd_sample_settings *set, char *dst, size_t cap);

@@ -6,7 +6,7 @@ int yd_sampling_apply(const yd_sampling_args *a, yd_sample_settings *set, yd_err
 {
     // In the order of YD_SAMPLING_ARGS, by their public names.
     static const char *const names[YD_SAMPLING_N] = {"steps",   "seed", "attention", "mask_form", "lower_bound",
-                                                     "sampler", "eta",  "variance",  "lr_noise"};
+                                                     "sampler", "eta",  "variance",  "lr_noise", "spacing"};
     for (int i = 0; i < YD_SAMPLING_N; i++) {
         if (!a->value[i]) continue;
         int rc = yd_setting_set(set, names[i], a->value[i], err);

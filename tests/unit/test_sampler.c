@@ -120,7 +120,7 @@ static void oracle(const yd_model_config *cfg, const yd_sample_settings *set, co
     const int n = sc->w * sc->h, S = set->steps;
     yd_schedule *k = NULL;
     yd_err err;
-    CHECK(yd_schedule_make(&cfg->schedule, S, &k, &err) == 0);
+    CHECK(yd_schedule_make(&cfg->schedule, S, 1.0, &k, &err) == 0);
     static float noise[WINDOW * WINDOW * 3], cond[WINDOW * WINDOW * 3];
     static uint16_t a[WINDOW * WINDOW];
     const int residual = cfg->target == YD_TARGET_RESIDUAL;
@@ -205,7 +205,7 @@ static void map_of_ones_is_the_plain_sampler(void)
     float *r = run(s, NULL);
     const int n = WINDOW * WINDOW;
     yd_schedule *k = NULL;
-    yd_schedule_make(&c.schedule, 20, &k, NULL);
+    yd_schedule_make(&c.schedule, 20, 1.0, &k, NULL);
     float *z = yd_malloc((size_t)n * 3 * sizeof *z), *noise = yd_malloc((size_t)n * 3 * sizeof *noise);
     for (int t = 20; t >= 0; t--) {
         for (int y = 0; y < WINDOW; y++) yd_rng_row(42, (uint32_t)t, (uint32_t)y, 0, WINDOW, 3, noise + y * WINDOW * 3);
@@ -424,7 +424,7 @@ static void literal_pixels_come_on_where_sigma_is_zero(void)
     set.lr_noise = YD_LR_LITERAL;
     fill(sc.map, sc.w * sc.h, 0.0f); // everything comes on at step STEPS - 1
     yd_schedule *k = NULL;
-    CHECK(yd_schedule_make(&c.schedule, STEPS, &k, NULL) == 0 && k->sigma_posterior[STEPS] == 0.0f);
+    CHECK(yd_schedule_make(&c.schedule, STEPS, 1.0, &k, NULL) == 0 && k->sigma_posterior[STEPS] == 0.0f);
     yd_sampler *s = make(&c, &set, &sc);
     yd_unit u;
     float level;

@@ -35,7 +35,7 @@ static void test_sr3_buffers(void)
         return;
     }
     yd_schedule *s = NULL;
-    CHECK(yd_schedule_make(&SR3_TINY, 12, &s, NULL) == 0);
+    CHECK(yd_schedule_make(&SR3_TINY, 12, 1.0, &s, NULL) == 0);
     if (!s) return;
     compare(path, "sqrt_alphas_cumprod", s->sqrt_gamma + 1, 12, 0);
     compare(path, "sqrt_one_minus_alphas_cumprod", s->sqrt_1m_gamma + 1, 12, 1);
@@ -71,7 +71,7 @@ static void test_first_step(void)
     const yd_schedule_config *all[] = {&SR3_TINY, &SR3_FULL, &COSINE};
     for (int k = 0; k < 3; k++) {
         yd_schedule *s = NULL;
-        CHECK(yd_schedule_make(all[k], 12, &s, NULL) == 0);
+        CHECK(yd_schedule_make(all[k], 12, 1.0, &s, NULL) == 0);
         CHECK(s->gamma[0] == 1.0 && s->tau[0] == 0);
         CHECK(s->sqrt_gamma[0] == 1.0f && s->sqrt_1m_gamma[0] == 0.0f);
         CHECK(s->sigma_posterior[1] == 0.0f && s->coef_z[1] == 0.0f && s->coef_x0[1] == 1.0f);
@@ -82,7 +82,7 @@ static void test_first_step(void)
 static void test_full_linear(void)
 {
     yd_schedule *s = NULL;
-    CHECK(yd_schedule_make(&SR3_FULL, 2000, &s, NULL) == 0);
+    CHECK(yd_schedule_make(&SR3_FULL, 2000, 1.0, &s, NULL) == 0);
     CHECK(fabs(s->gamma[2000] - 4.386e-5) < 1e-8);
     CHECK(fabs(s->recipm1_sqrt_gamma[2000] - 151.0f) < 0.1f);
     CHECK(fabs(s->gamma[1] - (1.0 - 1e-6)) < 1e-15);
@@ -96,10 +96,10 @@ static void test_respacing(void)
 {
     static const int counts[] = {1, 2, 3, 7, 50, 333, 1000, 1999, 2000};
     yd_schedule *full = NULL;
-    CHECK(yd_schedule_make(&SR3_FULL, 2000, &full, NULL) == 0);
+    CHECK(yd_schedule_make(&SR3_FULL, 2000, 1.0, &full, NULL) == 0);
     for (size_t k = 0; k < sizeof counts / sizeof *counts; k++) {
         yd_schedule *s = NULL;
-        CHECK(yd_schedule_make(&SR3_FULL, counts[k], &s, NULL) == 0);
+        CHECK(yd_schedule_make(&SR3_FULL, counts[k], 1.0, &s, NULL) == 0);
         CHECK(s->steps == counts[k] && s->tau[s->steps] == 2000);
         for (int i = 1; i <= s->steps; i++) {
             CHECK(s->tau[i] > s->tau[i - 1]);
@@ -121,7 +121,7 @@ static void test_cosine(void)
     static const int counts[] = {1, 4, 12, 100, YD_MAX_STEPS};
     for (size_t k = 0; k < sizeof counts / sizeof *counts; k++) {
         yd_schedule *s = NULL;
-        CHECK(yd_schedule_make(&COSINE, counts[k], &s, NULL) == 0);
+        CHECK(yd_schedule_make(&COSINE, counts[k], 1.0, &s, NULL) == 0);
         for (int i = 1; i <= s->steps; i++) {
             CHECK(s->tau[i] == i && s->gamma[i] <= s->gamma[i - 1] && s->gamma[i] >= 1e-5);
             CHECK(isfinite(s->coef_x0[i]) && isfinite(s->coef_z[i]) && isfinite(s->sigma_posterior[i]));
@@ -136,7 +136,7 @@ static void test_cosine(void)
 static void test_continuous_gamma(void)
 {
     yd_schedule *s = NULL;
-    CHECK(yd_schedule_make(&SR3_TINY, 12, &s, NULL) == 0);
+    CHECK(yd_schedule_make(&SR3_TINY, 12, 1.0, &s, NULL) == 0);
     CHECK(yd_schedule_gamma(&SR3_TINY, 0.0) == 1.0);
     for (int t = 1; t <= 12; t++) {
         double at = yd_schedule_gamma(&SR3_TINY, t / 12.0), between = yd_schedule_gamma(&SR3_TINY, (t - 0.5) / 12.0);
@@ -152,7 +152,7 @@ static void refused(yd_schedule_config cfg, int steps, const char *field, const 
 {
     yd_schedule *s = NULL;
     yd_err err = {0};
-    CHECK(yd_schedule_make(&cfg, steps, &s, &err) == YD_E_SETTING && !s);
+    CHECK(yd_schedule_make(&cfg, steps, 1.0, &s, &err) == YD_E_SETTING && !s);
     CHECK_MSG(strstr(err.field, field) != NULL, "field '%s'", err.field);
     CHECK_MSG(strstr(err.accepted, accepted) != NULL, "accepted '%s'", err.accepted);
     yd_schedule_free(s);
@@ -179,9 +179,40 @@ static void test_out_of_memory(void)
         yd_schedule *s = NULL;
         yd_err err = {0};
         yd_mem_fail_at(k);
-        CHECK(yd_schedule_make(&SR3_TINY, 12, &s, &err) == YD_E_NOMEM && !s && err.code == YD_E_NOMEM);
+        CHECK(yd_schedule_make(&SR3_TINY, 12, 1.0, &s, &err) == YD_E_NOMEM && !s && err.code == YD_E_NOMEM);
     }
     yd_mem_fail_at(0);
+}
+
+// Steps crowd where the exponent says, in both kinds; however far they are pushed, timesteps stay distinct and in range.
+static void test_spacing(void)
+{
+    yd_schedule *s, *even;
+    CHECK(yd_schedule_make(&COSINE, 8, 2.0, &s, NULL) == 0 && yd_schedule_make(&COSINE, 64, 1.0, &even, NULL) == 0);
+    for (int i = 1; i <= 8; i++) { // (i/8)^2 = i*i/64
+        CHECK(fabs(s->gamma[i] - even->gamma[i * i]) < 1e-15);
+        CHECK(fabs(yd_schedule_position(s, &COSINE, i) - i * i / 64.0) < 1e-15);
+    }
+    yd_schedule_free(s);
+    yd_schedule_free(even);
+    static const double spacings[] = {YD_SPACING_MIN, 0.5, 1.0, 3.0, YD_SPACING_MAX};
+    for (size_t k = 0; k < sizeof spacings / sizeof *spacings; k++) {
+        CHECK(yd_schedule_make(&SR3_FULL, 500, spacings[k], &s, NULL) == 0);
+        for (int i = 1; i <= 500; i++) CHECK(s->tau[i] > s->tau[i - 1] && s->gamma[i] < s->gamma[i - 1]);
+        CHECK(s->tau[1] >= 1 && s->tau[500] == 2000);
+        CHECK(yd_schedule_position(s, &SR3_FULL, 500) == 1.0);
+        yd_schedule_free(s);
+    }
+    CHECK(yd_schedule_make(&SR3_FULL, 100, 2.0, &s, NULL) == 0 && s->tau[50] == 500);
+    yd_schedule_free(s);
+    CHECK(yd_schedule_make(&COSINE, 8, 0.0, &s, NULL) == 0 && s->spacing == 1.0); // not given
+    yd_schedule_free(s);
+    static const double bad[] = {-1.0, 0.2, 8.1, (double)NAN, (double)INFINITY};
+    for (size_t k = 0; k < sizeof bad / sizeof *bad; k++) {
+        yd_err err = {0};
+        s = NULL;
+        CHECK(yd_schedule_make(&COSINE, 8, bad[k], &s, &err) == YD_E_SETTING && !s && strcmp(err.field, "spacing") == 0);
+    }
 }
 
 int main(int argc, char **argv)
@@ -193,6 +224,7 @@ int main(int argc, char **argv)
         {"schedule: respaced, variance preserved", test_respacing},
         {"schedule: cosine", test_cosine},
         {"schedule: gamma between the timesteps", test_continuous_gamma},
+        {"schedule: spacing", test_spacing},
         {"schedule: what is refused", test_refusals},
         {"schedule: every allocation may fail", test_out_of_memory},
     };
