@@ -33,7 +33,8 @@ typedef enum { YD_NOISE_SQRT_GAMMA, YD_NOISE_SQRT_1M_GAMMA, YD_NOISE_TIMESTEP } 
 // The two UNets of the public code. They differ in the noise embedding's name, in where a block takes it in, and in that ddpm puts a SiLU
 // before that; what they are told (noise_input) is a matter of its own, whose default follows the type.
 typedef enum { YD_NET_SR3, YD_NET_DDPM } yd_net_type;
-typedef enum { YD_SAMPLER_ANCESTRAL, YD_SAMPLER_DDIM } yd_sampler_kind;
+// DPMPP_2M: DDIM's step with the prediction extrapolated from the last two, DPM-Solver++(2M) where eta is 0 (Lu et al. 2022).
+typedef enum { YD_SAMPLER_ANCESTRAL, YD_SAMPLER_DDIM, YD_SAMPLER_DPMPP_2M } yd_sampler_kind;
 typedef enum { YD_VARIANCE_POSTERIOR, YD_VARIANCE_BETA } yd_variance;
 typedef enum { YD_LR_FORWARD, YD_LR_LITERAL } yd_lr_noise;
 // What somebody wants feature maps stored in; auto leaves it to the next who is asked: client, model, machine.
@@ -57,7 +58,7 @@ typedef struct yd_sample_settings {
     uint64_t seed;
     yd_sampler_kind sampler;
     yd_variance variance;     // ancestral: which sigma
-    float eta;                // ddim: 0 = deterministic, 1 = ancestral noise; 0..1
+    float eta;                // ddim, dpmpp_2m: 0 = deterministic, 1 = ancestral noise; 0..1
     double spacing;           // step s stands at (s/S)^spacing of the noise range: yd_schedule_make(); 0 counts as 1
     char attention[32];       // method name
     yd_mask_form mask_form;

@@ -33,6 +33,7 @@ struct yd_sampler {
     int w, h;
     long pixels;
     float *z, *acc;      // [h*w*3]
+    float *before;       // [h*w*3] x0 of the step before, for second-order samplers, else NULL
     float *scratch;      // per band a row of noise and one of conditions [BANDS * 2 * w*3]
     float *cond;         // [h*w*3] only after yd_sampler_set_condition, else NULL
     uint16_t *up;        // up(LR), [h*w*3]
@@ -60,7 +61,7 @@ int yd_sample_settings_check(const yd_sample_settings *set, yd_err *err)
         return yd_fail_field(err, YD_E_SETTING, "spacing", "a number from 0.25 to 8", "spacing is out of range");
     if (!(set->lower_bound >= 0.0 && set->lower_bound <= 1.0))
         return yd_fail_field(err, YD_E_SETTING, "lower_bound", "a number from 0 to 1", "lower_bound is out of range");
-    if (set->lr_noise == YD_LR_LITERAL && set->sampler == YD_SAMPLER_DDIM && !(set->eta > 0.0f))
+    if (set->lr_noise == YD_LR_LITERAL && set->sampler != YD_SAMPLER_ANCESTRAL && !(set->eta > 0.0f))
         return yd_fail_field(err, YD_E_SETTING, "lr_noise", "forward, or eta > 0", "lr_noise=literal draws with the sampler's sigma, which is 0 for eta=0");
     return yd_attention_find(set->attention, &m, err);
 }
@@ -70,7 +71,7 @@ size_t yd_sampler_bytes(const yd_model_config *cfg, int w, int h)
     const int wh = cfg->window_height ? cfg->window_height : cfg->window;
     const size_t px = (size_t)w * (size_t)h, nx = (size_t)yd_windows_along(w, cfg->window, cfg->overlap),
                  ny = (size_t)yd_windows_along(h, wh, cfg->overlap);
-    const size_t canvas = px * (2 * 3 * sizeof(float) + 3 * (sizeof(uint16_t) + 1) + sizeof(uint16_t));
+    const size_t canvas = px * (3 * 3 * sizeof(float) + 3 * (sizeof(uint16_t) + 1) + sizeof(uint16_t));
     const size_t rows = (size_t)w * BANDS * 2 * 3 * sizeof(float) + (size_t)h * sizeof(uint16_t);
     const size_t layout = nx * ((size_t)cfg->window + 1) * sizeof(float) + ny * ((size_t)wh + 1) * sizeof(float) + nx * ny * sizeof(uint16_t);
     const size_t steps = (YD_MAX_STEPS + 1) * (sizeof(long) + YD_SCHEDULE_BYTES_PER_STEP);
@@ -84,6 +85,7 @@ void yd_sampler_free(yd_sampler *s)
     yd_windows_clear(&s->win);
     yd_free_aligned(s->z);
     yd_free_aligned(s->acc);
+    yd_free_aligned(s->before);
     yd_free_aligned(s->scratch);
     yd_free_aligned(s->cond);
     yd_free(s->up);
@@ -100,6 +102,8 @@ static int allocate(yd_sampler *s, yd_err *err)
     const size_t px = (size_t)s->pixels;
     s->z = yd_alloc_aligned(px * 3 * sizeof(float));
     s->acc = yd_alloc_aligned(px * 3 * sizeof(float));
+    if (s->set.sampler == YD_SAMPLER_DPMPP_2M && !(s->before = yd_alloc_aligned(px * 3 * sizeof(float))))
+        return yd_fail(err, YD_E_NOMEM, "no memory for a canvas of %dx%d pixels", s->w, s->h);
     s->scratch = yd_alloc_aligned((size_t)BANDS * 2 * (size_t)s->w * 3 * sizeof(float));
     s->up = yd_malloc(px * 3 * sizeof *s->up);
     s->shown = yd_malloc(px * 3);
@@ -239,6 +243,16 @@ static int blend(yd_sampler *s, const yd_unit *u, const float *pred)
     return rc;
 }
 
+// How far a second-order step from t follows the line of the last two predictions: half the ratio of this step's to the last one's
+// length in log(sqrt(gamma)/sqrt(1-gamma)). The first step has no line, and the last ends without noise: its prediction is the result.
+static float ahead(const yd_schedule *sc, int t)
+{
+    if (t == sc->steps || t == 1) return 0.0f;
+    double level[3]; // of t+1, t, t-1
+    for (int i = 0; i < 3; i++) level[i] = 0.5 * log(sc->gamma[t + 1 - i] / (1.0 - sc->gamma[t + 1 - i]));
+    return (float)((level[2] - level[1]) / (2.0 * (level[1] - level[0])));
+}
+
 // Coefficients of the update from step s to s-1, from double, by prediction type and sampler.
 static void step_coefficients(const yd_sampler *s, yd_step_coefs *k)
 {
@@ -265,6 +279,7 @@ static void step_coefficients(const yd_sampler *s, yd_step_coefs *k)
         k->sigma = (float)sigma;
     }
     if (k->last) k->sigma = 0.0f;
+    k->ahead = s->before ? ahead(sc, t) : 0.0f;
     if (s->set.lr_noise == YD_LR_FORWARD) {
         k->on_mean = sc->sqrt_gamma[t - 1];
         k->on_noise = sc->sqrt_1m_gamma[t - 1];
@@ -284,7 +299,8 @@ static void update_row(yd_sampler *s, int y, const yd_step_coefs *k, float *scra
     if (s->row_max[y] >= step - 1) {
         const float *noise = k->last ? NULL : noise_row(s, step - 1, y, scratch); // sigma is 0 in the last step
         const float *cond = condition_row(s, y, scratch + (size_t)s->w * 3);
-        yd_rows_update(k, step, s->a + first, cond, acc, noise, s->w, s->z + first * 3, s->shown + first * 3);
+        yd_rows_update(k, step, s->a + first, cond, acc, noise, s->w, s->before ? s->before + first * 3 : NULL, s->z + first * 3,
+                       s->shown + first * 3);
         if (!k->last)
             yd_rows_switch_on(s->a + first, step - 1, k->on_mean, k->on_noise, residual ? NULL : cond, noise, s->w, s->z + first * 3);
     }

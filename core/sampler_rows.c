@@ -111,8 +111,40 @@ INLINE void update_block(const yd_step_coefs *k, const uint32_t *mask, const flo
     }
 }
 
+// x0 becomes what a second-order step takes in its place: the line through the step before and this one, followed on.
+// (DPM-Solver++(2M), Lu et al. 2022, Eq. 5.)
+INLINE void look_ahead(const yd_step_coefs *k, const uint32_t *mask, const uint32_t *older, const float *pred, const float *z, int n,
+                       float *restrict before, float *restrict x0)
+{
+    for (int i = 0; i < n; i++) {
+        float now = k->x0_z * z[i] + k->x0_pred * pred[i];
+        if (k->clip > 0.0f) {
+            now = now < -k->clip ? -k->clip : now;
+            now = now > k->clip ? k->clip : now;
+        }
+        const float was = choose(older[i], before[i], now);
+        x0[i] = now + k->ahead * (now - was);
+        before[i] = choose(mask[i], now, before[i]);
+    }
+}
+
+// update_block with two predictions: what is shown is this step's.
+INLINE void update_block_2(const yd_step_coefs *k, const uint32_t *mask, const uint32_t *older, const float *cond, const float *pred,
+                           const float *noise, int n, float *restrict before, float *restrict z, uint8_t *restrict shown)
+{
+    float x0[3 * BLOCK];
+    look_ahead(k, mask, older, pred, z, n, before, x0);
+    for (int i = 0; i < n; i++) {
+        float next = k->z_x0 * x0[i] + k->z_z * z[i];
+        if (noise) next = next + k->sigma * noise[i];
+        const uint8_t byte = to_byte(cond ? cond[i] + before[i] * k->unscale : before[i]);
+        shown[i] = mask[i] ? byte : shown[i];
+        z[i] = choose(mask[i], next, z[i]);
+    }
+}
+
 YD_SIMD void yd_rows_update(const yd_step_coefs *k, int step, const uint16_t *a, const float *cond, const float *pred, const float *noise,
-                            int n, float *z, uint8_t *shown)
+                            int n, float *before, float *z, uint8_t *shown)
 {
     const int clip = k->clip > 0.0f, noisy = k->sigma > 0.0f, residual = k->unscale != 0.0f;
     for (int at = 0; at < n; at += BLOCK) {
@@ -120,7 +152,11 @@ YD_SIMD void yd_rows_update(const yd_step_coefs *k, int step, const uint16_t *a,
         uint32_t mask[3 * BLOCK];
         spread_mask(a + at, step, count, mask);
         const float *c = residual ? cond + i : NULL, *e = noisy ? noise + i : NULL;
-        if (clip && noisy && residual)
+        if (before) {
+            uint32_t older[3 * BLOCK];
+            spread_mask(a + at, step + 1, count, older);
+            update_block_2(k, mask, older, c, pred + i, e, 3 * count, before + i, z + i, shown + i);
+        } else if (clip && noisy && residual)
             update_block(k, mask, c, pred + i, e, 3 * count, z + i, shown + i, 1, 1, 1);
         else if (clip && residual)
             update_block(k, mask, c, pred + i, e, 3 * count, z + i, shown + i, 1, 0, 1);

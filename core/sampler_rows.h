@@ -12,6 +12,7 @@ typedef struct yd_step_coefs {
     float x0_z, x0_pred;     // x0 = x0_z*z + x0_pred*pred, before clipping
     float clip;              // x0 is clamped to [-clip, clip]; 0 = never
     float z_x0, z_z, sigma;  // z' = z_x0*x0 + z_z*z + sigma*noise
+    float ahead;             // where the pixel's step before left an x0: z' takes x0 + ahead*(x0 - that one) in the place of x0
     float on_mean, on_noise; // a pixel that is switched on: on_mean*mean + on_noise*noise
     float unscale;           // residual target: what is shown is cond + x0*unscale; 0: x0
     int last;                // the step that leaves no noise: sigma is 0 and no pixel comes on
@@ -28,9 +29,10 @@ void yd_rows_gather(const uint16_t *up, const float *cond, const float *z, const
 int yd_rows_blend(float *acc, const float *pred, float wy, const float *wx, int n);
 
 // Pixels that are on at `step` take it: z from z and pred, and what is shown as bytes. cond: 3*n values, read for a residual target
-// only. noise: 3*n normals, read where sigma > 0.
+// only. noise: 3*n normals, read where sigma > 0. before: 3*n values, x0 of the step before, replaced by this step's where the pixel
+// is on, read only where it was on before (a > step); NULL: one-step samplers, ahead does not count.
 void yd_rows_update(const yd_step_coefs *k, int step, const uint16_t *a, const float *cond, const float *pred, const float *noise, int n,
-                    float *z, uint8_t *shown);
+                    float *before, float *z, uint8_t *shown);
 
 // Pixels that come on at `step` (a == step) get their first value. mean: 3*n values, or NULL for 0.
 void yd_rows_switch_on(const uint16_t *a, int step, float on_mean, float on_noise, const float *mean, const float *noise, int n, float *z);

@@ -10,6 +10,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define SAMPLERS 3
+static const char *const sampler_words[SAMPLERS] = {
+    [YD_SAMPLER_ANCESTRAL] = "ancestral", [YD_SAMPLER_DDIM] = "ddim", [YD_SAMPLER_DPMPP_2M] = "dpmpp_2m"};
+
 static int parse_integer(const char *name, const char *value, long long lo, long long hi, long long *out, yd_err *err)
 {
     char accepted[64], *end;
@@ -38,15 +42,24 @@ static int parse_unit(const char *name, const char *value, double *out, yd_err *
     return parse_number(name, value, 0.0, 1.0, out, err);
 }
 
+// value as one of n words: *out = its index.
+static int parse_word(const char *name, const char *value, const char *const *words, int n, int *out, yd_err *err)
+{
+    char accepted[64] = "";
+    for (int i = 0; i < n; i++) {
+        const size_t used = strlen(accepted);
+        snprintf(accepted + used, sizeof accepted - used, "%s%s", i ? ", " : "", words[i]);
+        if (strcmp(value, words[i]) != 0) continue;
+        *out = i;
+        return 1;
+    }
+    return yd_fail_field(err, YD_E_SETTING, name, accepted, "%s=%.40s is not accepted", name, value);
+}
+
 // value as one of two words: *out = 0 or 1.
 static int parse_choice(const char *name, const char *value, const char *zero, const char *one, int *out, yd_err *err)
 {
-    char accepted[64];
-    snprintf(accepted, sizeof accepted, "%s, %s", zero, one);
-    if (strcmp(value, zero) == 0) *out = 0;
-    else if (strcmp(value, one) == 0) *out = 1;
-    else return yd_fail_field(err, YD_E_SETTING, name, accepted, "%s=%.40s is not accepted", name, value);
-    return 1;
+    return parse_word(name, value, (const char *const[]){zero, one}, 2, out, err);
 }
 
 static int parse_seed(const char *value, uint64_t *out, yd_err *err)
@@ -79,7 +92,7 @@ int yd_setting_set(yd_sample_settings *set, const char *name, const char *value,
     } else if (strcmp(name, "seed") == 0) {
         rc = parse_seed(value, &set->seed, err);
     } else if (strcmp(name, "sampler") == 0) {
-        if ((rc = parse_choice(name, value, "ancestral", "ddim", &choice, err)) > 0) set->sampler = (yd_sampler_kind)choice;
+        if ((rc = parse_word(name, value, sampler_words, SAMPLERS, &choice, err)) > 0) set->sampler = (yd_sampler_kind)choice;
     } else if (strcmp(name, "variance") == 0) {
         if ((rc = parse_choice(name, value, "posterior", "beta", &choice, err)) > 0) set->variance = (yd_variance)choice;
     } else if (strcmp(name, "eta") == 0) {
@@ -107,7 +120,7 @@ size_t yd_settings_print(const yd_sample_settings *s, char *dst, size_t cap)
     int n = snprintf(dst, cap,
                      "{\"steps\": %d, \"seed\": %llu, \"sampler\": \"%s\", \"variance\": \"%s\", \"eta\": %.9g, \"spacing\": %.17g, \"attention\": \"%s\", "
                      "\"mask_form\": \"%s\", \"lower_bound\": %.17g, \"lr_noise\": \"%s\", \"skip\": %s}",
-                     s->steps, (unsigned long long)s->seed, s->sampler == YD_SAMPLER_DDIM ? "ddim" : "ancestral",
+                     s->steps, (unsigned long long)s->seed, sampler_words[s->sampler],
                      s->variance == YD_VARIANCE_BETA ? "beta" : "posterior", (double)s->eta, s->spacing == 0.0 ? 1.0 : s->spacing, s->attention,
                      s->mask_form == YD_MASK_MAX ? "max" : "add", s->lower_bound, s->lr_noise == YD_LR_LITERAL ? "literal" : "forward",
                      s->skip ? "true" : "false");

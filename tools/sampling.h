@@ -19,7 +19,7 @@ typedef struct yd_sampling_args {
         {"attention", 'a', YD_ARG_TEXT, &(s)->value[2], 0, 0, "NAME", "attention method (yoda attention lists them)"}, \
         {"mask-form", 0, YD_ARG_TEXT, &(s)->value[3], 0, 0, "FORM", "add or max: how the lower bound enters"},         \
         {"lower-bound", 'l', YD_ARG_TEXT, &(s)->value[4], 0, 0, "L", "least share of the steps any pixel gets, 0..1"}, \
-        {"sampler", 0, YD_ARG_TEXT, &(s)->value[5], 0, 0, "NAME", "ancestral or ddim"},                                \
+        {"sampler", 0, YD_ARG_TEXT, &(s)->value[5], 0, 0, "NAME", "ancestral, ddim or dpmpp_2m"},                      \
         {"eta", 0, YD_ARG_TEXT, &(s)->value[6], 0, 0, "E", "noise of ddim, 0..1"},                                     \
         {"variance", 0, YD_ARG_TEXT, &(s)->value[7], 0, 0, "NAME", "of ancestral: posterior or beta"},                 \
         {"lr-noise", 0, YD_ARG_TEXT, &(s)->value[8], 0, 0, "NAME", "resting pixels: forward or literal"},              \

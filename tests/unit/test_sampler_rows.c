@@ -103,7 +103,7 @@ static void check_update(const yd_step_coefs *k)
         want[i] = k->sigma > 0.0f ? mean + k->sigma * noise[i] : mean;
         bytes[i] = byte_of(k->unscale != 0.0f ? cond[i] + x0 * k->unscale : x0);
     }
-    yd_rows_update(k, 5, a, k->unscale != 0.0f ? cond : NULL, pred, k->sigma > 0.0f ? noise : NULL, N, z, shown);
+    yd_rows_update(k, 5, a, k->unscale != 0.0f ? cond : NULL, pred, k->sigma > 0.0f ? noise : NULL, N, NULL, z, shown);
     CHECK_MSG(memcmp(z, want, sizeof z) == 0, "clip %g sigma %g unscale %g: z differs", (double)k->clip, (double)k->sigma,
               (double)k->unscale);
     CHECK_MSG(memcmp(shown, bytes, sizeof shown) == 0, "clip %g sigma %g unscale %g: bytes differ", (double)k->clip, (double)k->sigma,
@@ -118,6 +118,34 @@ static void test_update(void)
         k.sigma = kind & 2 ? 0.3f : 0;
         k.unscale = kind & 4 ? 0.25f : 0;
         check_update(&k);
+    }
+}
+
+// Second order: the line through the last two predictions, where there are two.
+static void test_look_ahead(void)
+{
+    static float want[3 * N], before[3 * N], left[3 * N];
+    for (int kind = 0; kind < 8; kind++) {
+        const yd_step_coefs k = {.x0_z = 1.25f, .x0_pred = -0.75f, .z_x0 = 0.6f, .z_z = 0.35f, .ahead = 0.4f,
+                                 .clip = kind & 1 ? 1.5f : 0, .sigma = kind & 2 ? 0.3f : 0, .unscale = kind & 4 ? 0.25f : 0};
+        static uint8_t bytes[3 * N];
+        fill();
+        for (int i = 0; i < 3 * N; i++) before[i] = left[i] = a[i / 3] > 5 ? draw() : NAN;
+        memcpy(want, z, sizeof z);
+        memcpy(bytes, shown, sizeof shown);
+        for (int i = 0; i < 3 * N; i++) {
+            if (a[i / 3] < 5) continue;
+            float x0 = k.x0_z * z[i] + k.x0_pred * pred[i];
+            if (k.clip > 0.0f) x0 = x0 < -k.clip ? -k.clip : x0 > k.clip ? k.clip : x0;
+            left[i] = x0;
+            const float line = x0 + k.ahead * (x0 - (a[i / 3] > 5 ? before[i] : x0));
+            const float mean = k.z_x0 * line + k.z_z * z[i];
+            want[i] = k.sigma > 0.0f ? mean + k.sigma * noise[i] : mean;
+            bytes[i] = byte_of(k.unscale != 0.0f ? cond[i] + x0 * k.unscale : x0);
+        }
+        yd_rows_update(&k, 5, a, k.unscale != 0.0f ? cond : NULL, pred, k.sigma > 0.0f ? noise : NULL, N, before, z, shown);
+        CHECK_MSG(memcmp(z, want, sizeof z) == 0 && memcmp(shown, bytes, sizeof shown) == 0, "kind %d", kind);
+        for (int i = 0; i < 3 * N; i++) CHECK(a[i / 3] < 5 || before[i] == left[i]);
     }
 }
 
@@ -141,6 +169,7 @@ int main(int argc, char **argv)
         {"gathering pixels", test_gather},
         {"blending predictions, and what is not finite", test_blend},
         {"a step of the update", test_update},
+        {"sampler rows: second order", test_look_ahead},
         {"pixels that come on", test_switch_on},
     };
     return t_main(argc, argv, cases, sizeof cases / sizeof *cases);
