@@ -105,9 +105,9 @@ static int save(VipsImage *im, const yd_output *out, int with_blobs, void **buf,
     int strip = !with_blobs;
     switch (out->format) {
     case YD_JPEG:
-        return vips_jpegsave_buffer(im, buf, len, "Q", out->quality, "optimize_coding", TRUE, "strip", TRUE, NULL);
+        return vips_jpegsave_buffer(im, buf, len, "Q", out->encode_quality, "optimize_coding", TRUE, "strip", TRUE, NULL);
     case YD_WEBP:
-        return vips_webpsave_buffer(im, buf, len, "Q", out->quality, "lossless", out->lossless, "effort", WEBP_EFFORT,
+        return vips_webpsave_buffer(im, buf, len, "Q", out->encode_quality, "lossless", out->lossless, "effort", WEBP_EFFORT,
                                     "strip", TRUE, NULL);
     case YD_TIFF:
         return vips_tiffsave_buffer(im, buf, len, "compression", VIPS_FOREIGN_TIFF_COMPRESSION_DEFLATE, "predictor",
@@ -178,8 +178,8 @@ static int check_settings(const yd_image *im, const yd_output *out, yd_err *err)
     format_only.scale = 0;
     if (out->format == YD_PNG && (out->effort < 1 || out->effort > 9))
         return yd_fail_field(err, YD_E_SETTING, "effort", "1 to 9", "effort %d is out of range", out->effort);
-    if ((out->format == YD_JPEG || out->format == YD_WEBP) && (out->quality < 1 || out->quality > 100))
-        return yd_fail_field(err, YD_E_SETTING, "quality", "1 to 100", "quality %d is out of range", out->quality);
+    if ((out->format == YD_JPEG || out->format == YD_WEBP) && (out->encode_quality < 1 || out->encode_quality > 100))
+        return yd_fail_field(err, YD_E_SETTING, "encode_quality", "1 to 100", "encode_quality %d is out of range", out->encode_quality);
     if (out->bit_depth != 0 && out->bit_depth != 8 && out->bit_depth != 16)
         return yd_fail_field(err, YD_E_SETTING, "bit_depth", "source, 8, 16", "bit depth %d is not accepted", out->bit_depth);
     if (most && (im->w > most || im->h > most))

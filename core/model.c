@@ -18,6 +18,7 @@
 
 #define MODEL_MAX_BYTES ((size_t)4 << 30)
 #define CONFIG_MAX_BYTES ((size_t)1 << 20)
+#define CONFIG_PRINT_MAX 4096 // yd_model_config_print's longest
 #define PREFIX          "denoise_fn."
 
 // Buffers of the noise schedule in public checkpoints: 12 vectors of T floats without a dot in their names.
@@ -158,17 +159,21 @@ static int find_config(const char *path, const yd_safetensors *st, char **text, 
     return 0;
 }
 
-static int load_from(yd_model *m, const yd_safetensors *st, yd_err *err)
+static int load_config(yd_model *m, const yd_safetensors *st, yd_err *err)
 {
     char *text = NULL;
     size_t len = 0;
-    yd_graph *g = NULL;
     int rc = find_config(m->path, st, &text, &len, err);
-    if (rc) return rc;
-    rc = yd_model_config_parse(text, len, &m->cfg, err);
+    if (!rc) rc = yd_model_config_parse(text, len, &m->cfg, err);
     yd_free(text);
-    if (rc) return rc;
-    rc = check_type(&m->cfg.net, st, err);
+    return rc;
+}
+
+// The file's tensors as the weights of the network that the model's config describes.
+static int load_weights(yd_model *m, const yd_safetensors *st, yd_err *err)
+{
+    yd_graph *g = NULL;
+    int rc = check_type(&m->cfg.net, st, err);
     if (!rc) rc = yd_net_build(&m->cfg.net, m->cfg.window, m->cfg.window, YD_F32, 0, &g, err);
     if (!rc) rc = read_params(m, g, st, err);
     if (!rc) rc = refuse_unexpected(&m->cfg.net, g, st, err);
@@ -195,7 +200,8 @@ int yd_model_load(const char *path, yd_model **out, yd_err *err)
     yd_sha256_hex(bytes, len, m->checksum + 7);
     yd_err why = {0};
     rc = yd_st_open_memory(bytes, len, &st, &why);
-    if (!rc) rc = load_from(m, st, &why);
+    if (!rc) rc = load_config(m, st, &why);
+    if (!rc) rc = load_weights(m, st, &why);
     yd_st_close(st);
     if (rc) {
         yd_fail_field(err, rc, why.field, why.accepted, "%.200s: %s", path, why.detail);
@@ -300,7 +306,7 @@ int yd_model_save(const yd_model_config *cfg, const float *const *params, int n_
     yd_graph *g = NULL;
     yd_st_writer *w = NULL;
     uint16_t **copies = NULL;
-    char text[4096];
+    char text[CONFIG_PRINT_MAX];
     int rc = yd_net_build(&cfg->net, cfg->window, cfg->window, YD_F32, 0, &g, err);
     if (rc) return rc;
     if (g->n_params != n_params) {
@@ -325,5 +331,48 @@ out:
     yd_free(copies);
     yd_st_writer_free(w);
     yd_graph_free(g);
+    return rc;
+}
+
+// Everything of a file as it is, with another config inside.
+static int write_again(const yd_safetensors *st, const yd_model_config *cfg, const char *path, yd_err *err)
+{
+    char text[CONFIG_PRINT_MAX];
+    int rc = 0;
+    yd_st_writer *w = yd_st_writer_new();
+    if (!w) return yd_fail(err, YD_E_NOMEM, "no memory to write a model");
+    if (yd_model_config_print(cfg, text, sizeof text) >= sizeof text)
+        rc = yd_fail(err, YD_E_INTERNAL, "the model's config is longer than %zu bytes", sizeof text);
+    const char *key;
+    for (size_t i = 0; !rc && (key = yd_st_metadata_key(st, i)); i++) rc = yd_st_writer_metadata(w, key, yd_st_metadata(st, key), err);
+    if (!rc) rc = yd_st_writer_metadata(w, "yoda.config", text, err);
+    for (size_t i = 0; !rc && i < yd_st_count(st); i++) {
+        const yd_st_tensor *t = yd_st_at(st, i);
+        rc = yd_st_writer_add(w, t->name, t->dtype, t->ndim, t->dims, t->data, err);
+    }
+    if (!rc) rc = yd_st_writer_save(w, path, err);
+    yd_st_writer_free(w);
+    return rc;
+}
+
+int yd_model_rewrite(const char *in, const char *out, const char *const *changes, int n, yd_err *err)
+{
+    void *bytes = NULL;
+    size_t len = 0;
+    yd_safetensors *st = NULL;
+    if (strlen(in) >= sizeof((yd_model *)0)->path) return yd_fail(err, YD_E_IO, "the model's path is longer than 511 bytes");
+    int rc = yd_file_read(in, MODEL_MAX_BYTES, &bytes, &len, err);
+    if (rc) return rc;
+    yd_model *m = yd_calloc(1, sizeof *m);
+    if (!m) rc = yd_fail(err, YD_E_NOMEM, "no memory for a model");
+    else snprintf(m->path, sizeof m->path, "%s", in);
+    if (!rc) rc = yd_st_open_memory(bytes, len, &st, err);
+    if (!rc) rc = load_config(m, st, err);
+    for (int i = 0; !rc && i < n; i++) rc = yd_model_config_update(&m->cfg, changes[i], strlen(changes[i]), err);
+    if (!rc) rc = load_weights(m, st, err);
+    if (!rc) rc = write_again(st, &m->cfg, out, err);
+    yd_model_free(m);
+    yd_st_close(st);
+    yd_free(bytes);
     return rc;
 }

@@ -14,7 +14,8 @@
 //    "schedule": {"kind": "linear"|"cosine", "train_steps": 2000, "start": 1e-6, "end": 1e-2},
 //    "scale": 4, "window": 128, "overlap": 24, "conditioning": "pillow8",
 //    "defaults": {"steps": 8, "sampler": "ddim", "eta": 0.5, "attention": "edge", "mask_form": "add", "lower_bound": 0.4,
-//                 "dtype": "auto" | "f32" | "bf16"}}
+//                 "dtype": "auto" | "f32" | "bf16"},
+//    "profiles": {"fast": {"steps": 4, ...}, "best": {...}}}    keys of "defaults" without dtype; what is absent is as in "defaults"
 //
 // Threads: a loaded model is read-only and may be shared.
 #ifndef YD_CORE_MODEL_H
@@ -67,6 +68,14 @@ typedef struct yd_sample_settings {
     int skip;                 // 1: windows without an active pixel are skipped (same bytes either way)
 } yd_sample_settings;
 
+// What a request's quality chooses: settings for the same weights. Balanced is "defaults".
+typedef enum { YD_QUALITY_FAST, YD_QUALITY_BALANCED, YD_QUALITY_BEST, YD_QUALITIES } yd_quality;
+
+typedef struct yd_profile {
+    int given; // 0: not in the config, derived from the defaults
+    yd_sample_settings set;
+} yd_profile;
+
 typedef struct yd_model_config {
     char name[64];
     yd_net_config net;
@@ -80,6 +89,7 @@ typedef struct yd_model_config {
     int window, overlap;  // pixels of the output grid; window is a multiple of yd_net_multiple()
     int window_height;    // 0 = square, as all config files have it; set only to compare with other implementations on rectangles
     yd_sample_settings defaults;
+    yd_profile fast, best; // the other profiles; yd_model_config_profile() reads them
     yd_storage dtype;     // among the defaults in the file
 } yd_model_config;
 
@@ -102,6 +112,14 @@ size_t yd_model_config_print(const yd_model_config *cfg, char *dst, size_t cap);
 int yd_model_config_windows(yd_model_config *cfg, int window, int overlap, yd_err *err);
 // The type that feature maps are stored in when auto was asked for: the model's own, or the best of a machine with or without bf16.
 yd_dtype yd_model_config_dtype(const yd_model_config *cfg, int has_bf16);
+// The settings that a quality stands for. A profile that the config does not give is derived from the defaults: fast takes half their
+// steps, best twice as many (as far as a linear schedule goes) and no mask, a lower bound of 1.
+void yd_model_config_profile(const yd_model_config *cfg, yd_quality q, yd_sample_settings *set);
+// "fast", "balanced" or "best". YD_E_SETTING saying so, and where the encoder's number belongs that older clients send.
+int yd_quality_parse(const char *value, yd_quality *out, yd_err *err);
+const char *yd_quality_name(yd_quality q);
+// Lay a config text over a config: what it says replaces, what it does not say stays. YD_E_CHECKPOINT as when parsing; then *cfg is unchanged.
+int yd_model_config_update(yd_model_config *cfg, const char *json, size_t len, yd_err *err);
 // Defaults of every field, before parsing: the SR3 conventions.
 void yd_model_config_init(yd_model_config *cfg);
 
@@ -113,6 +131,10 @@ void yd_model_free(yd_model *m);
 int yd_model_init(const yd_model_config *cfg, uint64_t seed, int zero_init, yd_model **out, yd_err *err);
 // Save parameters (params[i] in graph order) as f32 or bf16. tmp + fsync + rename.
 int yd_model_save(const yd_model_config *cfg, const float *const *params, int n_params, yd_dtype dt, const char *path, yd_err *err);
+
+// Write a model file anew with config texts laid over its own, one after the other. Weights, in their type and to the bit, and other
+// metadata stay; the tensors must fit the changed network. in and out may be the same file. Errors of loading, YD_E_IO.
+int yd_model_rewrite(const char *in, const char *out, const char *const *changes, int n, yd_err *err);
 
 // The network's graph for inputs of h x w pixels (multiples of yd_net_multiple). Tensors: input "x" [h,w,in_channel] (condition first,
 // then m*z), input "level" [1,1,1], output "out" [h,w,out_channel]. train: keep what backward needs (stats).

@@ -16,6 +16,7 @@
 typedef struct reader {
     const yd_json *j;
     yd_err *err;
+    int over; // what is read is laid over a config that is complete
     int rc; // the first failure; later calls do nothing
 } reader;
 
@@ -110,14 +111,15 @@ static void read_ints(reader *r, yd_jid obj, const char *key, int lo, int hi, in
     }
 }
 
-// Refuse keys that are not in the NULL-terminated list.
+// Refuse what is no object, and keys that are not in the NULL-terminated list.
 static void only_keys(reader *r, yd_jid obj, const char *where, const char *const *known)
 {
+    if (obj >= 0 && yd_json_type_of(r->j, obj) != YD_J_OBJECT) bad(r, where, "an object");
     for (yd_jid m = yd_json_first(r->j, obj); m >= 0 && !r->rc; m = yd_json_next(r->j, m)) {
         const char *key = yd_json_key(r->j, m);
         int found = 0;
         for (int i = 0; known[i] && key; i++) found |= strcmp(key, known[i]) == 0;
-        if (!found && key) r->rc = yd_fail_field(r->err, YD_E_CHECKPOINT, key, "", "model config: unknown key \"%s\" in %s", key, where);
+        if (!found && key) r->rc = yd_fail_field(r->err, YD_E_CHECKPOINT, key, "", "model config: unknown key \"%s\" in \"%s\"", key, where);
     }
 }
 
@@ -152,7 +154,7 @@ static void read_schedule(reader *r, yd_jid obj, yd_schedule_config *s)
 {
     static const char *const keys[] = {"kind", "train_steps", "start", "end", NULL};
     int kind = (int)s->kind;
-    only_keys(r, obj, "\"schedule\"", keys);
+    only_keys(r, obj, "schedule", keys);
     read_word(r, obj, "kind", schedule_words, &kind);
     s->kind = (yd_schedule_kind)kind;
     read_int(r, obj, "train_steps", 1, YD_MAX_STEPS, &s->train_steps);
@@ -165,7 +167,7 @@ static void read_network(reader *r, yd_jid obj, yd_net_config *n)
     static const char *const keys[] = {"type", "in_channel", "out_channel", "inner_channel", "channel_multiplier", "res_blocks",
                                        "norm_groups", "attn_res", "image_size", "unshuffle", "mid_attention", "noise_scale", NULL};
     int type = (int)n->type;
-    only_keys(r, obj, "\"network\"", keys);
+    only_keys(r, obj, "network", keys);
     read_word(r, obj, "type", type_words, &type);
     n->type = (yd_net_type)type;
     read_int(r, obj, "in_channel", 6, 6, &n->in_channel);
@@ -181,13 +183,13 @@ static void read_network(reader *r, yd_jid obj, yd_net_config *n)
     read_float(r, obj, "noise_scale", 1e-3, 1e6, &n->noise_scale);
 }
 
-static void read_defaults(reader *r, yd_jid obj, yd_model_config *c)
+// How jobs sample: the defaults, or a profile. dtype is among the defaults alone.
+static const char *const sample_keys[] = {"dtype", "steps", "sampler", "variance", "eta", "spacing", "attention", "mask_form", "lower_bound",
+                                          "lr_noise", NULL};
+
+static void read_sampling(reader *r, yd_jid obj, yd_sample_settings *s)
 {
-    static const char *const keys[] = {"steps", "sampler", "variance", "eta", "spacing", "attention", "mask_form", "lower_bound", "lr_noise",
-                                       "dtype", NULL};
-    yd_sample_settings *s = &c->defaults;
-    int sampler = (int)s->sampler, variance = (int)s->variance, form = (int)s->mask_form, lr = (int)s->lr_noise, dtype = (int)c->dtype;
-    only_keys(r, obj, "\"defaults\"", keys);
+    int sampler = (int)s->sampler, variance = (int)s->variance, form = (int)s->mask_form, lr = (int)s->lr_noise;
     read_int(r, obj, "steps", 1, YD_MAX_STEPS, &s->steps);
     read_word(r, obj, "sampler", sampler_words, &sampler);
     read_word(r, obj, "variance", variance_words, &variance);
@@ -197,12 +199,36 @@ static void read_defaults(reader *r, yd_jid obj, yd_model_config *c)
     read_word(r, obj, "mask_form", form_words, &form);
     read_double(r, obj, "lower_bound", 0, 1, &s->lower_bound);
     read_word(r, obj, "lr_noise", lr_words, &lr);
-    read_word(r, obj, "dtype", storage_words, &dtype);
     s->sampler = (yd_sampler_kind)sampler;
     s->variance = (yd_variance)variance;
     s->mask_form = (yd_mask_form)form;
     s->lr_noise = (yd_lr_noise)lr;
+}
+
+static void read_defaults(reader *r, yd_jid obj, yd_model_config *c)
+{
+    int dtype = (int)c->dtype;
+    only_keys(r, obj, "defaults", sample_keys);
+    read_sampling(r, obj, &c->defaults);
+    read_word(r, obj, "dtype", storage_words, &dtype);
     c->dtype = (yd_storage)dtype;
+}
+
+static void read_profile(reader *r, yd_jid obj, const char *where, const yd_sample_settings *defaults, yd_profile *p)
+{
+    if (obj < 0) return;
+    only_keys(r, obj, where, sample_keys + 1);
+    if (!p->given) p->set = *defaults;
+    p->given = 1;
+    read_sampling(r, obj, &p->set);
+}
+
+static void read_profiles(reader *r, yd_jid obj, yd_model_config *c)
+{
+    static const char *const keys[] = {"fast", "best", NULL};
+    only_keys(r, obj, "profiles", keys);
+    read_profile(r, yd_json_get(r->j, obj, "fast"), "profiles.fast", &c->defaults, &c->fast);
+    read_profile(r, yd_json_get(r->j, obj, "best"), "profiles.best", &c->defaults, &c->best);
 }
 
 // What a network of this type is told where its config does not say.
@@ -214,12 +240,12 @@ static yd_noise_input told_to(yd_net_type type)
 static void read_ours(reader *r, yd_model_config *c)
 {
     static const char *const keys[] = {"format", "name", "network", "noise_input", "prediction", "target", "residual_scale", "clip",
-                                       "schedule", "scale", "window", "overlap", "conditioning", "defaults", NULL};
+                                       "schedule", "scale", "window", "overlap", "conditioning", "defaults", "profiles", NULL};
     static const char *const formats[] = {"yoda-model-1", NULL}, *const conditioning[] = {"pillow8", NULL};
     int noise, prediction = (int)c->prediction, target = (int)c->target, ignored = 0;
-    only_keys(r, 0, "the model config", keys);
+    only_keys(r, 0, "the whole", keys);
     read_network(r, yd_json_get(r->j, 0, "network"), &c->net);
-    noise = (int)told_to(c->net.type);
+    noise = (int)(r->over ? c->noise_input : told_to(c->net.type));
     read_word(r, 0, "format", formats, &ignored);
     read_text(r, 0, "name", c->name, sizeof c->name);
     read_word(r, 0, "noise_input", noise_words, &noise);
@@ -237,6 +263,7 @@ static void read_ours(reader *r, yd_model_config *c)
     read_schedule(r, yd_json_get(r->j, 0, "schedule"), &c->schedule);
     if (c->schedule.kind == YD_SCHEDULE_LINEAR && c->defaults.steps > c->schedule.train_steps) c->defaults.steps = c->schedule.train_steps;
     read_defaults(r, yd_json_get(r->j, 0, "defaults"), c);
+    read_profiles(r, yd_json_get(r->j, 0, "profiles"), c);
 }
 
 // A config of the public code: {"model": {"unet", "beta_schedule": {"val"}, "diffusion"}, "datasets"?}. Other keys are ignored,
@@ -273,16 +300,26 @@ static void read_public(reader *r, yd_jid model, yd_model_config *c)
     snprintf(c->name, sizeof c->name, "%s", type_words[c->net.type]);
 }
 
-// A model whose own defaults no job could run with is refused when it is read, not at every job.
-static int check_defaults(const yd_model_config *c, yd_err *err)
+static int check_profile(const yd_model_config *c, yd_quality q, yd_err *err)
 {
+    yd_sample_settings set;
     yd_schedule *made = NULL;
     yd_err why = {0};
-    int rc = yd_sample_settings_check(&c->defaults, &why);
-    if (!rc) rc = yd_schedule_make(&c->schedule, c->defaults.steps, c->defaults.spacing, &made, &why);
+    yd_model_config_profile(c, q, &set);
+    int rc = yd_sample_settings_check(&set, &why);
+    if (!rc) rc = yd_schedule_make(&c->schedule, set.steps, set.spacing, &made, &why);
     yd_schedule_free(made);
     if (!rc || rc == YD_E_NOMEM) return rc ? yd_fail(err, rc, "%s", why.detail) : 0;
-    return yd_fail_field(err, YD_E_CHECKPOINT, why.field, why.accepted, "model config: jobs could not run with its defaults: %s", why.detail);
+    return yd_fail_field(err, YD_E_CHECKPOINT, why.field, why.accepted, "model config: jobs could not run with its %s%s: %s",
+                         q == YD_QUALITY_BALANCED ? "defaults" : "profile ", q == YD_QUALITY_BALANCED ? "" : yd_quality_name(q), why.detail);
+}
+
+// A model whose own defaults or profiles no job could run with is refused when it is read, not at every job.
+static int check_defaults(const yd_model_config *c, yd_err *err)
+{
+    int rc = check_profile(c, YD_QUALITY_BALANCED, err);
+    if (!rc) rc = check_profile(c, YD_QUALITY_FAST, err);
+    return rc ? rc : check_profile(c, YD_QUALITY_BEST, err);
 }
 
 static int check_whole(const yd_model_config *c, yd_err *err)
@@ -325,19 +362,32 @@ yd_dtype yd_model_config_dtype(const yd_model_config *c, int has_bf16)
     return has_bf16 ? YD_BF16 : YD_F32;
 }
 
-int yd_model_config_parse(const char *json, size_t len, yd_model_config *out, yd_err *err)
+static int read_config(const char *json, size_t len, int over, yd_model_config *out, yd_err *err)
 {
     yd_json *j = NULL;
-    yd_model_config_init(out);
     int rc = yd_json_parse(json, len, YD_JSON_COMMENTS, &j, err);
     if (rc) return rc == YD_E_NOMEM ? rc : YD_E_CHECKPOINT;
-    reader r = {.j = j, .err = err};
+    reader r = {.j = j, .err = err, .over = over};
     if (yd_json_type_of(j, 0) != YD_J_OBJECT) bad(&r, "", "a JSON object");
     yd_jid model = yd_json_get(j, 0, "model");
     if (yd_json_get(j, model, "unet") >= 0) read_public(&r, model, out);
     else read_ours(&r, out);
     yd_json_free(j);
     return r.rc ? r.rc : check_whole(out, err);
+}
+
+int yd_model_config_parse(const char *json, size_t len, yd_model_config *out, yd_err *err)
+{
+    yd_model_config_init(out);
+    return read_config(json, len, 0, out, err);
+}
+
+int yd_model_config_update(yd_model_config *cfg, const char *json, size_t len, yd_err *err)
+{
+    yd_model_config changed = *cfg;
+    int rc = read_config(json, len, 1, &changed, err);
+    if (!rc) *cfg = changed;
+    return rc;
 }
 
 typedef struct printer {
@@ -361,6 +411,32 @@ static void put_ints(printer *p, const char *key, const int *v, int n)
     put(p, "]");
 }
 
+// The members of the defaults or of a profile, without the braces.
+static void put_sampling(printer *p, const yd_sample_settings *s)
+{
+    char quoted[6 * sizeof s->attention + 3];
+    yd_json_quote(quoted, sizeof quoted, s->attention);
+    put(p, "\"steps\": %d, \"sampler\": \"%s\", \"variance\": \"%s\", \"eta\": %.9g, \"spacing\": %.17g, \"attention\": %s, ", s->steps,
+        sampler_words[s->sampler], variance_words[s->variance], (double)s->eta, s->spacing == 0.0 ? 1.0 : s->spacing, quoted);
+    put(p, "\"mask_form\": \"%s\", \"lower_bound\": %.17g, \"lr_noise\": \"%s\"", form_words[s->mask_form], s->lower_bound,
+        lr_words[s->lr_noise]);
+}
+
+static void put_profiles(printer *p, const yd_model_config *c)
+{
+    const yd_profile *const list[] = {&c->fast, &c->best};
+    static const char *const names[] = {"fast", "best"};
+    if (!c->fast.given && !c->best.given) return;
+    put(p, ",\n \"profiles\": {");
+    for (int i = 0, n = 0; i < 2; i++) {
+        if (!list[i]->given) continue;
+        put(p, "%s\"%s\": {", n++ ? ",\n  " : "", names[i]);
+        put_sampling(p, &list[i]->set);
+        put(p, "}");
+    }
+    put(p, "}");
+}
+
 size_t yd_model_config_print(const yd_model_config *c, char *dst, size_t cap)
 {
     printer p = {dst, cap, 0};
@@ -378,11 +454,10 @@ size_t yd_model_config_print(const yd_model_config *c, char *dst, size_t cap)
     put(&p, " \"schedule\": {\"kind\": \"%s\", \"train_steps\": %d, \"start\": %.17g, \"end\": %.17g},\n", schedule_words[c->schedule.kind],
         c->schedule.train_steps, c->schedule.start, c->schedule.end);
     put(&p, " \"scale\": %d, \"window\": %d, \"overlap\": %d, \"conditioning\": \"pillow8\",\n", c->scale, c->window, c->overlap);
-    const yd_sample_settings *s = &c->defaults;
-    yd_json_quote(quoted, sizeof quoted, s->attention);
-    put(&p, " \"defaults\": {\"steps\": %d, \"sampler\": \"%s\", \"variance\": \"%s\", \"eta\": %.9g, \"spacing\": %.17g, \"attention\": %s, ",
-        s->steps, sampler_words[s->sampler], variance_words[s->variance], (double)s->eta, s->spacing == 0.0 ? 1.0 : s->spacing, quoted);
-    put(&p, "\"mask_form\": \"%s\", \"lower_bound\": %.17g, \"lr_noise\": \"%s\", \"dtype\": \"%s\"}}", form_words[s->mask_form],
-        s->lower_bound, lr_words[s->lr_noise], storage_words[c->dtype]);
+    put(&p, " \"defaults\": {");
+    put_sampling(&p, &c->defaults);
+    put(&p, ", \"dtype\": \"%s\"}", storage_words[c->dtype]);
+    put_profiles(&p, c);
+    put(&p, "}");
     return p.len;
 }

@@ -18,7 +18,7 @@ static const char *const bool_names[] = {"false", "true", NULL};
 
 void yd_output_init(yd_output *out)
 {
-    *out = (yd_output){.format = YD_PNG, .quality = YD_RESULT_JPEG_QUALITY, .effort = PNG_EFFORT, .metadata = YD_META_STRIP_GPS};
+    *out = (yd_output){.format = YD_PNG, .encode_quality = YD_RESULT_JPEG_QUALITY, .effort = PNG_EFFORT, .metadata = YD_META_STRIP_GPS};
 }
 
 // ---- parsing
@@ -90,7 +90,7 @@ int yd_output_set(yd_output *out, const char *name, const char *value, yd_err *e
 {
     int word = 0, rc;
     if (strcmp(name, "format") == 0) return parse_format(value, out, err);
-    if (strcmp(name, "quality") == 0) return parse_integer(name, value, 1, 100, &out->quality, err);
+    if (strcmp(name, "encode_quality") == 0) return parse_integer(name, value, 1, 100, &out->encode_quality, err);
     if (strcmp(name, "lossless") == 0) return parse_word(name, value, bool_names, &out->lossless, err);
     if (strcmp(name, "bit_depth") == 0) return parse_depth(value, &out->bit_depth, err);
     if (strcmp(name, "scale") == 0) return parse_scale(value, &out->scale, err);
@@ -109,8 +109,8 @@ int yd_output_set(yd_output *out, const char *name, const char *value, yd_err *e
 
 const char *const *yd_output_names(void)
 {
-    static const char *const names[] = {"format",      "quality", "lossless", "bit_depth", "metadata",
-                                        "color_space", "scale",   "width",    "height",    NULL};
+    static const char *const names[] = {"format",      "encode_quality", "lossless", "bit_depth", "metadata",
+                                        "color_space", "scale",          "width",    "height",    NULL};
     return names;
 }
 
@@ -155,7 +155,7 @@ size_t yd_output_print(const yd_output *out, char *dst, size_t cap)
     text t = {dst, cap, 0};
     add(&t, "{\"format\":\"%s\"", yd_image_format_name(out->format));
     if (out->format == YD_WEBP) add(&t, ",\"lossless\":%s", bool_names[out->lossless != 0]);
-    if (out->format == YD_JPEG || (out->format == YD_WEBP && !out->lossless)) add(&t, ",\"quality\":%d", out->quality);
+    if (out->format == YD_JPEG || (out->format == YD_WEBP && !out->lossless)) add(&t, ",\"encode_quality\":%d", out->encode_quality);
     add(&t, ",\"bit_depth\":%d,\"metadata\":\"%s\",\"color_space\":\"%s\"", out->bit_depth,
         metadata_names[out->metadata], color_names[out->color_space]);
     if (out->scale > 0) add(&t, ",\"scale\":%.10g", out->scale);

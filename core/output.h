@@ -20,7 +20,7 @@ typedef enum {
 struct yd_output {
     yd_image_format format;
     int format_given; // otherwise the default
-    int quality;      // 1..100, jpeg and lossy webp
+    int encode_quality; // 1..100, jpeg and lossy webp
     int lossless;     // webp
     int bit_depth;    // 0 = as the source where the format has it, 8, 16
     int effort;       // 1..9, png and tiff: level of compression
@@ -30,11 +30,11 @@ struct yd_output {
     int width, height; // 0 = not given; a box the result is fitted into, keeping its shape
 };
 
-// The defaults: png, quality 92, depth as the source, strip-gps, colour space of the source, the model's own scale.
+// The defaults: png, encode quality 92, depth as the source, strip-gps, colour space of the source, the model's own scale.
 void yd_output_init(yd_output *out);
 
-// Take one setting as text: "format", "quality", "lossless" (true, false), "bit_depth" (source, 8, 16), "metadata" (keep, strip-gps,
-// strip), "color_space" (source, srgb), "scale" (above 1, at most 8), "width", "height" (pixels). 1 taken; 0 not an output setting;
+// Take one setting as text: "format", "encode_quality", "lossless" (true, false), "bit_depth" (source, 8, 16), "metadata" (keep,
+// strip-gps, strip), "color_space" (source, srgb), "scale" (above 1, at most 8), "width", "height" (pixels). 1 taken; 0 not an output setting;
 // YD_E_SETTING naming the field and what it accepts.
 int yd_output_set(yd_output *out, const char *name, const char *value, yd_err *err);
 
@@ -45,7 +45,7 @@ const char *const *yd_output_names(void);
 // scale together with width or height.
 int yd_output_check(const yd_output *out, yd_err *err);
 
-// One JSON object (no newline) of what applies: quality only where the format has it, sizes only when given, bit_depth 0 = source.
+// One JSON object (no newline) of what applies: encode_quality only where the format has it, sizes only when given, bit_depth 0 = source.
 // Length needed, as snprintf.
 size_t yd_output_print(const yd_output *out, char *dst, size_t cap);
 

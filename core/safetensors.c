@@ -306,3 +306,10 @@ const char *yd_st_metadata(const yd_safetensors *st, const char *key)
 {
     return yd_json_string(st->header, yd_json_get(st->header, st->metadata, key));
 }
+
+const char *yd_st_metadata_key(const yd_safetensors *st, size_t i)
+{
+    yd_jid m = st->metadata < 0 ? -1 : yd_json_first(st->header, st->metadata);
+    for (; m >= 0 && i > 0; i--) m = yd_json_next(st->header, m);
+    return m < 0 ? NULL : yd_json_key(st->header, m);
+}

@@ -38,6 +38,8 @@ size_t yd_st_count(const yd_safetensors *st);
 const yd_st_tensor *yd_st_at(const yd_safetensors *st, size_t i); // in name order
 const yd_st_tensor *yd_st_find(const yd_safetensors *st, const char *name);
 const char *yd_st_metadata(const yd_safetensors *st, const char *key); // NULL if absent
+// The metadata one by one: its i-th key, NULL from their number on.
+const char *yd_st_metadata_key(const yd_safetensors *st, size_t i);
 
 // Convert a tensor's values to f32; dst has numel floats. YD_E_CHECKPOINT for YD_ST_OTHER, for an integer that f32 cannot hold exactly
 // and for a finite F64 beyond f32's range.

@@ -10,8 +10,8 @@
 #include <sys/random.h>
 
 static const char names[] =
-    "model, scale, width, height, steps, seed, sampler, eta, spacing, variance, attention, mask_form, lower_bound, lr_noise, skip, dtype, "
-    "format, quality, lossless, bit_depth, metadata, color_space, report, preview_every, preview_max_side";
+    "model, quality, scale, width, height, steps, seed, sampler, eta, spacing, variance, attention, mask_form, lower_bound, lr_noise, skip, dtype, "
+    "format, encode_quality, lossless, bit_depth, metadata, color_space, report, preview_every, preview_max_side";
 
 const char *yd_job_settings_names(void)
 {
@@ -21,7 +21,8 @@ const char *yd_job_settings_names(void)
 void yd_job_settings_init(yd_job_settings *js, const yd_model_config *model, const yd_config *cfg)
 {
     memset(js, 0, sizeof *js);
-    js->sample = model->defaults;
+    js->quality = YD_QUALITY_BALANCED;
+    yd_model_config_profile(model, js->quality, &js->sample);
     yd_output_init(&js->output);
     js->preview_every = 1;
     js->preview_max_side = (int)cfg->preview_max_side;
@@ -74,6 +75,13 @@ static int set_model(const yd_model_config *model, const char *value, yd_err *er
                          model->name);
 }
 
+static int set_quality(yd_job_settings *js, const yd_model_config *model, const char *value, yd_err *err)
+{
+    int rc = yd_quality_parse(value, &js->quality, err);
+    if (!rc) yd_model_config_profile(model, js->quality, &js->sample);
+    return rc;
+}
+
 static int set_random_seed(yd_job_settings *js, yd_err *err)
 {
     uint64_t seed;
@@ -87,6 +95,7 @@ int yd_job_settings_set(yd_job_settings *js, const yd_model_config *model, const
                         yd_err *err)
 {
     if (strcmp(name, "model") == 0) return set_model(model, value, err);
+    if (strcmp(name, "quality") == 0) return set_quality(js, model, value, err);
     if (strcmp(name, "dtype") == 0) return set_dtype(js, value, err);
     if (strcmp(name, "report") == 0) return set_switch(&js->report, name, value, err);
     if (strcmp(name, "preview_every") == 0) return set_int(&js->preview_every, name, value, 0, YD_MAX_STEPS, err);
@@ -145,7 +154,7 @@ static json_t *output_json(const yd_output *out, const yd_model_config *model)
 
 json_t *yd_job_settings_json(const yd_job_settings *js, const yd_model_config *model)
 {
-    json_t *o = json_pack("{s:s, s:s, s:b, s:i, s:i}", "model", model->name, "dtype", storage_words[js->dtype], "report", js->report,
+    json_t *o = json_pack("{s:s, s:s, s:s, s:b, s:i, s:i}", "model", model->name, "quality", yd_quality_name(js->quality), "dtype", storage_words[js->dtype], "report", js->report,
                           "preview_every", js->preview_every, "preview_max_side", js->preview_max_side);
     json_t *sample = sample_json(&js->sample), *output = output_json(&js->output, model);
     if (o && (!sample || !output || json_object_update(o, sample) || json_object_update(o, output))) {

@@ -10,6 +10,7 @@
 #include <jansson.h>
 
 typedef struct yd_job_settings {
+    yd_quality quality; // the profile that sample was made from
     yd_sample_settings sample;
     yd_output output;  // how the result is written, and how large it is
     yd_storage dtype;  // how feature maps are stored; as used, it is not auto
@@ -21,7 +22,7 @@ typedef struct yd_job_settings {
 // What a model and the configuration give when the client says nothing; dtype stays auto, for the service to choose. The result is a PNG, which loses nothing.
 void yd_job_settings_init(yd_job_settings *js, const yd_model_config *model, const yd_config *cfg);
 
-// Take one setting. YD_E_SETTING naming the field and what it accepts; an unknown name lists the names there are.
+// Take one setting; quality replaces how the model samples, so it comes before what is to win over it. YD_E_SETTING naming the field and what it accepts; an unknown name lists the names there are.
 // Which dtype is resident is for the service, and whether they go together is for yd_sample_settings_check and yd_output_check.
 int yd_job_settings_set(yd_job_settings *js, const yd_model_config *model, const char *name, const char *value,
                         yd_err *err);

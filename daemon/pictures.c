@@ -70,7 +70,7 @@ int yd_picture_encode(const uint8_t *rgb, int w, int h, int max_side, int jpeg, 
     yd_output how;
     yd_output_init(&how);
     how.format = jpeg ? YD_JPEG : YD_PNG;
-    how.quality = PREVIEW_QUALITY;
+    how.encode_quality = PREVIEW_QUALITY;
     how.effort = 1;
     fit(w, h, max_side, &fw, &fh);
     if (fw != w || fh != h) {

@@ -129,16 +129,34 @@ static json_t *engines_json(const yd_service *s)
     return list;
 }
 
+// What each quality stands for: the sampling settings, without what is a job's own.
+static json_t *profiles_json(const yd_model_config *m)
+{
+    json_t *o = json_object();
+    for (int q = 0; o && q < YD_QUALITIES; q++) {
+        yd_sample_settings set;
+        char text[1024];
+        yd_model_config_profile(m, (yd_quality)q, &set);
+        const size_t n = yd_settings_print(&set, text, sizeof text);
+        json_t *p = n < sizeof text ? json_loadb(text, n, 0, NULL) : NULL;
+        json_object_del(p, "seed");
+        json_object_del(p, "skip");
+        json_object_set_new(o, yd_quality_name((yd_quality)q), p);
+    }
+    return o;
+}
+
 // The model, with what its first engine, the one of jobs that ask for none, makes of it.
 static json_t *model_json(const yd_service *s)
 {
     const yd_model_config *m = &s->model;
     const yd_engine_info *e = &s->engine[0];
-    return json_pack("{s:s, s:i, s:i, s:i, s:s, s:s, s:I, s:s, s:s, s:s, s:s, s:o, s:f, s:o, s:o}", "name", m->name, "scale", m->scale,
+    return json_pack("{s:s, s:i, s:i, s:i, s:s, s:s, s:I, s:s, s:s, s:s, s:s, s:o, s:f, s:o, s:o, s:o}", "name", m->name, "scale", m->scale,
                      "window", m->window, "overlap", m->overlap, "prediction", predictions[m->prediction], "target",
                      m->target == YD_TARGET_RESIDUAL ? "residual" : "direct", "parameters", (json_int_t)s->model_params, "checksum",
                      s->model_checksum, "device", e->backend.device, "isa", e->backend.isa, "dtype", dtype_name(e), "memory",
-                     memory_json(e), "unit_ms", s->unit_s[0] * 1000, "fingerprint", fingerprint_json(s, e), "engines", engines_json(s));
+                     memory_json(e), "unit_ms", s->unit_s[0] * 1000, "fingerprint", fingerprint_json(s, e), "engines", engines_json(s),
+                     "profiles", profiles_json(m));
 }
 
 json_t *yd_service_models(const yd_service *s)

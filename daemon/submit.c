@@ -165,10 +165,12 @@ static int choose_engine(const yd_service *s, yd_job_settings *js, estimate *e, 
 
 static int read_settings(const yd_service *s, const yd_submission *sub, yd_job_settings *js, yd_err *err)
 {
-    for (size_t i = 0; i < sub->n_settings; i++) {
-        int rc = yd_job_settings_set(js, &s->model, sub->settings[i].name, sub->settings[i].value, err);
-        if (rc) return rc;
-    }
+    for (int others = 0; others < 2; others++) // quality first, wherever it stands: the others win over it
+        for (size_t i = 0; i < sub->n_settings; i++) {
+            if ((strcmp(sub->settings[i].name, "quality") != 0) != others) continue;
+            int rc = yd_job_settings_set(js, &s->model, sub->settings[i].name, sub->settings[i].value, err);
+            if (rc) return rc;
+        }
     int rc = yd_output_check(&js->output, err);
     return rc ? rc : yd_sample_settings_check(&js->sample, err);
 }

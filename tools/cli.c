@@ -123,7 +123,7 @@ int yd_cli_write_image(const char *path, const yd_image *im, int quality, yd_err
 {
     yd_output how;
     yd_output_init(&how);
-    how.quality = quality;
+    how.encode_quality = quality;
     int rc = yd_cli_image_format(path, &how.format, err);
     return rc < 0 ? rc : yd_cli_write_output(path, im, &how, err);
 }

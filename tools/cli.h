@@ -18,6 +18,7 @@ int yd_cmd_work(int argc, char **argv);
 int yd_cmd_train(int argc, char **argv);
 int yd_cmd_init(int argc, char **argv);
 int yd_cmd_inspect(int argc, char **argv);
+int yd_cmd_convert(int argc, char **argv);
 int yd_cmd_forward(int argc, char **argv);
 
 // Print "yoda COMMAND: SUBJECT: what happened (accepted: ...)" on stderr; returns YD_CLI_FAILED. subject may be NULL.

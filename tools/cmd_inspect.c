@@ -39,6 +39,20 @@ static void print_model(const yd_model *m)
     printf("parameters   %zu in %d tensors\n", m->param_count, m->n_params);
 }
 
+static void print_profiles(const yd_model_config *cfg)
+{
+    for (int q = 0; q < YD_QUALITIES; q++) {
+        yd_sample_settings s;
+        yd_model_config_profile(cfg, (yd_quality)q, &s);
+        const int derived = (q == YD_QUALITY_FAST && !cfg->fast.given) || (q == YD_QUALITY_BEST && !cfg->best.given);
+        printf("%-12s %d steps, %s", yd_quality_name((yd_quality)q), s.steps, s.sampler == YD_SAMPLER_DDIM ? "ddim" : "ancestral");
+        if (s.sampler == YD_SAMPLER_DDIM) printf(" eta %g", (double)s.eta);
+        printf(", %s map, %s %g", s.attention, s.mask_form == YD_MASK_MAX ? "max" : "add", s.lower_bound);
+        if (s.spacing != 0.0 && s.spacing != 1.0) printf(", spacing %g", s.spacing);
+        printf("%s\n", derived ? " (derived)" : "");
+    }
+}
+
 static int print_config(const yd_model_config *cfg, yd_err *err)
 {
     size_t n = yd_model_config_print(cfg, NULL, 0);
@@ -90,6 +104,7 @@ int yd_cmd_inspect(int argc, char **argv)
     int rc = no_run ? yd_model_load(opt.model, &s.model, &err) : yd_session_open(&opt, &s, &err);
     if (rc == 0) {
         print_model(s.model);
+        print_profiles(&s.model->cfg);
         rc = print_config(&s.model->cfg, &err);
     }
     if (rc == 0 && !no_run) print_engine(s.model, &s.info);

@@ -109,12 +109,12 @@ static void on_unit(void *user, long done)
 static int make_yoda_panel(pictures *p, const sheet_args *a, yd_session *s, yd_err *err)
 {
     yd_image low = {0};
-    yd_sample_settings set = s->model->cfg.defaults;
+    yd_sample_settings set;
     yd_prepared job = {0};
     yd_image result = {0};
     yd_work work;
     sampling_progress progress;
-    int rc = yd_sampling_apply(&a->sampling, &set, err);
+    int rc = yd_sampling_apply(&a->sampling, &s->model->cfg, &set, err);
     if (rc == 0) rc = yd_image_from_rgb8(&low, p->w / (int)a->scale, p->h / (int)a->scale, p->low, NULL, err);
     if (rc == 0) rc = yd_prepare(&s->model->cfg, &set, NULL, &low, &job, err);
     if (rc < 0) goto out;

@@ -16,8 +16,8 @@
 #include <sys/stat.h>
 
 // What is said about the result, as yd_output_set takes it; the file name says the format.
-static const char *const output_names[] = {"scale", "width", "height", "quality", "bit_depth", "metadata", "color_space"};
-enum { SCALE, WIDTH, HEIGHT, QUALITY, BIT_DEPTH, METADATA, COLOR_SPACE, OUTPUT_N };
+static const char *const output_names[] = {"scale", "width", "height", "encode_quality", "bit_depth", "metadata", "color_space"};
+enum { SCALE, WIDTH, HEIGHT, ENCODE_QUALITY, BIT_DEPTH, METADATA, COLOR_SPACE, OUTPUT_N };
 
 typedef struct upscale_args {
     const char *in, *out, *preview, *report;
@@ -99,8 +99,8 @@ static int write_report(upscale_job *j, const yd_image *in, const yd_image *resu
 // Everything between a decoded picture and the written file. *in is released as soon as nothing needs it.
 static int run_job(upscale_job *j, yd_session *s, yd_image *in, yd_err *err)
 {
-    yd_sample_settings set = s->model->cfg.defaults;
-    int rc = yd_sampling_apply(&j->args->sampling, &set, err);
+    yd_sample_settings set;
+    int rc = yd_sampling_apply(&j->args->sampling, &s->model->cfg, &set, err);
     if (rc == 0) rc = yd_prepare(&s->model->cfg, &set, &j->output, in, &j->prepared, err);
     if (!j->args->report) yd_image_clear(in);
     if (rc < 0) return rc;
@@ -179,7 +179,7 @@ int yd_cmd_upscale(int argc, char **argv)
         0,
         "make a picture larger; the output's extension chooses the format",
         "  yoda upscale photo.jpg large.png\n"
-        "  yoda upscale photo.jpg large.jpg --quality 92 --steps 12 --seed 7\n"
+        "  yoda upscale photo.jpg large.jpg --encode-quality 92 --quality best --seed 7\n"
         "  yoda upscale scan.tif large.tif --scale 2 --bit-depth 16\n"
         "  yoda upscale photo.jpg large.webp --width 1600 --height 1600 --report invented.png\n"
         "  yoda upscale photo.jpg large.png --attention edge --lower-bound 0.2 --preview steps/\n"};
@@ -190,7 +190,7 @@ int yd_cmd_upscale(int argc, char **argv)
         {"scale", 0, YD_ARG_TEXT, &a.output[SCALE], 0, 0, "F", "size of the result, above 1, at most 8 (default: the model's)"},
         {"width", 0, YD_ARG_TEXT, &a.output[WIDTH], 0, 0, "PX", "fit the result into this width, keeping its shape"},
         {"height", 0, YD_ARG_TEXT, &a.output[HEIGHT], 0, 0, "PX", "fit it into this height"},
-        {"quality", 0, YD_ARG_TEXT, &a.output[QUALITY], 0, 0, "Q", "of JPEG and lossy WebP, 1..100 (default 92)"},
+        {"encode-quality", 0, YD_ARG_TEXT, &a.output[ENCODE_QUALITY], 0, 0, "Q", "of JPEG and lossy WebP, 1..100 (default 92)"},
         {"lossless", 0, YD_ARG_FLAG, &a.lossless, 0, 0, NULL, "WebP without loss"},
         {"bit-depth", 0, YD_ARG_TEXT, &a.output[BIT_DEPTH], 0, 0, "N", "source, 8 or 16 bits per sample (default source)"},
         {"metadata", 0, YD_ARG_TEXT, &a.output[METADATA], 0, 0, "M", "keep, strip-gps or strip (default strip-gps)"},

@@ -21,6 +21,7 @@ static const subcommand subcommands[] = {
     {"train", "train a model on a folder of pictures", yd_cmd_train},
     {"init", "make an untrained model from a config", yd_cmd_init},
     {"inspect", "describe a model file", yd_cmd_inspect},
+    {"convert", "write a model file with another config inside", yd_cmd_convert},
     {"forward", "evaluate a network on given tensors, for comparison with other implementations", yd_cmd_forward},
 };
 

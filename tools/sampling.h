@@ -10,11 +10,13 @@
 // Values as given, NULL where not; settled once the model and with it the defaults are known.
 typedef struct yd_sampling_args {
     const char *value[YD_SAMPLING_N];
+    const char *quality;
     int no_skip;
 } yd_sampling_args;
 
 #define YD_SAMPLING_ARGS(s)                                                                                            \
-    {"steps", 'n', YD_ARG_TEXT, &(s)->value[0], 0, 0, "N", "denoising steps"},                                         \
+    {"quality", 0, YD_ARG_TEXT, &(s)->quality, 0, 0, "Q", "fast, balanced (default) or best: profiles of the model"},  \
+        {"steps", 'n', YD_ARG_TEXT, &(s)->value[0], 0, 0, "N", "denoising steps"},                                         \
         {"seed", 's', YD_ARG_TEXT, &(s)->value[1], 0, 0, "N", "of the noise; the same seed gives the same bytes"},     \
         {"attention", 'a', YD_ARG_TEXT, &(s)->value[2], 0, 0, "NAME", "attention method (yoda attention lists them)"}, \
         {"mask-form", 0, YD_ARG_TEXT, &(s)->value[3], 0, 0, "FORM", "add or max: how the lower bound enters"},         \
@@ -28,7 +30,7 @@ typedef struct yd_sampling_args {
         "no-skip", 0, YD_ARG_FLAG, &(s)->no_skip, 0, 0, NULL, "run windows without an active pixel too (same bytes)"   \
     }
 
-// Put the given values over the model's defaults in *set. YD_E_SETTING.
-int yd_sampling_apply(const yd_sampling_args *a, yd_sample_settings *set, yd_err *err);
+// *set is what the model means by the given quality, with the given values over it. YD_E_SETTING.
+int yd_sampling_apply(const yd_sampling_args *a, const yd_model_config *cfg, yd_sample_settings *set, yd_err *err);
 
 #endif

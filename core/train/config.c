@@ -324,6 +324,8 @@ size_t yd_train_config_identity(const yd_train_config *cfg, yd_dtype act, char *
     yd_model_config model = cfg->model, plain;
     yd_model_config_init(&plain);
     model.defaults = plain.defaults;
+    model.fast = plain.fast;
+    model.best = plain.best;
     model.window = plain.window;
     model.overlap = plain.overlap;
     memcpy(model.name, plain.name, sizeof model.name);

@@ -149,7 +149,7 @@ def test_damaged_pictures_are_refused(d):
 
 @uses("model")
 def test_the_result_is_a_png_unless_asked_otherwise(d):
-    jpeg = d.curl("/v1/upscale?steps=1&format=jpeg&quality=80", data=SMALL)
+    jpeg = d.curl("/v1/upscale?steps=1&format=jpeg&encode_quality=80", data=SMALL)
     check(jpeg.header("content-type") == "image/jpeg" and jpeg.body[:2] == b"\xff\xd8", "a JPEG when asked for", jpeg.headers)
     back = d.curl("/v1/upscale?steps=1", data=jpeg.body)
     check(back.header("content-type") == "image/png" and png_size(back.body) == (640, 512), "a JPEG in, a PNG out", back.headers)

@@ -99,6 +99,19 @@ def test_settings_are_those_of_the_server(d):
 
 
 @uses("fake")
+def test_a_quality_is_what_models_says(d):
+    profiles = d.curl("/v1/models").json()["models"][0]["profiles"]
+    check(set(profiles) == {"fast", "balanced", "best"}, "three of them", profiles)
+    check(profiles["fast"]["steps"] < profiles["balanced"]["steps"] < profiles["best"]["steps"], "they differ", profiles)
+    for name, profile in profiles.items():
+        used = d.submit(PICTURE, f"?quality={name}").json()["settings"]
+        check(used["quality"] == name and {k: used[k] for k in profile} == profile, f"quality={name} is that", (used, profile))
+    used = d.submit(PICTURE, "?steps=3&quality=best").json()["settings"]
+    check(used["steps"] == 3 and used["lower_bound"] == profiles["best"]["lower_bound"], "what is said beside it wins", used)
+    check(d.curl("/v1/capabilities").json()["defaults"]["quality"] == "balanced", "balanced is the default")
+
+
+@uses("fake")
 def test_answers_fit(d):
     doc = document()
     job = d.job(PICTURE, "?steps=3")

@@ -74,9 +74,9 @@ def test_formats(d):
         check(png_size(preview.body) == png_size(upscale(d, PICTURE).body), f"the preview of a {name} result is a picture", (preview.status, preview.body[:20]))
     check(b"VP8L" in upscale(d, PICTURE, "&format=webp&lossless=true").body, "lossless webp")
     check(b"VP8L" not in upscale(d, PICTURE, "&format=webp").body, "lossy webp")
-    sizes = [len(upscale(d, PICTURE, f"&format=webp&quality={q}").body) for q in (20, 90)]
+    sizes = [len(upscale(d, PICTURE, f"&format=webp&encode_quality={q}").body) for q in (20, 90)]
     check(sizes[0] < sizes[1], "quality counts", sizes)
-    for query, field in (("format=gif", "format"), ("quality=0", "quality"), ("quality=101", "quality"), ("lossless=perhaps", "lossless"),
+    for query, field in (("format=gif", "format"), ("encode_quality=0", "encode_quality"), ("encode_quality=101", "encode_quality"), ("lossless=perhaps", "lossless"),
                          ("format=jpeg&lossless=true", "lossless"), ("bit_depth=12", "bit_depth"), ("format=webp&bit_depth=16", "bit_depth"),
                          ("metadata=some", "metadata"), ("color_space=lab", "color_space"), ("report=maybe", "report")):
         refused(d, query, field)

@@ -95,3 +95,58 @@ def the_default_model_is_found_or_asked_for():
     yoda("upscale", "in.png", "named.png", "--dtype", "f32", YODA_MODEL=named)
     yoda("upscale", "in.png", "given.png", "--dtype", "f32", "--model", named)
     check(read_bytes("named.png") == read_bytes("given.png"), "YODA_MODEL was not used")
+
+
+@case
+def convert_changes_the_config_and_no_weight():
+    tiny_model()
+    tensors, metadata = read_safetensors("tiny.safetensors")
+    write_safetensors("in.safetensors", tensors, {**metadata, "note": "keep me"})
+    with open("profiles.json", "w") as f:
+        json.dump({"name": "tuned", "profiles": {"fast": {"steps": 2, "eta": 0}, "best": {"steps": 9}}}, f)
+    yoda("convert", "in.safetensors", "out.safetensors", "--config", "profiles.json",
+         "--set", "profiles.best.attention=constant,defaults.steps=5")
+    after, said = read_safetensors("out.safetensors")
+    check(after == tensors, "a weight is not what it was")
+    config, before = json.loads(said["yoda.config"]), json.loads(metadata["yoda.config"])
+    check(said["note"] == "keep me", said)
+    check(config["name"] == "tuned" and config["defaults"]["steps"] == 5 and config["defaults"]["eta"] == 0.5, config)
+    fast, best = config["profiles"]["fast"], config["profiles"]["best"]
+    check((fast["steps"], fast["eta"], fast["attention"]) == (2, 0, "edge"), fast)
+    check((best["steps"], best["eta"], best["attention"]) == (9, 0.5, "constant"), best)
+    check(all(config[k] == before[k] for k in before if k not in ("name", "defaults")), "something else changed")
+    text = yoda("inspect", "out.safetensors", "--no-run").stdout
+    for line in ("fast         2 steps, ddim eta 0, edge map, add 0.4", "balanced     5 steps", "best         9 steps, ddim eta 0.5, constant"):
+        check(line in text, f"{line} is not in {text}")
+    check("derived" not in text and "(derived)" in yoda("inspect", "in.safetensors", "--no-run").stdout, text)
+    yoda("convert", "out.safetensors", "out.safetensors", "--set", "profiles.fast.steps=1")
+    check(read_safetensors("out.safetensors")[0] == tensors, "in place")
+
+
+@case
+def convert_refuses_what_does_not_fit():
+    tiny_model()
+    for change, words in [("profiles.fast.steps=0", ["steps", "1 to 4000"]), ("profiles.good.steps=3", ["good"]),
+                          ("network.inner_channel=24", ["shape"]), ("steps", ["KEY=VALUE"]), ("defaults.attention=egde", ["attention"]),
+                          ("window=33", ["window"]), ("defaults=3", ["defaults"])]:
+        yoda_fails("convert", "tiny.safetensors", "out.safetensors", "--set", change, says=words)
+    yoda_fails("convert", "absent.safetensors", "out.safetensors", says=["absent.safetensors"])
+    check(not os.path.exists("out.safetensors"), "a file was written all the same")
+
+
+@case
+def quality_is_a_profile_of_the_model():
+    tiny_model()
+    yoda("convert", "tiny.safetensors", "two.safetensors", "--set", "profiles.fast.steps=2,profiles.fast.lower_bound=1")
+    busy_picture("in.png", 16, 16)
+    options = ["--model", "two.safetensors", "--dtype", "f32"]
+    yoda("upscale", "in.png", "fast.png", *options, "--quality", "fast")
+    yoda("upscale", "in.png", "said.png", *options, "--steps", 2, "--lower-bound", 1)
+    yoda("upscale", "in.png", "more.png", *options, "--steps", 3, "--quality", "fast")
+    yoda("upscale", "in.png", "both.png", *options, "--steps", 3, "--lower-bound", 1)
+    yoda("upscale", "in.png", "plain.png", *options)
+    yoda("upscale", "in.png", "balanced.png", *options, "--quality", "balanced")
+    check(read_bytes("fast.png") == read_bytes("said.png") != read_bytes("plain.png"), "fast is not its settings")
+    check(read_bytes("more.png") == read_bytes("both.png"), "what is said beside it does not win")
+    check(read_bytes("balanced.png") == read_bytes("plain.png"), "balanced is not what is taken anyway")
+    yoda_fails("upscale", "in.png", "out.png", *options, "--quality", 90, says=["encode_quality", "fast, balanced, best"])

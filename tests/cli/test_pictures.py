@@ -87,7 +87,7 @@ def upscale_writes_what_the_name_says():
     tiny_model()
     busy_picture("in.png", 16, 16)
     check(upscaled("out.jpg")[:3] == b"\xff\xd8\xff", "not a JPEG")
-    check(len(upscaled("low.jpg", "--quality", 20)) < len(upscaled("high.jpg", "--quality", 95)), "quality changes nothing")
+    check(len(upscaled("low.jpg", "--encode-quality", 20)) < len(upscaled("high.jpg", "--encode-quality", 95)), "quality changes nothing")
     check(upscaled("out.webp")[8:12] == b"WEBP", "not a WebP")
     check(len(upscaled("lossless.webp", "--lossless")) > len(upscaled("lossy.webp")), "lossless changes nothing")
     check(upscaled("out.tif")[:4] in (b"II*\0", b"MM\0*"), "not a TIFF")
@@ -205,8 +205,8 @@ def upscale_refuses_bad_settings_with_what_it_accepts():
         ("--scale", "9", ["scale", "at most 8"]),
         ("--width", "16", ["width", "17 to 128"]),
         ("--height", "tall", ["height", "integer"]),
-        ("--quality", "101", ["quality", "1 to 100"]),
-        ("--quality", "0", ["quality", "1 to 100"]),
+        ("--encode-quality", "101", ["encode_quality", "1 to 100"]),
+        ("--encode-quality", "0", ["encode_quality", "1 to 100"]),
         ("--winograd", "perhaps", ["winograd", "auto, off"]),
         ("--bit-depth", "12", ["bit_depth", "source, 8, 16"]),
         ("--metadata", "none", ["metadata", "keep, strip-gps, strip"]),

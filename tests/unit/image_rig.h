@@ -63,7 +63,7 @@ static inline bytes must_encode(const yd_image *im, const yd_output *out)
 static inline int encode(const yd_image *im, yd_image_format format, int quality, int effort, void **p, size_t *n, yd_err *err)
 {
     yd_output out = output_of(format);
-    out.quality = quality;
+    out.encode_quality = quality;
     out.effort = effort;
     return yd_image_encode(im, &out, p, n, err);
 }

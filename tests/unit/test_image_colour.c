@@ -212,7 +212,7 @@ static verdict judge(int which, int deep, const char *suffix, yd_image_format fo
     CHECK(im.depth == (deep ? 16 : 8));
     yd_output out = output_of(format);
     out.lossless = 1;
-    if (format == YD_JPEG) out.lossless = 0, out.quality = 100;
+    if (format == YD_JPEG) out.lossless = 0, out.encode_quality = 100;
     bytes file = must_encode(&im, &out);
     cmsHPROFILE p = space(which);
     look(p, bands, v, W * H, before);

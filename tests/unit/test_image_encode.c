@@ -94,7 +94,7 @@ static void settings(void)
     static const int bad_quality[] = {0, 101, -1}, bad_effort[] = {0, 10, -1};
     for (int i = 0; i < 3; i++) {
         CHECK(encode(&im, YD_JPEG, bad_quality[i], 6, &p, &n, &err) == YD_E_SETTING &&
-              !strcmp(err.field, "quality") && !p && !n);
+              !strcmp(err.field, "encode_quality") && !p && !n);
         CHECK(encode(&im, YD_PNG, 90, bad_effort[i], &p, &n, &err) == YD_E_SETTING &&
               !strcmp(err.field, "effort") && !p);
     }

@@ -96,6 +96,59 @@ static void bad_fields_are_named(void)
     refuses("\"eta\": 0.5", "\"eta\": 0, \"lr_noise\": \"literal\"", "lr_noise");
 }
 
+// Half the steps, twice the steps and no mask, unless the config says what fast and best are.
+static void profiles(void)
+{
+    yd_model_config c, again;
+    yd_sample_settings set;
+    yd_err err = {0};
+    char text[4096];
+    CHECK(yd_model_config_parse(small, strlen(small), &c, NULL) == 0 && !c.fast.given && !c.best.given);
+    yd_model_config_profile(&c, YD_QUALITY_FAST, &set);
+    CHECK(set.steps == 3 && set.lower_bound == 0.2 && set.eta == 0.5f);
+    yd_model_config_profile(&c, YD_QUALITY_BEST, &set);
+    CHECK(set.steps == 12 && set.lower_bound == 1.0);
+    yd_model_config_profile(&c, YD_QUALITY_BALANCED, &set);
+    CHECK(memcmp(&set, &c.defaults, sizeof set) == 0);
+    static const char change[] = "{\"defaults\": {\"eta\": 0.25}, \"profiles\": {\"best\": {\"steps\": 24, \"attention\": \"constant\"}}}";
+    CHECK_MSG(yd_model_config_update(&c, change, sizeof change - 1, &err) == 0, "%s", err.detail);
+    CHECK(c.best.given && !c.fast.given && c.defaults.steps == 6 && c.noise_input == YD_NOISE_SQRT_1M_GAMMA && c.window == 32);
+    yd_model_config_profile(&c, YD_QUALITY_BEST, &set);
+    CHECK(set.steps == 24 && set.lower_bound == 0.2 && set.eta == 0.25f && strcmp(set.attention, "constant") == 0);
+    const size_t n = yd_model_config_print(&c, text, sizeof text);
+    CHECK(n < sizeof text && strstr(text, "\"best\"") && !strstr(text, "\"fast\""));
+    CHECK(yd_model_config_parse(text, n, &again, NULL) == 0 && !again.fast.given);
+    CHECK(again.best.set.steps == 24 && again.best.set.eta == 0.25f && strcmp(again.best.set.attention, "constant") == 0);
+    static const char *const wrong[][2] = {{"{\"profiles\": {\"best\": {\"steps\": 0}}}", "steps"},
+                                           {"{\"profiles\": {\"best\": {\"window\": 64}}}", "window"},
+                                           {"{\"profiles\": {\"best\": {\"dtype\": \"f32\"}}}", "dtype"},
+                                           {"{\"profiles\": {\"best\": 3}}", "profiles.best"},
+                                           {"{\"profiles\": {\"good\": {}}}", "good"},
+                                           {"{\"profiles\": {\"fast\": {\"attention\": \"egde\"}}}", "attention"}};
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        again = c;
+        int rc = yd_model_config_update(&again, wrong[i][0], strlen(wrong[i][0]), &err);
+        CHECK_MSG(rc == YD_E_CHECKPOINT && strcmp(err.field, wrong[i][1]) == 0, "%s: rc %d, field '%s'", wrong[i][0], rc, err.field);
+        CHECK(memcmp(&again, &c, sizeof c) == 0);
+    }
+    c.schedule = (yd_schedule_config){.kind = YD_SCHEDULE_LINEAR, .train_steps = 10, .start = 1e-4, .end = 0.1};
+    c.best.given = 0;
+    yd_model_config_profile(&c, YD_QUALITY_BEST, &set);
+    CHECK(set.steps == 10); // all there are
+}
+
+static void qualities(void)
+{
+    yd_quality q = YD_QUALITY_FAST;
+    yd_err err = {0};
+    for (int i = 0; i < YD_QUALITIES; i++) CHECK(yd_quality_parse(yd_quality_name((yd_quality)i), &q, &err) == 0 && (int)q == i);
+    static const char *const wrong[] = {"90", "1e2", "", "Best", "best ", "good"};
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        CHECK(yd_quality_parse(wrong[i], &q, &err) == YD_E_SETTING && strcmp(err.field, "quality") == 0 && q == YD_QUALITY_BEST);
+        CHECK(strcmp(err.accepted, "fast, balanced, best") == 0 && (strstr(err.detail, "encode_quality") != NULL) == (i < 2));
+    }
+}
+
 // Windows are changed as a whole or not at all, and only to what the network can be built for.
 static void windows_can_be_changed(void)
 {
@@ -442,6 +495,8 @@ int main(int argc, char **argv)
         {"a model config is read", config_is_read},
         {"a config survives printing", config_survives_printing},
         {"bad fields are named", bad_fields_are_named},
+        {"profiles: given, derived, laid over, refused", profiles},
+        {"quality is a profile's name", qualities},
         {"windows can be changed to what the network allows", windows_can_be_changed},
         {"what a network is told follows its type", network_types},
         {"ddpm files: saved, as the public code names them, wrong ones refused", ddpm_files},

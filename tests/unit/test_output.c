@@ -7,7 +7,7 @@ static void defaults(void)
     yd_output o;
     char text[256];
     yd_output_init(&o);
-    CHECK(o.format == YD_PNG && !o.format_given && o.quality == 92 && o.metadata == YD_META_STRIP_GPS && o.bit_depth == 0);
+    CHECK(o.format == YD_PNG && !o.format_given && o.encode_quality == 92 && o.metadata == YD_META_STRIP_GPS && o.bit_depth == 0);
     size_t n = yd_output_print(&o, text, sizeof text);
     CHECK_MSG(n == strlen(text) &&
                   !strcmp(text, "{\"format\":\"png\",\"bit_depth\":0,\"metadata\":\"strip-gps\",\"color_space\":\"source\"}"),
@@ -19,7 +19,7 @@ static void every_name(void)
 {
     static const struct {
         const char *name, *value;
-    } rows[] = {{"format", "WebP"},          {"quality", "70"},      {"lossless", "false"}, {"bit_depth", "8"}, {"metadata", "keep"},
+    } rows[] = {{"format", "WebP"},          {"encode_quality", "70"},      {"lossless", "false"}, {"bit_depth", "8"}, {"metadata", "keep"},
                 {"color_space", "srgb"}, {"scale", "2.5"}, {"width", "640"},      {"height", "480"}};
     yd_output o;
     yd_err err = {0};
@@ -31,10 +31,10 @@ static void every_name(void)
     }
     CHECK(!yd_output_names()[sizeof rows / sizeof rows[0]]);
     yd_output_print(&o, text, sizeof text);
-    CHECK_MSG(!strcmp(text, "{\"format\":\"webp\",\"lossless\":false,\"quality\":70,\"bit_depth\":8,\"metadata\":\"keep\","
+    CHECK_MSG(!strcmp(text, "{\"format\":\"webp\",\"lossless\":false,\"encode_quality\":70,\"bit_depth\":8,\"metadata\":\"keep\","
                             "\"color_space\":\"srgb\",\"scale\":2.5,\"width\":640,\"height\":480}"),
               "%s", text);
-    CHECK(o.format_given && yd_output_set(&o, "steps", "4", &err) == 0);
+    CHECK(o.format_given && yd_output_set(&o, "steps", "4", &err) == 0 && yd_output_set(&o, "quality", "70", &err) == 0);
 }
 
 static void bad_values(void)
@@ -42,8 +42,8 @@ static void bad_values(void)
     static const struct {
         const char *name, *value, *accepted;
     } rows[] = {
-        {"format", "gif", "png, jpeg, webp, tiff"}, {"quality", "0", "1 to 100"},  {"quality", "101", "1 to 100"},
-        {"quality", "9x", "1 to 100"},              {"quality", " 9", "1 to 100"}, {"lossless", "yes", "false, true"},
+        {"format", "gif", "png, jpeg, webp, tiff"}, {"encode_quality", "0", "1 to 100"},  {"encode_quality", "101", "1 to 100"},
+        {"encode_quality", "9x", "1 to 100"},              {"encode_quality", " 9", "1 to 100"}, {"lossless", "yes", "false, true"},
         {"bit_depth", "12", "source, 8, 16"},       {"metadata", "none", "keep, strip-gps, strip"},
         {"color_space", "p3", "source, srgb"},      {"scale", "1", "above 1"},     {"scale", "8.01", "at most 8"},
         {"scale", "nan", "above 1"},                {"scale", "inf", "above 1"},   {"scale", "0x2", "above 1"},
@@ -57,7 +57,7 @@ static void bad_values(void)
         before = o;
         CHECK_MSG(yd_output_set(&o, rows[i].name, rows[i].value, &err) == YD_E_SETTING, "%s=%s", rows[i].name, rows[i].value);
         CHECK_MSG(!strcmp(err.field, rows[i].name) && strstr(err.accepted, rows[i].accepted), "%s: %s", err.field, err.accepted);
-        CHECK(o.format == before.format && o.quality == before.quality && o.scale == before.scale && o.width == before.width);
+        CHECK(o.format == before.format && o.encode_quality == before.encode_quality && o.scale == before.scale && o.width == before.width);
     }
 }
 

@@ -52,18 +52,21 @@ static void settings(void)
     refuses("steps=0", "steps");
     refuses("steps=101", "steps"); // a bound of this daemon
     refuses("format=gif", "format");
-    refuses("quality=0", "quality");
-    refuses("quality=1.5", "quality");
+    refuses("encode_quality=0", "encode_quality");
+    refuses("encode_quality=1.5", "encode_quality");
+    refuses("quality=90", "quality");
+    CHECK_MSG(strstr(err.accepted, "fast, balanced, best") && strstr(err.detail, "encode_quality"), "'%s' / '%s'", err.accepted, err.detail);
+    refuses("quality=Best", "quality");
     refuses("preview_max_side=3", "preview_max_side");
     refuses("attention=none-such", "attention");
     refuses("dtype=f16", "dtype");
     refuses("dtype=bf16", "dtype"); // this daemon has f32 alone
     CHECK(strcmp(err.accepted, "auto, f32") == 0);
-    const char *id = submit(32, 32, "model=fake-2x scale=2 format=jpg quality=50 seed=18446744073709551615");
+    const char *id = submit(32, 32, "model=fake-2x scale=2 format=jpg encode_quality=50 seed=18446744073709551615");
     json_t *o = yd_service_job_json(svc, job(id));
     CHECK(strcmp(json_string_value(json_object_get(json_object_get(o, "settings"), "seed")), "18446744073709551615") ==
           0);
-    CHECK(number_at(o, "settings", "quality") == 50);
+    CHECK(number_at(o, "settings", "encode_quality") == 50);
     json_decref(o);
     WAIT(ended(id));
     yd_blob *b = result(id);
@@ -99,6 +102,30 @@ static void damaged_picture(void)
     json_t *o = yd_service_job_json(svc, job(id));
     CHECK(json_object_get(json_object_get(o, "problem"), "detail") != NULL);
     json_decref(o);
+    close_service();
+}
+
+// A quality stands for the model's settings; what is said beside it wins, wherever it stands.
+static void quality_is_a_profile(void)
+{
+    setup();
+    open_service();
+    static const struct {
+        const char *asked, *quality;
+        double steps, bound;
+    } cases[] = {{"", "balanced", 4, 0.4},           {"quality=fast", "fast", 2, 0.4},
+                 {"quality=best", "best", 8, 1},     {"steps=3 quality=best", "best", 3, 1},
+                 {"quality=best steps=3", "best", 3, 1}, {"lower_bound=0.1 quality=fast seed=5", "fast", 2, 0.1}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        const char *id = submit(32, 32, cases[i].asked);
+        json_t *o = yd_service_job_json(svc, job(id)), *set = json_object_get(o, "settings");
+        CHECK_MSG(strcmp(json_string_value(json_object_get(set, "quality")), cases[i].quality) == 0, "%s", cases[i].asked);
+        CHECK_MSG(number_at(o, "settings", "steps") == cases[i].steps && number_at(o, "settings", "lower_bound") == cases[i].bound, "%s: %g, %g",
+                  cases[i].asked, number_at(o, "settings", "steps"), number_at(o, "settings", "lower_bound"));
+        json_decref(o);
+        WAIT(ended(id));
+        CHECK(state(id) == YD_JOB_SUCCEEDED);
+    }
     close_service();
 }
 
@@ -407,6 +434,7 @@ int main(int argc, char **argv)
     static const t_case cases[] = {
         {"service: a job from picture to picture", succeeds},
         {"service: settings", settings},
+        {"service: a quality is a profile, which explicit settings win over", quality_is_a_profile},
         {"service: a damaged picture fails alone", damaged_picture},
         {"service: neighbours change no byte", neighbours_do_not_matter},
         {"service: types by request", types_by_request},
