@@ -34,6 +34,7 @@ static const field top_fields[] = {
     {"data", F_ELSEWHERE, 0, 0, 0, NULL},
     {"loss_weight", F_ELSEWHERE, 0, 0, 0, NULL},
     {"lower_bound", F_ELSEWHERE, 0, 0, 0, NULL},
+    {"degrade", F_ELSEWHERE, 0, 0, 0, NULL},
     TEXT("out", out),
     {"out_dtype", F_CHOICE, AT(out_dtype), 0, 0, "f32|bf16"},
     {"seed", F_SEED, AT(seed), 0, 9007199254740992.0, NULL},
@@ -66,6 +67,14 @@ static const field weight_fields[] = {
     {"kind", F_CHOICE, AT(weight_kind), 0, 0, "none|snr"},
     {"min", F_FLOAT, AT(weight_min), 0, 1e6, NULL},
     {"max", F_FLOAT, AT(weight_max), 0, 1e6, NULL},
+};
+// Read by parse_degrade, in the order of the text's preset and then its own values.
+static const field degrade_fields[] = {
+    {"preset", F_ELSEWHERE, 0, 0, 0, NULL}, {"share", F_ELSEWHERE, 0, 0, 0, NULL},
+    {"blur", F_ELSEWHERE, 0, 0, 0, NULL},   {"blur_share", F_ELSEWHERE, 0, 0, 0, NULL},
+    {"noise", F_ELSEWHERE, 0, 0, 0, NULL},  {"noise_share", F_ELSEWHERE, 0, 0, 0, NULL},
+    {"jpeg", F_ELSEWHERE, 0, 0, 0, NULL},   {"jpeg_share", F_ELSEWHERE, 0, 0, 0, NULL},
+    {"full_chroma", F_ELSEWHERE, 0, 0, 0, NULL},
 };
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 
@@ -265,6 +274,60 @@ static int parse_lower_bound(const yd_json *j, yd_train_config *cfg, yd_err *err
     return 0;
 }
 
+// A share, when it is there.
+static int parse_share(const yd_json *j, yd_jid obj, const char *key, double *dst, yd_err *err)
+{
+    yd_jid n = yd_json_get(j, obj, key);
+    if (n < 0) return 0;
+    char path[64];
+    const double x = yd_json_number(j, n, -1);
+    snprintf(path, sizeof path, "degrade.%s", key);
+    if (yd_json_type_of(j, n) != YD_J_NUMBER || !(x >= 0 && x <= 1))
+        return yd_fail_field(err, YD_E_CONFIG, path, "a number from 0 to 1", "%s must be a number from 0 to 1", path);
+    *dst = x;
+    return 0;
+}
+
+// A pair of numbers and the share of samples that have it; a range that the preset has not got applies to all unless a share is given.
+static int parse_range(const yd_json *j, yd_jid obj, const char *key, const char *share, yd_degrade_range *r, yd_err *err)
+{
+    yd_jid n = yd_json_get(j, obj, key);
+    if (n >= 0) {
+        char path[64];
+        yd_jid lo = yd_json_first(j, n), hi = yd_json_next(j, lo);
+        snprintf(path, sizeof path, "degrade.%s", key);
+        if (yd_json_type_of(j, n) != YD_J_ARRAY || yd_json_count(j, n) != 2 || yd_json_type_of(j, lo) != YD_J_NUMBER ||
+            yd_json_type_of(j, hi) != YD_J_NUMBER)
+            return yd_fail_field(err, YD_E_CONFIG, path, "[low, high]", "%s must be [low, high]", path);
+        r->lo = yd_json_number(j, lo, 0);
+        r->hi = yd_json_number(j, hi, 0);
+        if (r->share == 0) r->share = 1;
+    }
+    return parse_share(j, obj, share, &r->share, err);
+}
+
+// The preset first, then what is written out. A cut-out of a photo begins anywhere on JPEG's grid.
+static int parse_degrade(const yd_json *j, yd_train_config *cfg, yd_err *err)
+{
+    yd_jid obj = yd_json_get(j, 0, "degrade");
+    if (obj < 0) return 0;
+    int rc = read_object(j, obj, "degrade", degrade_fields, COUNT(degrade_fields), cfg, err);
+    if (rc) return rc;
+    yd_degrade_ranges *r = &cfg->degrade;
+    yd_jid preset = yd_json_get(j, obj, "preset");
+    const char *name = preset < 0 ? "mild" : yd_json_string(j, preset);
+    if (!name || yd_degrade_preset(name, r, NULL))
+        return yd_fail_field(err, YD_E_CONFIG, "degrade.preset", yd_degrade_presets(), "degrade.preset must be one of %s",
+                             yd_degrade_presets());
+    rc = parse_share(j, obj, "share", &r->share, err);
+    if (!rc) rc = parse_range(j, obj, "blur", "blur_share", &r->blur, err);
+    if (!rc) rc = parse_range(j, obj, "noise", "noise_share", &r->noise, err);
+    if (!rc) rc = parse_range(j, obj, "jpeg", "jpeg_share", &r->jpeg, err);
+    if (!rc) rc = parse_share(j, obj, "full_chroma", &r->full_chroma, err);
+    r->any_phase = r->share > 0;
+    return rc;
+}
+
 int yd_train_config_parse(const char *json, size_t len, yd_train_config *out, yd_err *err)
 {
     yd_json *j = NULL;
@@ -275,6 +338,7 @@ int yd_train_config_parse(const char *json, size_t len, yd_train_config *out, yd
     if (!rc) rc = parse_model(j, json, len, out, err);
     if (!rc) rc = parse_data(j, out, err);
     if (!rc) rc = parse_lower_bound(j, out, err);
+    if (!rc) rc = parse_degrade(j, out, err);
     yd_jid weight = rc ? -1 : yd_json_get(j, 0, "loss_weight");
     if (weight >= 0) rc = read_object(j, weight, "loss_weight", weight_fields, COUNT(weight_fields), out, err);
     yd_json_free(j);
@@ -313,8 +377,20 @@ int yd_train_config_check(const yd_train_config *cfg, yd_err *err)
         return yd_fail_field(err, YD_E_CONFIG, "model.network.in_channel", "in_channel 6 and out_channel 3",
                              "only networks with 6 input and 3 output channels can be trained, not %d and %d",
                              cfg->model.net.in_channel, cfg->model.net.out_channel);
+    int rc = yd_degrade_check(&cfg->degrade, err);
     const yd_attention_method *m;
-    return yd_attention_find(cfg->attention, &m, err);
+    return rc ? rc : yd_attention_find(cfg->attention, &m, err);
+}
+
+// Nothing at all without degradation: checkpoints from before there was any go on.
+static size_t degrade_identity(const yd_degrade_ranges *r, char *dst, size_t cap)
+{
+    if (cap) *dst = '\0';
+    if (r->share == 0) return 0;
+    const int n = snprintf(dst, cap, "degrade %.9g blur %.9g %.9g %.9g noise %.9g %.9g %.9g jpeg %.9g %.9g %.9g %.9g %d %d\n", r->share,
+                           r->blur.lo, r->blur.hi, r->blur.share, r->noise.lo, r->noise.hi, r->noise.share, r->jpeg.lo,
+                           r->jpeg.hi, r->jpeg.share, r->full_chroma, r->any_phase, (int)r->reduction);
+    return n < 0 ? 0 : (size_t)n;
 }
 
 // The settings that decide the weights, one "key value" per line: a resumed run must have the same text. Not in it: what may change between
@@ -343,5 +419,6 @@ size_t yd_train_config_identity(const yd_train_config *cfg, yd_dtype act, char *
         (double)cfg->ema, cfg->loss_p, cfg->normaliser == YD_NORMALISE_ACTIVE ? "active" : "all",
         cfg->weight_kind == YD_WEIGHT_SNR ? "snr" : "none", (double)cfg->weight_min, (double)cfg->weight_max,
         cfg->attention, cfg->mask_form == YD_MASK_ADD ? "add" : "max", cfg->lower_bound[0], cfg->lower_bound[1]);
-    return n < 0 ? 0 : (size_t)n;
+    if (n < 0) return 0;
+    return (size_t)n + degrade_identity(&cfg->degrade, (size_t)n < cap ? dst + n : NULL, (size_t)n < cap ? cap - (size_t)n : 0);
 }

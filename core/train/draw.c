@@ -8,6 +8,7 @@
 // number of times. That samples the same loss, since empty masks add zero to it.
 // Read next: core/train/prefetch.c
 #include "core/mem.h"
+#include "core/resize.h"
 #include "core/rng.h"
 #include "core/simd.h"
 #include "core/train/internal.h"
@@ -90,12 +91,56 @@ void yd_draw_sample(const yd_train_config *cfg, const yd_dataset *data, uint64_t
     double r = (double)yd_rng_uniform(cfg->seed, STREAM_TRAIN, index, lane + LANE_BOUND);
     d->lower_bound = cfg->lower_bound[0] + r * (cfg->lower_bound[1] - cfg->lower_bound[0]);
     d->noise_seed = mix64(cfg->seed + 0x9e3779b97f4a7c15u * (index * MAX_ATTEMPTS + (uint64_t)attempt + 1));
+    yd_degrade_draw(&cfg->degrade, cfg->seed, index * MAX_ATTEMPTS + (uint64_t)attempt, &d->degradation);
+}
+
+static int is_clean(const yd_degradation *d)
+{
+    return !(d->blur > 0) && !(d->noise > 0) && !d->jpeg && d->reduction == YD_REDUCE_PILLOW8;
+}
+
+// The degraded LR pixels that decide the crop, enlarged: two beyond it on each side, which is as far as the bicubic kernel reaches.
+static int degraded_input(const yd_train_config *cfg, const yd_picture *p, const yd_draw *d, yd_input *in, yd_err *err)
+{
+    enum { REACH = 2 };
+    const int scale = cfg->model.scale, lw = p->w / scale, lh = p->h / scale;
+    const int x0 = d->x / scale > REACH ? d->x / scale - REACH : 0, y0 = d->y / scale > REACH ? d->y / scale - REACH : 0;
+    int x1 = (d->x + cfg->crop - 1) / scale + 1 + REACH, y1 = (d->y + cfg->crop - 1) / scale + 1 + REACH;
+    x1 = x1 < lw ? x1 : lw;
+    y1 = y1 < lh ? y1 : lh;
+    const int pw = x1 - x0, ph = y1 - y0;
+    const size_t n = (size_t)pw * (size_t)ph * 3; // a crop's side is at most 1024
+    uint8_t *lr = yd_malloc(n);
+    in->own = yd_malloc(n * (size_t)scale * (size_t)scale);
+    int rc = lr && in->own ? 0 : yd_fail(err, YD_E_NOMEM, "out of memory for a degraded crop");
+    if (!rc) rc = yd_degrade_patch(p->hr, p->w, p->h, scale, &d->degradation, x0, y0, pw, ph, lr, err);
+    if (!rc) rc = yd_resize_bicubic_u8(lr, pw, ph, 3, in->own, pw * scale, ph * scale, err);
+    yd_free(lr);
+    in->rgb = in->own;
+    in->stride = pw * scale;
+    in->x = x0 * scale;
+    in->y = y0 * scale;
+    if (rc) yd_input_clear(in);
+    return rc;
+}
+
+int yd_draw_input(const yd_train_config *cfg, const yd_dataset *data, const yd_draw *d, yd_input *in, yd_err *err)
+{
+    const yd_picture *p = &data->pictures[d->picture];
+    *in = (yd_input){.rgb = p->up, .stride = p->w};
+    return is_clean(&d->degradation) ? 0 : degraded_input(cfg, p, d, in, err);
+}
+
+void yd_input_clear(yd_input *in)
+{
+    yd_free(in->own);
+    in->own = NULL;
 }
 
 // Everything that filling a row of a sample needs.
 typedef struct row_job {
     const uint8_t *hr, *up, *map; // first pixel of the row in the picture
-    long step; // pixels from one to the next along the row; rows of a rotated crop run down the picture
+    long step, up_step; // pixels from one to the next along the row; rows of a rotated crop run down the picture
     int n;
     uint8_t threshold;                // a pixel is on when its map byte reaches this ...
     int always, never;                // ... or whatever its byte says
@@ -111,12 +156,12 @@ YD_SIMD static long fill_row(const row_job *r)
 {
     long active = 0;
     for (int i = 0; i < r->n; i++) {
-        const long at = (long)i * r->step;
+        const long at = (long)i * r->step, up_at = (long)i * r->up_step;
         const float m = r->always || (!r->never && r->map[at] >= r->threshold) ? 1.0f : 0.0f;
         active += m > 0;
         r->mask[i] = m;
         for (int c = 0; c < 3; c++) {
-            const float hr = (float)r->hr[at * 3 + c], up = (float)r->up[at * 3 + c], eps = r->noise[i * 3 + c];
+            const float hr = (float)r->hr[at * 3 + c], up = (float)r->up[up_at * 3 + c], eps = r->noise[i * 3 + c];
             float y = hr * r->hr_mul + up * r->up_mul + r->add;
             if (r->clamp > 0) y = y > r->clamp ? r->clamp : y < -r->clamp ? -r->clamp : y;
             r->x[i * 6 + c] = up * (1.0f / 127.5f) - 1.0f;
@@ -161,32 +206,47 @@ static void set_target(row_job *r, const yd_model_config *m)
     }
 }
 
-long yd_draw_fill(const yd_train_config *cfg, const yd_dataset *data, const yd_draw *d, yd_batch *b, int i)
+// How a crop in one of its orientations is walked through in rows of `stride` pixels.
+typedef struct walk {
+    long first;        // its first pixel
+    long along, across; // to the next pixel of a row, to the next row
+} walk;
+
+static walk walk_make(const yd_draw *d, int crop, int x, int y, long stride)
+{
+    const int mirror_x = d->orientation & 1, mirror_y = d->orientation >> 1 & 1, transpose = d->orientation >> 2 & 1;
+    const long dx = mirror_x ? -1 : 1, dy = mirror_y ? -stride : stride;
+    return (walk){(y + (mirror_y ? crop - 1 : 0)) * stride + x + (mirror_x ? crop - 1 : 0), transpose ? dy : dx, transpose ? dx : dy};
+}
+
+long yd_draw_fill(const yd_train_config *cfg, const yd_dataset *data, const yd_draw *d, yd_batch *b, int i, yd_err *err)
 {
     const yd_picture *p = &data->pictures[d->picture];
-    const int crop = cfg->crop, last = crop - 1;
-    const int mirror_x = d->orientation & 1, mirror_y = d->orientation >> 1 & 1, transpose = d->orientation >> 2 & 1;
-    const long dx = mirror_x ? -1 : 1, dy = mirror_y ? -p->w : p->w;
-    const long origin = (long)(d->y + (mirror_y ? last : 0)) * p->w + d->x + (mirror_x ? last : 0);
+    const int crop = cfg->crop;
+    yd_input in;
+    const int rc = yd_draw_input(cfg, data, d, &in, err);
+    if (rc) return rc;
+    const walk w = walk_make(d, crop, d->x, d->y, p->w), up = walk_make(d, crop, d->x - in.x, d->y - in.y, in.stride);
     const size_t first = (size_t)i * (size_t)crop * (size_t)crop;
-    row_job r = {.step = transpose ? dy : dx, .n = crop, .noise = b->noise};
+    row_job r = {.step = w.along, .up_step = up.along, .n = crop, .noise = b->noise};
     r.sqrt_gamma = (float)sqrt(d->gamma);
     r.sqrt_1m_gamma = (float)sqrt(1.0 - d->gamma);
     set_threshold(&r, cfg->mask_form, d->u, d->lower_bound);
     set_target(&r, &cfg->model);
     long active = 0;
     for (int row = 0; row < crop; row++) {
-        const long at = origin + row * (transpose ? dx : dy);
+        const long at = w.first + row * w.across;
         const size_t px = first + (size_t)row * (size_t)crop;
         yd_rng_row(d->noise_seed, 0, (uint32_t)row, 0, crop, 3, b->noise);
         r.hr = p->hr + at * 3;
-        r.up = p->up + at * 3;
+        r.up = in.rgb + (up.first + row * up.across) * 3;
         r.map = p->map + at;
         r.x = b->x + px * 6;
         r.target = b->target + px * 3;
         r.mask = b->mask + px;
         active += fill_row(&r);
     }
+    yd_input_clear(&in);
     switch (cfg->model.noise_input) {
     case YD_NOISE_SQRT_GAMMA: b->level[i] = r.sqrt_gamma; break;
     case YD_NOISE_SQRT_1M_GAMMA: b->level[i] = r.sqrt_1m_gamma; break;
@@ -203,7 +263,7 @@ static double level_weight(const yd_train_config *cfg, double gamma)
     return fmin(fmax(snr, (double)cfg->weight_min), (double)cfg->weight_max);
 }
 
-void yd_batch_fill(const yd_train_config *cfg, const yd_dataset *data, long iteration, yd_batch *b)
+int yd_batch_fill(const yd_train_config *cfg, const yd_dataset *data, long iteration, yd_batch *b, yd_err *err)
 {
     const long pixels = (long)b->crop * b->crop;
     long active = 0;
@@ -213,8 +273,9 @@ void yd_batch_fill(const yd_train_config *cfg, const yd_dataset *data, long iter
         long on = 0;
         for (int attempt = 0; attempt < MAX_ATTEMPTS && !on; attempt++) {
             yd_draw_sample(cfg, data, index, attempt, &d);
-            on = yd_draw_fill(cfg, data, &d, b, i);
+            on = yd_draw_fill(cfg, data, &d, b, i, err);
         }
+        if (on < 0) return (int)on;
         b->weight[i] = (float)level_weight(cfg, d.gamma);
         active += on;
     }
@@ -224,4 +285,5 @@ void yd_batch_fill(const yd_train_config *cfg, const yd_dataset *data, long iter
         3.0 * (double)(cfg->normaliser == YD_NORMALISE_ACTIVE ? (active ? active : 1) : pixels * b->n);
     for (int i = 0; i < b->n; i++) b->weight[i] = (float)((double)b->weight[i] / values);
     b->active_share = (double)active / (double)(pixels * b->n);
+    return 0;
 }

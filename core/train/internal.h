@@ -58,24 +58,37 @@ typedef struct yd_draw {
     double u, gamma;                // position t/T in (0,1], gamma there
     double lower_bound;
     uint64_t noise_seed;
+    yd_degradation degradation;
 } yd_draw;
+
+// The upsampled LR picture around a crop: row-major RGB whose first pixel is pixel (x, y) of the picture.
+typedef struct yd_input {
+    const uint8_t *rgb;
+    long stride; // pixels from one row to the next
+    int x, y;
+    uint8_t *own; // what yd_input_clear frees; NULL when rgb is the picture's
+} yd_input;
 
 int yd_batch_alloc(yd_batch *b, int n, int crop, yd_err *err);
 void yd_batch_clear(yd_batch *b);
 // What sample `index` is at its attempt-th try. Pure.
 void yd_draw_sample(const yd_train_config *cfg, const yd_dataset *data, uint64_t index, int attempt, yd_draw *d);
-// Fill sample i of b; returns the number of active pixels (0..crop*crop).
-long yd_draw_fill(const yd_train_config *cfg, const yd_dataset *data, const yd_draw *d, yd_batch *b, int i);
-// Fill the whole batch of one iteration (1-based). Pure: the same (cfg, data, iteration) give the same bytes.
-void yd_batch_fill(const yd_train_config *cfg, const yd_dataset *data, long iteration, yd_batch *b);
+// What the network is shown of the crop: the picture's own upsampled version, or that of its degraded LR version. YD_E_NOMEM.
+int yd_draw_input(const yd_train_config *cfg, const yd_dataset *data, const yd_draw *d, yd_input *in, yd_err *err);
+void yd_input_clear(yd_input *in);
+// Fill sample i of b; returns the number of active pixels (0..crop*crop), or YD_E_NOMEM.
+long yd_draw_fill(const yd_train_config *cfg, const yd_dataset *data, const yd_draw *d, yd_batch *b, int i, yd_err *err);
+// Fill the whole batch of one iteration (1-based). Pure: the same (cfg, data, iteration) give the same bytes. YD_E_NOMEM.
+int yd_batch_fill(const yd_train_config *cfg, const yd_dataset *data, long iteration, yd_batch *b, yd_err *err);
 
 // ---- prefetch.c
 
 typedef struct yd_prefetch yd_prefetch;
 // Start the helper with the batch of iteration `first`. cfg and data must outlive it.
 int yd_prefetch_start(const yd_train_config *cfg, const yd_dataset *data, long first, yd_prefetch **out, yd_err *err);
-// Wait for the next iteration's batch, which stays valid until the next call; the one after it is begun.
-const yd_batch *yd_prefetch_next(yd_prefetch *p);
+// Wait for the next iteration's batch, which stays valid until the next call; the one after it is begun. NULL when it could not be made
+// (YD_E_NOMEM); only yd_prefetch_stop may follow.
+const yd_batch *yd_prefetch_next(yd_prefetch *p, yd_err *err);
 void yd_prefetch_stop(yd_prefetch *p); // joins the helper; NULL is fine
 
 // ---- checkpoint.c

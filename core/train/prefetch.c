@@ -3,7 +3,7 @@
 // Two batches and one helper thread. The helper fills batch `made % 2` for the iterations first, first+1, ...; it waits while both are
 // full. What is in a batch depends on its iteration alone (draw.c), so timing cannot change a run.
 // Invariants: taken <= made <= taken + 2, where taken counts batches handed back; the batch being read is `(made at hand-out) % 2` and is
-// handed back by the next call. `lock` guards made, taken, quit; the batches themselves need no lock, since one side owns each.
+// handed back by the next call. `lock` guards made, taken, quit, rc, why; the batches themselves need no lock, since one side owns each.
 // Read next: core/train/trainer.c
 #include "core/mem.h"
 #include "core/train/internal.h"
@@ -18,6 +18,8 @@ struct yd_prefetch {
     long made, taken; // batches filled; batches the reader is done with
     long reading;     // batches handed out so far
     int quit;
+    int rc; // of the batch that could not be made; the helper has then ended
+    yd_err why;
     pthread_t thread;
     pthread_mutex_t lock;
     pthread_cond_t changed;
@@ -34,9 +36,16 @@ static void *helper(void *arg)
         }
         const long i = p->made;
         pthread_mutex_unlock(&p->lock);
-        yd_batch_fill(p->cfg, p->data, p->first + i, &p->batch[i % 2]);
+        yd_err why = {0};
+        const int rc = yd_batch_fill(p->cfg, p->data, p->first + i, &p->batch[i % 2], &why);
         pthread_mutex_lock(&p->lock);
-        p->made++;
+        if (rc) {
+            p->rc = rc;
+            p->why = why;
+            p->quit = 1;
+        } else {
+            p->made++;
+        }
         pthread_cond_broadcast(&p->changed);
     }
     pthread_mutex_unlock(&p->lock);
@@ -72,13 +81,17 @@ fail_batch:
     return rc;
 }
 
-const yd_batch *yd_prefetch_next(yd_prefetch *p)
+const yd_batch *yd_prefetch_next(yd_prefetch *p, yd_err *err)
 {
     pthread_mutex_lock(&p->lock);
     p->taken = p->reading; // the one handed out before is free again
     pthread_cond_broadcast(&p->changed);
-    while (p->made == p->reading) pthread_cond_wait(&p->changed, &p->lock);
-    const yd_batch *b = &p->batch[p->reading++ % 2];
+    while (p->made == p->reading && !p->rc) pthread_cond_wait(&p->changed, &p->lock);
+    const yd_batch *b = NULL;
+    if (p->made > p->reading)
+        b = &p->batch[p->reading++ % 2];
+    else
+        yd_fail(err, p->rc, "%s", p->why.detail);
     pthread_mutex_unlock(&p->lock);
     return b;
 }

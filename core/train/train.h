@@ -14,6 +14,7 @@
 #define YD_CORE_TRAIN_TRAIN_H
 
 #include "core/backend.h"
+#include "core/degrade.h"
 #include "core/model.h"
 #include <signal.h>
 
@@ -30,7 +31,10 @@ typedef enum { YD_WEIGHT_NONE, YD_WEIGHT_SNR } yd_train_weight;
 //    "iterations": 20000, "batch": 24, "crop": 64, "augment": true, "dtype": "auto", "checkpoint_every_s": 300,
 //    "lr": 4e-4, "lr_floor": 0.02, "warmup": 200, "weight_decay": 1e-4, "clip_norm": 1.0, "ema": 0.999,
 //    "loss_p": 1, "normaliser": "active", "loss_weight": {"kind": "snr", "min": 0.2, "max": 5},
-//    "attention": "edge", "mask_form": "add", "lower_bound": [0.02, 0.52]}
+//    "attention": "edge", "mask_form": "add", "lower_bound": [0.02, 0.52],
+//    "degrade": {"preset": "mild", "share": 0.5, "blur": [0, 0.8], "blur_share": 0.5, "noise": [0, 4], "noise_share": 0.6,
+//                "jpeg": [70, 98], "jpeg_share": 0.8, "full_chroma": 0.4}}
+// docs/training.md describes each key.
 typedef struct yd_train_config {
     yd_model_config model;
     char folder[512];       // data.folder: PNG and JPEG files, used in the order of their names
@@ -54,6 +58,7 @@ typedef struct yd_train_config {
     char attention[32]; // method that makes the maps, on whole pictures
     yd_mask_form mask_form;
     double lower_bound[2]; // each sample draws its l uniformly from this range
+    yd_degrade_ranges degrade; // of the LR side; share 0 = bicubic reduction alone
 } yd_train_config;
 
 // Every default, without a model or a folder.

@@ -85,7 +85,8 @@ static double running_mean(double mean, double value, long count, double span)
 static int one_iteration(trainer *t, double *grad_norm, yd_err *err)
 {
     const long k = t->state.iteration + 1;
-    const yd_batch *b = yd_prefetch_next(t->prefetch);
+    const yd_batch *b = yd_prefetch_next(t->prefetch, err);
+    if (!b) return YD_E_NOMEM;
     load_batch(t, b);
     int rc = t->be->run(t->exec, err);
     if (rc) return rc;

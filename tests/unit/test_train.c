@@ -4,6 +4,7 @@
 #include "core/image.h"
 #include "core/mem.h"
 #include "core/output.h"
+#include "core/resize.h"
 #include "core/rng.h"
 #include "core/safetensors.h"
 #include "core/train/internal.h"
@@ -175,6 +176,12 @@ static void test_settings_refused(void)
         {"{\"model\": " MODEL ", \"loss_weight\": {\"min\": 9}}", "loss_weight.min"},
         {"{\"model\": " MODEL ", \"loss_weight\": {\"least\": 9}}", "loss_weight.least"},
         {"{\"model\": " MODEL ", \"data\": []}", "data"},
+        {"{\"model\": " MODEL ", \"degrade\": {\"preset\": \"severe\"}}", "degrade.preset"},
+        {"{\"model\": " MODEL ", \"degrade\": {\"sharpen\": 1}}", "degrade.sharpen"},
+        {"{\"model\": " MODEL ", \"degrade\": {\"share\": 2}}", "degrade.share"},
+        {"{\"model\": " MODEL ", \"degrade\": {\"blur\": 1}}", "degrade.blur"},
+        {"{\"model\": " MODEL ", \"degrade\": {\"jpeg\": [0, 50]}}", "degrade.jpeg"},
+        {"{\"model\": " MODEL ", \"degrade\": {\"noise_share\": -1}}", "degrade.noise_share"},
         {"{\"model\": " MODEL ", \"data\": {\"scale\": 2}}", "data.scale"},
         {"{\"model\": " MODEL ", \"attention\": \"crystal ball\"}", "attention"},
         {"{\"model\": {\"format\": \"yoda-model-1\", \"network\": {\"type\": \"sr3\", \"inner_channel\": 0}}}",
@@ -334,7 +341,7 @@ static void test_samples(void)
         const yd_picture *p = &data->pictures[d.picture];
         CHECK(d.x >= 0 && d.y >= 0 && d.x + c.crop <= p->w && d.y + c.crop <= p->h);
         CHECK(d.u > 0 && d.u <= 1 && d.lower_bound >= c.lower_bound[0] && d.lower_bound <= c.lower_bound[1]);
-        long active = yd_draw_fill(&c, data, &d, &b, (int)(i % (uint64_t)c.batch));
+        long active = yd_draw_fill(&c, data, &d, &b, (int)(i % (uint64_t)c.batch), &e);
         check_sample(&c, data, &d, &b, (int)(i % (uint64_t)c.batch), active);
         seen_orientation |= 1 << d.orientation;
         seen_picture |= 1 << d.picture;
@@ -342,6 +349,48 @@ static void test_samples(void)
         u_sum += d.u;
     }
     CHECK(seen_orientation == 255 && seen_picture == 7 && partial > 10 && fabs(u_sum / 96 - 0.5) < 0.1);
+    yd_batch_clear(&b);
+    yd_dataset_free(data);
+}
+
+// With degradation: the network is shown the crop of the whole picture's degraded and enlarged version, and is to undo that.
+static void test_degraded_samples(void)
+{
+    yd_train_config c;
+    yd_err e = {0};
+    yd_dataset *data = NULL;
+    yd_batch b;
+    tiny_config(&c, "unused");
+    c.model.clip = 0;
+    CHECK(!yd_degrade_preset("blind", &c.degrade, &e));
+    c.degrade.any_phase = 1;
+    CHECK(!yd_dataset_load(&c, NULL, &data, &e) && !yd_batch_alloc(&b, c.batch, c.crop, &e));
+    double worst = 0;
+    int other = 0;
+    for (uint64_t i = 0; i < 48; i++) {
+        yd_draw d;
+        yd_draw_sample(&c, data, i, 0, &d);
+        const yd_picture *p = &data->pictures[d.picture];
+        const size_t n = (size_t)(p->w * p->h * 3);
+        uint8_t *lr = yd_malloc(n / 16), *up = yd_malloc(n);
+        CHECK(!yd_degrade_apply(p->hr, p->w, p->h, 4, &d.degradation, lr, &e));
+        CHECK(!yd_resize_bicubic_u8(lr, p->w / 4, p->h / 4, 3, up, p->w, p->h, &e));
+        CHECK(yd_draw_fill(&c, data, &d, &b, 0, &e) >= 0);
+        for (int y = 0; y < c.crop; y++)
+            for (int x = 0; x < c.crop; x++) {
+                const int sx = d.orientation & 4 ? y : x, sy = d.orientation & 4 ? x : y;
+                const int px = d.x + (d.orientation & 1 ? c.crop - 1 - sx : sx), py = d.y + (d.orientation & 2 ? c.crop - 1 - sy : sy);
+                for (int k = 0; k < 3; k++) {
+                    const size_t at = (size_t)((py * p->w + px) * 3 + k), o = (size_t)(y * c.crop + x);
+                    worst = fmax(worst, fabs((double)b.x[o * 6 + (size_t)k] - (up[at] / 127.5 - 1)));
+                    worst = fmax(worst, fabs((double)b.target[o * 3 + (size_t)k] - 4 * (p->hr[at] - up[at]) / 127.5));
+                    other += up[at] != p->up[at];
+                }
+            }
+        yd_free(lr);
+        yd_free(up);
+    }
+    CHECK_MSG(worst < 3e-6 && other > 48 * 16 * 16, "largest difference %g, %d bytes degraded", worst, other);
     yd_batch_clear(&b);
     yd_dataset_free(data);
 }
@@ -367,7 +416,7 @@ static void test_linear_levels(void)
         c.model.noise_input = YD_NOISE_TIMESTEP;
         CHECK(!yd_batch_alloc(&b, c.batch, c.crop, &e));
         yd_draw_sample(&c, data, i, 0, &d);
-        yd_draw_fill(&c, data, &d, &b, 0);
+        yd_draw_fill(&c, data, &d, &b, 0, &e);
         CHECK_MSG(fabs(d.gamma - gamma) < 1e-9 && b.level[0] == (float)(round(t) - 1), "t %g: gamma %g, told %g", t, d.gamma, (double)b.level[0]);
         yd_batch_clear(&b);
         c.model.noise_input = YD_NOISE_SQRT_1M_GAMMA;
@@ -388,8 +437,9 @@ static void test_batches(void)
     const size_t pixels = (size_t)(c.batch * c.crop * c.crop);
     float previous = 0;
     for (long k = 5; k < 12; k++) { // the helper's batches are those made here
-        const yd_batch *ahead = yd_prefetch_next(p);
-        yd_batch_fill(&c, data, k, &b);
+        const yd_batch *ahead = yd_prefetch_next(p, &e);
+        CHECK(ahead && !yd_batch_fill(&c, data, k, &b, &e));
+        if (!ahead) break;
         CHECK(!memcmp(b.x, ahead->x, pixels * 6 * sizeof(float)) &&
               !memcmp(b.target, ahead->target, pixels * 3 * sizeof(float)));
         CHECK(!memcmp(b.mask, ahead->mask, pixels * sizeof(float)) &&
@@ -464,6 +514,8 @@ static void test_resume_is_exact(void)
         tiny_config(&a, "straight.safetensors");
         tiny_config(&b, "parts.safetensors");
         a.dtype = b.dtype = types[k];
+        if (k == 0) CHECK(!yd_degrade_preset("mild", &a.degrade, &e)); // drawn again alike
+        b.degrade = a.degrade;
         int rc = train(&a, &opt, &r, &e);
         if (rc == YD_E_UNSUPPORTED && k) continue; // no bf16 kernels on this processor
         CHECK_MSG(rc == 0 && r.finished, "%s", e.detail);
@@ -596,6 +648,7 @@ int main(int argc, char **argv)
         {"train: checkpoint path", test_checkpoint_path},
         {"train: folder", test_folder},
         {"train: samples agree with their definition", test_samples},
+        {"train: degraded samples are cut out of degraded pictures", test_degraded_samples},
         {"train: noise levels of a linear schedule", test_linear_levels},
         {"train: batches ahead of time are the same", test_batches},
         {"train: learns", test_learns},
