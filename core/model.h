@@ -65,6 +65,8 @@ typedef struct yd_sample_settings {
     yd_mask_form mask_form;
     double lower_bound;       // l, 0..1
     yd_lr_noise lr_noise;
+    yd_allocation allocation; // which steps a pixel gets
+    double fidelity;          // 0..1: the result is (1-f)*sample + f*(the pixel's first prediction)
     int skip;                 // 1: windows without an active pixel are skipped (same bytes either way)
 } yd_sample_settings;
 

@@ -130,6 +130,7 @@ static const char *const type_words[] = {"sr3", "ddpm", NULL};
 static const char *const sampler_words[] = {"ancestral", "ddim", "dpmpp_2m", NULL};
 static const char *const variance_words[] = {"posterior", "beta", NULL};
 static const char *const form_words[] = {"add", "max", NULL};
+static const char *const allocation_words[] = {"late", "strided", NULL};
 static const char *const lr_words[] = {"forward", "literal", NULL};
 static const char *const schedule_words[] = {"linear", "cosine", NULL};
 static const char *const storage_words[] = {"auto", "f32", "bf16", NULL};
@@ -185,11 +186,12 @@ static void read_network(reader *r, yd_jid obj, yd_net_config *n)
 
 // How jobs sample: the defaults, or a profile. dtype is among the defaults alone.
 static const char *const sample_keys[] = {"dtype", "steps", "sampler", "variance", "eta", "spacing", "attention", "mask_form", "lower_bound",
-                                          "lr_noise", NULL};
+                                          "allocation", "fidelity", "lr_noise", NULL};
 
 static void read_sampling(reader *r, yd_jid obj, yd_sample_settings *s)
 {
     int sampler = (int)s->sampler, variance = (int)s->variance, form = (int)s->mask_form, lr = (int)s->lr_noise;
+    int allocation = (int)s->allocation;
     read_int(r, obj, "steps", 1, YD_MAX_STEPS, &s->steps);
     read_word(r, obj, "sampler", sampler_words, &sampler);
     read_word(r, obj, "variance", variance_words, &variance);
@@ -198,11 +200,14 @@ static void read_sampling(reader *r, yd_jid obj, yd_sample_settings *s)
     read_text(r, obj, "attention", s->attention, sizeof s->attention);
     read_word(r, obj, "mask_form", form_words, &form);
     read_double(r, obj, "lower_bound", 0, 1, &s->lower_bound);
+    read_word(r, obj, "allocation", allocation_words, &allocation);
+    read_double(r, obj, "fidelity", 0, 1, &s->fidelity);
     read_word(r, obj, "lr_noise", lr_words, &lr);
     s->sampler = (yd_sampler_kind)sampler;
     s->variance = (yd_variance)variance;
     s->mask_form = (yd_mask_form)form;
     s->lr_noise = (yd_lr_noise)lr;
+    s->allocation = (yd_allocation)allocation;
 }
 
 static void read_defaults(reader *r, yd_jid obj, yd_model_config *c)
@@ -306,7 +311,7 @@ static int check_profile(const yd_model_config *c, yd_quality q, yd_err *err)
     yd_schedule *made = NULL;
     yd_err why = {0};
     yd_model_config_profile(c, q, &set);
-    int rc = yd_sample_settings_check(&set, &why);
+    int rc = yd_sampler_accepts(c, &set, &why);
     if (!rc) rc = yd_schedule_make(&c->schedule, set.steps, set.spacing, &made, &why);
     yd_schedule_free(made);
     if (!rc || rc == YD_E_NOMEM) return rc ? yd_fail(err, rc, "%s", why.detail) : 0;
@@ -418,7 +423,8 @@ static void put_sampling(printer *p, const yd_sample_settings *s)
     yd_json_quote(quoted, sizeof quoted, s->attention);
     put(p, "\"steps\": %d, \"sampler\": \"%s\", \"variance\": \"%s\", \"eta\": %.9g, \"spacing\": %.17g, \"attention\": %s, ", s->steps,
         sampler_words[s->sampler], variance_words[s->variance], (double)s->eta, s->spacing == 0.0 ? 1.0 : s->spacing, quoted);
-    put(p, "\"mask_form\": \"%s\", \"lower_bound\": %.17g, \"lr_noise\": \"%s\"", form_words[s->mask_form], s->lower_bound,
+    put(p, "\"mask_form\": \"%s\", \"lower_bound\": %.17g, \"allocation\": \"%s\", \"fidelity\": %.9g, \"lr_noise\": \"%s\"",
+        form_words[s->mask_form], s->lower_bound, allocation_words[s->allocation], s->fidelity,
         lr_words[s->lr_noise]);
 }
 

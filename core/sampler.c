@@ -3,7 +3,8 @@
 // Owns: z (the noisy canvas), acc (the blended prediction of the step), the activation steps, the preview. Deliberately not: the
 // network, threads, pictures' encodings.
 // Invariants
-//   I1  z of a pixel is meaningful exactly while the pixel is on (a >= s); it is written first at s = a (Eq. 11's draw).
+//   I1  z of a pixel is meaningful from its first step on (written before it by Eq. 11's draw), and read only at steps that the pixel takes,
+//       a >= r(s) (core/mask.h): what it holds is at the noise level of the pixel's next step.
 //   I2  Predictions are added to acc in window order, whatever order the device finishes in: scatter insists on it.
 //   I3  Nothing that a skipped window would have produced is ever read.
 //   I4  Every value of step s-1 depends on (seed, s, x, y) and step s alone: no state of a random generator exists.
@@ -34,14 +35,16 @@ struct yd_sampler {
     long pixels;
     float *z, *acc;      // [h*w*3]
     float *before;       // [h*w*3] x0 of the step before, for second-order samplers, else NULL
+    float *first;        // [h*w*3] x0 of each pixel's first step, for fidelity > 0, else NULL
     float *scratch;      // per band a row of noise and one of conditions [BANDS * 2 * w*3]
     float *cond;         // [h*w*3] only after yd_sampler_set_condition, else NULL
     uint16_t *up;        // up(LR), [h*w*3]
     uint8_t *shown;      // the current prediction as bytes, [h*w*3]
-    uint16_t *a;         // activation steps [h*w]
+    uint16_t *a;         // steps of each pixel [h*w]
+    uint16_t *r;         // threshold of each step [S+1]
     uint16_t *row_max;   // largest a of each row [h]
     uint16_t *win_max;   // largest a of each window's pixels with weight > 0
-    long *counts;        // pixels on at each step [S+1]
+    long *counts;        // pixels with at least so many steps [S+1]
     const float *const *noise; // given draws, or NULL
 
     int step;      // s that is being worked on; 0 when done
@@ -63,18 +66,35 @@ int yd_sample_settings_check(const yd_sample_settings *set, yd_err *err)
         return yd_fail_field(err, YD_E_SETTING, "lower_bound", "a number from 0 to 1", "lower_bound is out of range");
     if (set->lr_noise == YD_LR_LITERAL && set->sampler != YD_SAMPLER_ANCESTRAL && !(set->eta > 0.0f))
         return yd_fail_field(err, YD_E_SETTING, "lr_noise", "forward, or eta > 0", "lr_noise=literal draws with the sampler's sigma, which is 0 for eta=0");
+    if (!(set->fidelity >= 0.0 && set->fidelity <= 1.0))
+        return yd_fail_field(err, YD_E_SETTING, "fidelity", "a number from 0 to 1", "fidelity is out of range");
     return yd_attention_find(set->attention, &m, err);
 }
 
-size_t yd_sampler_bytes(const yd_model_config *cfg, int w, int h)
+int yd_sampler_accepts(const yd_model_config *cfg, const yd_sample_settings *set, yd_err *err)
+{
+    int rc = yd_sample_settings_check(set, err);
+    if (!rc && set->fidelity > 0.0 && cfg->prediction == YD_PREDICT_EPS)
+        rc = yd_fail_field(err, YD_E_SETTING, "fidelity", "0 for this model",
+                           "the model predicts noise, so its first prediction is no picture to be faithful to");
+    return rc;
+}
+
+static int second_order(const yd_sample_settings *set)
+{
+    return set->sampler == YD_SAMPLER_DPMPP_2M;
+}
+
+size_t yd_sampler_bytes(const yd_model_config *cfg, const yd_sample_settings *set, int w, int h)
 {
     const int wh = cfg->window_height ? cfg->window_height : cfg->window;
     const size_t px = (size_t)w * (size_t)h, nx = (size_t)yd_windows_along(w, cfg->window, cfg->overlap),
                  ny = (size_t)yd_windows_along(h, wh, cfg->overlap);
-    const size_t canvas = px * (3 * 3 * sizeof(float) + 3 * (sizeof(uint16_t) + 1) + sizeof(uint16_t));
+    const size_t canvases = 2 + (size_t)second_order(set) + (set->fidelity > 0.0);
+    const size_t canvas = px * (canvases * 3 * sizeof(float) + 3 * (sizeof(uint16_t) + 1) + sizeof(uint16_t));
     const size_t rows = (size_t)w * BANDS * 2 * 3 * sizeof(float) + (size_t)h * sizeof(uint16_t);
     const size_t layout = nx * ((size_t)cfg->window + 1) * sizeof(float) + ny * ((size_t)wh + 1) * sizeof(float) + nx * ny * sizeof(uint16_t);
-    const size_t steps = (YD_MAX_STEPS + 1) * (sizeof(long) + YD_SCHEDULE_BYTES_PER_STEP);
+    const size_t steps = (YD_MAX_STEPS + 1) * (sizeof(long) + sizeof(uint16_t) + YD_SCHEDULE_BYTES_PER_STEP);
     return canvas + rows + layout + steps + sizeof(yd_sampler) + ALLOCATION_SLACK;
 }
 
@@ -86,11 +106,13 @@ void yd_sampler_free(yd_sampler *s)
     yd_free_aligned(s->z);
     yd_free_aligned(s->acc);
     yd_free_aligned(s->before);
+    yd_free_aligned(s->first);
     yd_free_aligned(s->scratch);
     yd_free_aligned(s->cond);
     yd_free(s->up);
     yd_free(s->shown);
     yd_free(s->a);
+    yd_free(s->r);
     yd_free(s->row_max);
     yd_free(s->win_max);
     yd_free(s->counts);
@@ -102,22 +124,25 @@ static int allocate(yd_sampler *s, yd_err *err)
     const size_t px = (size_t)s->pixels;
     s->z = yd_alloc_aligned(px * 3 * sizeof(float));
     s->acc = yd_alloc_aligned(px * 3 * sizeof(float));
-    if (s->set.sampler == YD_SAMPLER_DPMPP_2M && !(s->before = yd_alloc_aligned(px * 3 * sizeof(float))))
-        return yd_fail(err, YD_E_NOMEM, "no memory for a canvas of %dx%d pixels", s->w, s->h);
+    if (second_order(&s->set)) s->before = yd_alloc_aligned(px * 3 * sizeof(float));
+    if (s->set.fidelity > 0.0) s->first = yd_alloc_aligned(px * 3 * sizeof(float));
     s->scratch = yd_alloc_aligned((size_t)BANDS * 2 * (size_t)s->w * 3 * sizeof(float));
     s->up = yd_malloc(px * 3 * sizeof *s->up);
     s->shown = yd_malloc(px * 3);
     s->a = yd_malloc(px * sizeof *s->a);
+    s->r = yd_malloc(((size_t)s->set.steps + 1) * sizeof *s->r);
     s->row_max = yd_calloc((size_t)s->h, sizeof *s->row_max);
     s->win_max = yd_calloc((size_t)yd_windows_count(&s->win), sizeof *s->win_max);
     s->counts = yd_calloc((size_t)s->set.steps + 1, sizeof *s->counts);
-    if (!s->z || !s->acc || !s->scratch || !s->up || !s->shown || !s->a || !s->row_max || !s->win_max || !s->counts)
+    const int more = (!second_order(&s->set) || s->before) && (!(s->set.fidelity > 0.0) || s->first);
+    if (!more || !s->z || !s->acc || !s->scratch || !s->up || !s->shown || !s->a || !s->r || !s->row_max || !s->win_max || !s->counts)
         return yd_fail(err, YD_E_NOMEM, "no memory for a canvas of %dx%d pixels", s->w, s->h);
     return 0;
 }
 
 static void plan_work(yd_sampler *s)
 {
+    yd_mask_thresholds(s->set.allocation, s->set.steps, s->r);
     yd_mask_counts(s->a, s->pixels, s->set.steps, s->counts);
     for (int y = 0; y < s->h; y++)
         for (int x = 0; x < s->w; x++) {
@@ -158,7 +183,7 @@ int yd_sampler_done(const yd_sampler *s)
 
 static int window_needed(const yd_sampler *s, int i)
 {
-    return !s->set.skip || s->win_max[i] >= s->step;
+    return !s->set.skip || s->win_max[i] >= s->r[s->step];
 }
 
 // The first window from i on that this step runs; the number of windows if there is none.
@@ -172,7 +197,7 @@ static int next_needed(const yd_sampler *s, int i)
 int yd_sampler_idle_steps(const yd_sampler *s)
 {
     int idle = 0;
-    while (idle < s->set.steps && s->counts[s->set.steps - idle] == 0) idle++;
+    while (idle < s->set.steps && s->counts[s->r[s->set.steps - idle]] == 0) idle++;
     return idle;
 }
 
@@ -208,10 +233,10 @@ static float told(const yd_sampler *s, int step)
     return yd_schedule_timestep(cfg, yd_schedule_position(s->sched, cfg, step));
 }
 
-// n pixels of the canvas from p on, all of them shown as off where `step` is out of reach.
-static float *gather_run(const yd_sampler *s, size_t p, int step, int n, float *x)
+// n pixels of the canvas from p on, all of them shown as off where `from` is out of reach.
+static float *gather_run(const yd_sampler *s, size_t p, int from, int n, float *x)
 {
-    yd_rows_gather(s->up + p * 3, s->cond ? s->cond + p * 3 : NULL, s->z + p * 3, s->a + p, step, n, x);
+    yd_rows_gather(s->up + p * 3, s->cond ? s->cond + p * 3 : NULL, s->z + p * 3, s->a + p, from, n, x);
     return x + (size_t)n * 6;
 }
 
@@ -221,7 +246,7 @@ void yd_sampler_gather(const yd_sampler *s, const yd_unit *u, float *x, float *l
     for (int dy = 0; dy < s->win.window_h; dy++) {
         const int cy = u->y + dy, beyond = cy >= s->h;
         const size_t row = (size_t)(beyond ? reflect(cy, s->h) : cy) * (size_t)s->w;
-        x = gather_run(s, row + (size_t)u->x, beyond ? INT_MAX : u->step, cols, x);
+        x = gather_run(s, row + (size_t)u->x, beyond ? INT_MAX : s->r[u->step], cols, x);
         for (int cx = u->x + cols; cx < u->x + s->win.window_w; cx++)
             x = gather_run(s, row + (size_t)reflect(cx, s->w), INT_MAX, 1, x);
     }
@@ -243,34 +268,26 @@ static int blend(yd_sampler *s, const yd_unit *u, const float *pred)
     return rc;
 }
 
-// How far a second-order step from t follows the line of the last two predictions: half the ratio of this step's to the last one's
-// length in log(sqrt(gamma)/sqrt(1-gamma)). The first step has no line, and the last ends without noise: its prediction is the result.
-static float ahead(const yd_schedule *sc, int t)
+// How far a second-order step follows the line of the last two predictions: half the ratio of this step's to the last one's length in
+// log(sqrt(gamma)/sqrt(1-gamma)). A first step has no line, and the last ends without noise: its prediction is the result.
+static float ahead(const yd_schedule *sc, int before, int at, int next)
 {
-    if (t == sc->steps || t == 1) return 0.0f;
-    double level[3]; // of t+1, t, t-1
-    for (int i = 0; i < 3; i++) level[i] = 0.5 * log(sc->gamma[t + 1 - i] / (1.0 - sc->gamma[t + 1 - i]));
+    const int step[3] = {before, at, next};
+    double level[3];
+    if (before == 0 || next == 0) return 0.0f;
+    for (int i = 0; i < 3; i++) level[i] = 0.5 * log(sc->gamma[step[i]] / (1.0 - sc->gamma[step[i]]));
     return (float)((level[2] - level[1]) / (2.0 * (level[1] - level[0])));
 }
 
-// Coefficients of the update from step s to s-1, from double, by prediction type and sampler.
-static void step_coefficients(const yd_sampler *s, yd_step_coefs *k)
+// How z is made of x0, z and noise on the way from step t to the level of `next`.
+static void set_sampler(const yd_sampler *s, int t, int next, yd_step_coefs *k)
 {
-    const yd_schedule *sc = s->sched;
-    const int t = s->step;
-    const double g = sc->gamma[t], gp = sc->gamma[t - 1];
-    k->clip = s->cfg.clip;
-    k->last = t == 1;
-    k->unscale = s->cfg.target == YD_TARGET_RESIDUAL ? 1.0f / s->cfg.residual_scale : 0.0f;
-    switch (s->cfg.prediction) {
-    case YD_PREDICT_EPS: k->x0_z = sc->recip_sqrt_gamma[t], k->x0_pred = -sc->recipm1_sqrt_gamma[t]; break;
-    case YD_PREDICT_X0: k->x0_z = 0.0f, k->x0_pred = 1.0f; break;
-    case YD_PREDICT_V: k->x0_z = sc->sqrt_gamma[t], k->x0_pred = -sc->sqrt_1m_gamma[t]; break;
-    }
+    const double g = s->sched->gamma[t], gp = s->sched->gamma[next];
     if (s->set.sampler == YD_SAMPLER_ANCESTRAL) {
-        k->z_x0 = sc->coef_x0[t];
-        k->z_z = sc->coef_z[t];
-        k->sigma = s->set.variance == YD_VARIANCE_POSTERIOR ? sc->sigma_posterior[t] : sc->sigma_beta[t];
+        const yd_schedule_jump j = yd_schedule_jump_of(s->sched, t, next);
+        k->z_x0 = j.coef_x0;
+        k->z_z = j.coef_z;
+        k->sigma = s->set.variance == YD_VARIANCE_POSTERIOR ? j.sigma_posterior : j.sigma_beta;
     } else { // DDIM (Song et al. 2021, Eq. 12): eps recovered from the clipped x0
         const double sigma = (double)s->set.eta * sqrt((1.0 - gp) / (1.0 - g) * (1.0 - g / gp));
         const double dir = sqrt(fmax(0.0, 1.0 - gp - sigma * sigma) / (1.0 - g));
@@ -278,8 +295,28 @@ static void step_coefficients(const yd_sampler *s, yd_step_coefs *k)
         k->z_z = (float)dir;
         k->sigma = (float)sigma;
     }
+}
+
+// Coefficients of one move of the step, from double, by prediction type and sampler.
+static void move_coefficients(const yd_sampler *s, const yd_mask_move *m, yd_step_coefs *k)
+{
+    const yd_schedule *sc = s->sched;
+    const int t = s->step;
+    k->from = m->from;
+    k->to = m->to;
+    k->older = m->older;
+    k->clip = s->cfg.clip;
+    k->first = (float)s->set.fidelity;
+    k->last = m->next == 0;
+    k->unscale = s->cfg.target == YD_TARGET_RESIDUAL ? 1.0f / s->cfg.residual_scale : 0.0f;
+    switch (s->cfg.prediction) {
+    case YD_PREDICT_EPS: k->x0_z = sc->recip_sqrt_gamma[t], k->x0_pred = -sc->recipm1_sqrt_gamma[t]; break;
+    case YD_PREDICT_X0: k->x0_z = 0.0f, k->x0_pred = 1.0f; break;
+    case YD_PREDICT_V: k->x0_z = sc->sqrt_gamma[t], k->x0_pred = -sc->sqrt_1m_gamma[t]; break;
+    }
+    set_sampler(s, t, m->next, k);
     if (k->last) k->sigma = 0.0f;
-    k->ahead = s->before ? ahead(sc, t) : 0.0f;
+    k->ahead = s->before ? ahead(sc, m->before, t, m->next) : 0.0f;
     if (s->set.lr_noise == YD_LR_FORWARD) {
         k->on_mean = sc->sqrt_gamma[t - 1];
         k->on_noise = sc->sqrt_1m_gamma[t - 1];
@@ -289,56 +326,92 @@ static void step_coefficients(const yd_sampler *s, yd_step_coefs *k)
     }
 }
 
-// Row y from step s to s-1: pixels that are on take the sampler's step, pixels that come on get their first value. The predictions of
-// the step are used up: acc is zero again.
-static void update_row(yd_sampler *s, int y, const yd_step_coefs *k, float *scratch)
+// What all pixels do at one step.
+typedef struct step_moves {
+    int n;
+    yd_mask_move move[YD_MASK_MOVES];
+    yd_step_coefs coefs[YD_MASK_MOVES];
+} step_moves;
+
+static void plan_step(const yd_sampler *s, step_moves *p)
 {
-    const size_t first = (size_t)y * (size_t)s->w;
-    float *acc = s->acc + first * 3;
-    const int step = s->step, residual = k->unscale != 0.0f;
-    if (s->row_max[y] >= step - 1) {
-        const float *noise = k->last ? NULL : noise_row(s, step - 1, y, scratch); // sigma is 0 in the last step
-        const float *cond = condition_row(s, y, scratch + (size_t)s->w * 3);
-        yd_rows_update(k, step, s->a + first, cond, acc, noise, s->w, s->before ? s->before + first * 3 : NULL, s->z + first * 3,
-                       s->shown + first * 3);
-        if (!k->last)
-            yd_rows_switch_on(s->a + first, step - 1, k->on_mean, k->on_noise, residual ? NULL : cond, noise, s->w, s->z + first * 3);
-    }
-    memset(acc, 0, (size_t)s->w * 3 * sizeof *acc);
+    p->n = yd_mask_moves(s->r, s->set.steps, s->step, p->move);
+    for (int i = 0; i < p->n; i++) move_coefficients(s, &p->move[i], &p->coefs[i]);
 }
 
-static void update_band(yd_sampler *s, int band, const yd_step_coefs *k)
+static int any_in(const uint16_t *a, int n, int from, int to)
+{
+    int found = 0;
+    for (int x = 0; x < n; x++) found |= (a[x] >= from) & (a[x] <= to);
+    return found;
+}
+
+// The pixels of row y that make this move; in a late allocation also those that come on after it.
+static void move_row(yd_sampler *s, int y, const yd_mask_move *m, const yd_step_coefs *k, const float *cond, float *scratch)
+{
+    const size_t first = (size_t)y * (size_t)s->w;
+    const int late = s->set.allocation == YD_ALLOCATION_LATE;
+    if (!late && !any_in(s->a + first, s->w, m->from, m->to)) return;
+    const float *noise = k->last ? NULL : noise_row(s, m->next, y, scratch); // sigma is 0 in the last step
+    yd_rows_update(k, s->a + first, cond, s->acc + first * 3, noise, s->w, s->before ? s->before + first * 3 : NULL,
+                   s->first ? s->first + first * 3 : NULL, s->z + first * 3, s->shown + first * 3);
+    if (late && !k->last)
+        yd_rows_switch_on(s->a + first, m->next, m->next, k->on_mean, k->on_noise, k->unscale != 0.0f ? NULL : cond, noise, s->w,
+                          s->z + first * 3);
+}
+
+// Row y takes the step. The predictions of the step are used up: acc is zero again.
+static void update_row(yd_sampler *s, int y, const step_moves *p, float *scratch)
+{
+    const int coming = s->set.allocation == YD_ALLOCATION_LATE && s->step > 1; // pixels of one step less have to be drawn
+    if (s->row_max[y] >= s->r[s->step] - coming) {
+        const float *cond = condition_row(s, y, scratch + (size_t)s->w * 3);
+        for (int i = 0; i < p->n; i++) move_row(s, y, &p->move[i], &p->coefs[i], cond, scratch);
+    }
+    memset(s->acc + (size_t)y * (size_t)s->w * 3, 0, (size_t)s->w * 3 * sizeof *s->acc);
+}
+
+static void update_band(yd_sampler *s, int band, const step_moves *p)
 {
     float *scratch = s->scratch + (size_t)band * 2 * (size_t)s->w * 3;
     const int first = (int)((long)s->h * band / BANDS), end = (int)((long)s->h * (band + 1) / BANDS);
-    for (int y = first; y < end; y++) update_row(s, y, k, scratch);
+    for (int y = first; y < end; y++) update_row(s, y, p, scratch);
 }
 
 static void update_canvas(yd_sampler *s)
 {
-    yd_step_coefs k;
-    step_coefficients(s, &k);
+    step_moves p;
+    plan_step(s, &p);
 #pragma omp parallel for schedule(static)
-    for (int band = 0; band < BANDS; band++) update_band(s, band, &k);
+    for (int band = 0; band < BANDS; band++) update_band(s, band, &p);
 }
 
-// From the top: pixels on from the first step are pure noise, and steps that need no network at all are passed, which changes nothing
-// but the pixels that come on after them. On the caller's thread alone: this runs where jobs are prepared, beside the compute threads.
+// Pass steps that need no network at all. In a late allocation they come first, and pixels come on after them; in a strided one they
+// lie between others and nothing happens. On the caller's thread alone: this runs where jobs are prepared, beside the compute threads.
+static void pass_idle_steps(yd_sampler *s)
+{
+    while (s->step > 0 && next_needed(s, 0) == yd_windows_count(&s->win)) {
+        step_moves p;
+        if (s->set.allocation == YD_ALLOCATION_LATE) {
+            plan_step(s, &p);
+            for (int band = 0; band < BANDS; band++) update_band(s, band, &p);
+        }
+        s->step--;
+    }
+    s->expect = s->step > 0 ? next_needed(s, 0) : 0;
+}
+
+// From the top: pixels that take the first step are pure noise.
 static void start(yd_sampler *s)
 {
     s->step = s->set.steps;
     for (int y = 0; y < s->h; y++)
-        if (s->row_max[y] >= s->step) {
+        if (s->row_max[y] >= s->r[s->step]) {
             const size_t first = (size_t)y * (size_t)s->w;
-            yd_rows_switch_on(s->a + first, s->step, 0.0f, 1.0f, NULL, noise_row(s, s->step, y, s->scratch), s->w, s->z + first * 3);
+            yd_rows_switch_on(s->a + first, s->r[s->step], UINT16_MAX, 0.0f, 1.0f, NULL, noise_row(s, s->step, y, s->scratch), s->w,
+                              s->z + first * 3);
         }
-    while (next_needed(s, 0) == yd_windows_count(&s->win)) { // ends: every pixel is on at step 1
-        yd_step_coefs k;
-        step_coefficients(s, &k);
-        for (int band = 0; band < BANDS; band++) update_band(s, band, &k);
-        s->step--;
-    }
-    s->expect = next_needed(s, 0);
+    pass_idle_steps(s); // every pixel has a step, so one is left
 }
 
 void yd_sampler_set_noise(yd_sampler *s, const float *const *noise)
@@ -361,7 +434,7 @@ int yd_sampler_set_condition(yd_sampler *s, const float *cond, yd_err *err)
 static int make(const yd_model_config *cfg, const yd_sample_settings *set, int w, int h, yd_sampler **out, yd_err *err)
 {
     *out = NULL;
-    int rc = yd_sample_settings_check(set, err);
+    int rc = yd_sampler_accepts(cfg, set, err);
     if (rc) return rc;
     if (w < 1 || h < 1 || w > 65535 || h > 65535) return yd_fail(err, YD_E_IMAGE_TOO_LARGE, "a canvas of %dx%d pixels cannot be made", w, h);
     yd_sampler *s = yd_calloc(1, sizeof *s);
@@ -411,21 +484,28 @@ int yd_sampler_new(const yd_model_config *cfg, const yd_sample_settings *set, in
     return 0;
 }
 
+// The canvas becomes the result: what fidelity holds back is mixed in, and a residual is put on what it is a residual of.
+static void finish(yd_sampler *s)
+{
+    const float unscale = 1.0f / s->cfg.residual_scale, first = (float)s->set.fidelity;
+    const size_t n = (size_t)s->pixels * 3;
+    for (size_t i = 0; s->first && i < n; i++) s->z[i] = yd_rows_mix(first, s->z[i], s->first[i]);
+    for (size_t i = 0; s->cfg.target == YD_TARGET_RESIDUAL && i < n; i++) s->z[i] = cond_at(s, i) + s->z[i] * unscale;
+}
+
 // All windows of the step are back: move on, and through steps that need no network.
 static void finish_step(yd_sampler *s, yd_step_info *info)
 {
     const int windows = yd_windows_count(&s->win);
-    *info = (yd_step_info){.step = s->step, .steps = s->set.steps, .tau = s->sched->tau[s->step], .active = s->counts[s->step],
+    *info = (yd_step_info){.step = s->step, .steps = s->set.steps, .tau = s->sched->tau[s->step], .active = s->counts[s->r[s->step]],
                            .pixels = s->pixels, .windows_run = s->run, .windows_skipped = windows - s->run};
     update_canvas(s);
     s->step--;
     s->cursor = 0;
     s->run = 0;
-    s->expect = s->step > 0 ? next_needed(s, 0) : 0;
-    if (s->step == 0 && s->cfg.target == YD_TARGET_RESIDUAL) {
-        const float unscale = 1.0f / s->cfg.residual_scale;
-        for (size_t i = 0; i < (size_t)s->pixels * 3; i++) s->z[i] = cond_at(s, i) + s->z[i] * unscale;
-    }
+    pass_idle_steps(s);
+    info->left = s->step;
+    if (s->step == 0) finish(s);
 }
 
 int yd_sampler_scatter(yd_sampler *s, const yd_unit *u, const float *pred, yd_step_info *info, yd_err *err)
@@ -461,7 +541,7 @@ void yd_sampler_preview(const yd_sampler *s, uint8_t *rgb)
 
 void yd_sampler_mask(const yd_sampler *s, int step, uint8_t *mask)
 {
-    for (long i = 0; i < s->pixels; i++) mask[i] = s->a[i] >= step ? 255 : 0;
+    for (long i = 0; i < s->pixels; i++) mask[i] = s->a[i] >= s->r[step] ? 255 : 0;
 }
 
 const uint16_t *yd_sampler_activation(const yd_sampler *s)

@@ -29,6 +29,7 @@ typedef struct yd_step_info {
     int tau;             // training timestep of s
     long active, pixels; // pixels on at s; all pixels
     int windows_run, windows_skipped;
+    int left;            // steps still to come that need the network or lie between such; 0: the sampler is done
 } yd_step_info;
 
 typedef struct yd_work {
@@ -47,8 +48,8 @@ int yd_sampler_new(const yd_model_config *cfg, const yd_sample_settings *set, in
                    yd_sampler **out, yd_err *err);
 void yd_sampler_free(yd_sampler *s);
 
-// Bytes that making a sampler takes at most for a w x h output (1..65535 each), with any settings.
-size_t yd_sampler_bytes(const yd_model_config *cfg, int w, int h);
+// Bytes that making a sampler takes at most for a w x h output (1..65535 each), for any map.
+size_t yd_sampler_bytes(const yd_model_config *cfg, const yd_sample_settings *set, int w, int h);
 
 // The exact work of this job, known as soon as it exists.
 void yd_sampler_work(const yd_sampler *s, yd_work *out);
@@ -68,9 +69,9 @@ int yd_sampler_idle_steps(const yd_sampler *s);
 
 // Current prediction as bytes: x0 of active pixels over up(LR). rgb: w*h*3. After the last step: the result, rounded to bytes.
 void yd_sampler_preview(const yd_sampler *s, uint8_t *rgb);
-// M(step) as 0/255, w*h. step 1..S.
+// M(step) as 0/255, w*h. step 1..S. In a late allocation it only grows from step to step, in a strided one it does not.
 void yd_sampler_mask(const yd_sampler *s, int step, uint8_t *mask);
-// The activation steps, w*h (borrowed).
+// How many steps each pixel gets, w*h (borrowed); in a late allocation its activation step.
 const uint16_t *yd_sampler_activation(const yd_sampler *s);
 // The result in float, [-1,1] scale but not clamped, w*h*3; only when done. Borrowed.
 const float *yd_sampler_result(const yd_sampler *s);
@@ -83,6 +84,10 @@ void yd_sampler_set_noise(yd_sampler *s, const float *const *noise);
 
 // Replace the condition up(LR) by float values in [-1,1], w*h*3 (copied), for the same purpose. Call before the first unit. YD_E_NOMEM.
 int yd_sampler_set_condition(yd_sampler *s, const float *cond, yd_err *err);
+
+// yd_sample_settings_check, and whether this model can do it: fidelity wants a network whose first prediction is a picture, and one
+// that predicts eps makes noise of it. YD_E_SETTING.
+int yd_sampler_accepts(const yd_model_config *cfg, const yd_sample_settings *set, yd_err *err);
 
 // Check every field's range. YD_E_SETTING naming the field and what it accepts.
 int yd_sample_settings_check(const yd_sample_settings *set, yd_err *err);

@@ -34,11 +34,11 @@ INLINE uint8_t to_byte(float v)
     return (uint8_t)bits_of((v + 1.0f) * 127.5f + round_to_integer);
 }
 
-// mask[3*x + c] = all ones where a[x] >= step.
-INLINE void spread_mask(const uint16_t *a, int step, int n, uint32_t mask[3 * BLOCK])
+// mask[3*x + c] = all ones where from <= a[x] <= to.
+INLINE void spread_mask(const uint16_t *a, int from, int to, int n, uint32_t mask[3 * BLOCK])
 {
     for (int x = 0; x < n; x++) {
-        const uint32_t on = a[x] >= step ? 0xffffffffu : 0;
+        const uint32_t on = (a[x] >= from) & (a[x] <= to) ? 0xffffffffu : 0;
         mask[3 * x] = on;
         mask[3 * x + 1] = on;
         mask[3 * x + 2] = on;
@@ -59,13 +59,13 @@ YD_SIMD void yd_rows_condition(const uint16_t *up, int n, float *out)
     for (int i = 0; i < n; i++) out[i] = condition(up[i]);
 }
 
-YD_SIMD void yd_rows_gather(const uint16_t *up, const float *cond, const float *z, const uint16_t *a, int step, int n, float *x)
+YD_SIMD void yd_rows_gather(const uint16_t *up, const float *cond, const float *z, const uint16_t *a, int from, int n, float *x)
 {
     for (int at = 0; at < n; at += BLOCK) {
         const int count = n - at < BLOCK ? n - at : BLOCK;
         float low[3 * BLOCK], high[3 * BLOCK];
         uint32_t mask[3 * BLOCK];
-        spread_mask(a + at, step, count, mask);
+        spread_mask(a + at, from, UINT16_MAX, count, mask);
         for (int i = 0; i < 3 * count; i++) high[i] = choose(mask[i], z[3 * at + i], 0.0f);
         if (cond)
             memcpy(low, cond + 3 * at, sizeof(float) * 3 * (size_t)count);
@@ -111,10 +111,8 @@ INLINE void update_block(const yd_step_coefs *k, const uint32_t *mask, const flo
     }
 }
 
-// x0 becomes what a second-order step takes in its place: the line through the step before and this one, followed on.
-// (DPM-Solver++(2M), Lu et al. 2022, Eq. 5.)
-INLINE void look_ahead(const yd_step_coefs *k, const uint32_t *mask, const uint32_t *older, const float *pred, const float *z, int n,
-                       float *restrict before, float *restrict x0)
+// What the network says of x0.
+INLINE void predict(const yd_step_coefs *k, const float *pred, const float *z, int n, float *restrict x0)
 {
     for (int i = 0; i < n; i++) {
         float now = k->x0_z * z[i] + k->x0_pred * pred[i];
@@ -122,40 +120,61 @@ INLINE void look_ahead(const yd_step_coefs *k, const uint32_t *mask, const uint3
             now = now < -k->clip ? -k->clip : now;
             now = now > k->clip ? k->clip : now;
         }
-        const float was = choose(older[i], before[i], now);
+        x0[i] = now;
+    }
+}
+
+// x0 becomes what a second-order step takes in its place: the line through the step before and this one, followed on.
+// (DPM-Solver++(2M), Lu et al. 2022, Eq. 5.)
+INLINE void look_ahead(const yd_step_coefs *k, const uint32_t *mask, const uint32_t *older, int n, float *restrict before, float *restrict x0)
+{
+    for (int i = 0; i < n; i++) {
+        const float now = x0[i], was = choose(older[i], before[i], now);
         x0[i] = now + k->ahead * (now - was);
         before[i] = choose(mask[i], now, before[i]);
     }
 }
 
-// update_block with two predictions: what is shown is this step's.
-INLINE void update_block_2(const yd_step_coefs *k, const uint32_t *mask, const uint32_t *older, const float *cond, const float *pred,
-                           const float *noise, int n, float *restrict before, float *restrict z, uint8_t *restrict shown)
+// Keep a pixel's first prediction; what is shown is mixed with it.
+INLINE void mix_first(const yd_step_coefs *k, const uint32_t *mask, const uint32_t *older, int n, float *restrict first, float *restrict seen)
 {
-    float x0[3 * BLOCK];
-    look_ahead(k, mask, older, pred, z, n, before, x0);
+    for (int i = 0; i < n; i++) {
+        first[i] = choose(mask[i] & ~older[i], seen[i], first[i]);
+        seen[i] = yd_rows_mix(k->first, seen[i], first[i]);
+    }
+}
+
+// update_block for what looks at other steps' predictions too. What is shown is this step's, not what it looks ahead to.
+INLINE void update_block_2(const yd_step_coefs *k, const uint32_t *mask, const uint32_t *older, const float *cond, const float *pred,
+                           const float *noise, int n, float *before, float *first, float *restrict z, uint8_t *restrict shown)
+{
+    float x0[3 * BLOCK], seen[3 * BLOCK];
+    predict(k, pred, z, n, x0);
+    memcpy(seen, x0, sizeof(float) * (size_t)n);
+    if (before) look_ahead(k, mask, older, n, before, x0);
+    if (first) mix_first(k, mask, older, n, first, seen);
     for (int i = 0; i < n; i++) {
         float next = k->z_x0 * x0[i] + k->z_z * z[i];
         if (noise) next = next + k->sigma * noise[i];
-        const uint8_t byte = to_byte(cond ? cond[i] + before[i] * k->unscale : before[i]);
+        const uint8_t byte = to_byte(cond ? cond[i] + seen[i] * k->unscale : seen[i]);
         shown[i] = mask[i] ? byte : shown[i];
         z[i] = choose(mask[i], next, z[i]);
     }
 }
 
-YD_SIMD void yd_rows_update(const yd_step_coefs *k, int step, const uint16_t *a, const float *cond, const float *pred, const float *noise,
-                            int n, float *before, float *z, uint8_t *shown)
+YD_SIMD void yd_rows_update(const yd_step_coefs *k, const uint16_t *a, const float *cond, const float *pred, const float *noise, int n,
+                            float *before, float *first, float *z, uint8_t *shown)
 {
     const int clip = k->clip > 0.0f, noisy = k->sigma > 0.0f, residual = k->unscale != 0.0f;
     for (int at = 0; at < n; at += BLOCK) {
         const int count = n - at < BLOCK ? n - at : BLOCK, i = 3 * at;
         uint32_t mask[3 * BLOCK];
-        spread_mask(a + at, step, count, mask);
+        spread_mask(a + at, k->from, k->to, count, mask);
         const float *c = residual ? cond + i : NULL, *e = noisy ? noise + i : NULL;
-        if (before) {
+        if (before || first) {
             uint32_t older[3 * BLOCK];
-            spread_mask(a + at, step + 1, count, older);
-            update_block_2(k, mask, older, c, pred + i, e, 3 * count, before + i, z + i, shown + i);
+            spread_mask(a + at, k->older, UINT16_MAX, count, older);
+            update_block_2(k, mask, older, c, pred + i, e, 3 * count, before ? before + i : NULL, first ? first + i : NULL, z + i, shown + i);
         } else if (clip && noisy && residual)
             update_block(k, mask, c, pred + i, e, 3 * count, z + i, shown + i, 1, 1, 1);
         else if (clip && residual)
@@ -167,11 +186,11 @@ YD_SIMD void yd_rows_update(const yd_step_coefs *k, int step, const uint16_t *a,
     }
 }
 
-YD_SIMD void yd_rows_switch_on(const uint16_t *a, int step, float on_mean, float on_noise, const float *mean, const float *noise, int n,
-                               float *z)
+YD_SIMD void yd_rows_switch_on(const uint16_t *a, int from, int to, float on_mean, float on_noise, const float *mean, const float *noise,
+                               int n, float *z)
 {
     for (int x = 0; x < n; x++) {
-        if (a[x] != step) continue;
+        if (a[x] < from || a[x] > to) continue;
         for (int c = 3 * x; c < 3 * x + 3; c++) z[c] = on_mean * (mean ? mean[c] : 0.0f) + on_noise * noise[c];
     }
 }

@@ -97,19 +97,31 @@ static void fill_cosine(yd_schedule *s)
     }
 }
 
+yd_schedule_jump yd_schedule_jump_of(const yd_schedule *s, int from, int to)
+{
+    double g = s->gamma[from], before = s->gamma[to];
+    double beta = 1.0 - g / before;
+    return (yd_schedule_jump){
+        .coef_x0 = (float)(beta * sqrt(before) / (1.0 - g)),
+        .coef_z = (float)((1.0 - before) * sqrt(1.0 - beta) / (1.0 - g)),
+        .sigma_posterior = (float)sqrt(beta * (1.0 - before) / (1.0 - g)),
+        .sigma_beta = (float)sqrt(beta),
+    };
+}
+
 // Everything a sampler multiplies with at step i, from gamma of i and of i-1.
 static void fill_coefficients(yd_schedule *s, int i)
 {
-    double g = s->gamma[i], before = s->gamma[i - 1];
-    double beta = 1.0 - g / before;
+    double g = s->gamma[i];
+    yd_schedule_jump j = yd_schedule_jump_of(s, i, i - 1);
     s->sqrt_gamma[i] = (float)sqrt(g);
     s->sqrt_1m_gamma[i] = (float)sqrt(1.0 - g);
     s->recip_sqrt_gamma[i] = (float)sqrt(1.0 / g);
     s->recipm1_sqrt_gamma[i] = (float)sqrt(1.0 / g - 1.0);
-    s->coef_x0[i] = (float)(beta * sqrt(before) / (1.0 - g));
-    s->coef_z[i] = (float)((1.0 - before) * sqrt(1.0 - beta) / (1.0 - g));
-    s->sigma_posterior[i] = (float)sqrt(beta * (1.0 - before) / (1.0 - g));
-    s->sigma_beta[i] = (float)sqrt(beta);
+    s->coef_x0[i] = j.coef_x0;
+    s->coef_z[i] = j.coef_z;
+    s->sigma_posterior[i] = j.sigma_posterior;
+    s->sigma_beta[i] = j.sigma_beta;
 }
 
 int yd_schedule_make(const yd_schedule_config *cfg, int steps, double spacing, yd_schedule **out, yd_err *err)

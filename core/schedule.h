@@ -47,6 +47,13 @@ void yd_schedule_free(yd_schedule *s);
 // Position u of step s in (0,1]: what yd_schedule_timestep() takes.
 double yd_schedule_position(const yd_schedule *s, const yd_schedule_config *cfg, int step);
 
+// An ancestral step from sampling step `from` down to the level of `to` < from, which may be several steps at once: mean =
+// coef_x0*x0 + coef_z*z, and the square roots of both variances.
+typedef struct yd_schedule_jump {
+    float coef_x0, coef_z, sigma_posterior, sigma_beta;
+} yd_schedule_jump;
+yd_schedule_jump yd_schedule_jump_of(const yd_schedule *s, int from, int to);
+
 // gamma of the continuous position u in [0,1] (training draws): cosine as above; linear interpolates log gamma between timesteps.
 double yd_schedule_gamma(const yd_schedule_config *cfg, double u);
 

@@ -105,6 +105,10 @@ int yd_setting_set(yd_sample_settings *set, const char *name, const char *value,
         if ((rc = parse_choice(name, value, "add", "max", &choice, err)) > 0) set->mask_form = (yd_mask_form)choice;
     } else if (strcmp(name, "lower_bound") == 0) {
         rc = parse_unit(name, value, &set->lower_bound, err);
+    } else if (strcmp(name, "allocation") == 0) {
+        if ((rc = parse_choice(name, value, "late", "strided", &choice, err)) > 0) set->allocation = (yd_allocation)choice;
+    } else if (strcmp(name, "fidelity") == 0) {
+        rc = parse_unit(name, value, &set->fidelity, err);
     } else if (strcmp(name, "lr_noise") == 0) {
         if ((rc = parse_choice(name, value, "forward", "literal", &choice, err)) > 0) set->lr_noise = (yd_lr_noise)choice;
     } else if (strcmp(name, "skip") == 0) {
@@ -119,10 +123,11 @@ size_t yd_settings_print(const yd_sample_settings *s, char *dst, size_t cap)
 {
     int n = snprintf(dst, cap,
                      "{\"steps\": %d, \"seed\": %llu, \"sampler\": \"%s\", \"variance\": \"%s\", \"eta\": %.9g, \"spacing\": %.17g, \"attention\": \"%s\", "
-                     "\"mask_form\": \"%s\", \"lower_bound\": %.17g, \"lr_noise\": \"%s\", \"skip\": %s}",
+                     "\"mask_form\": \"%s\", \"lower_bound\": %.17g, \"allocation\": \"%s\", \"fidelity\": %.9g, \"lr_noise\": \"%s\", \"skip\": %s}",
                      s->steps, (unsigned long long)s->seed, sampler_words[s->sampler],
                      s->variance == YD_VARIANCE_BETA ? "beta" : "posterior", (double)s->eta, s->spacing == 0.0 ? 1.0 : s->spacing, s->attention,
-                     s->mask_form == YD_MASK_MAX ? "max" : "add", s->lower_bound, s->lr_noise == YD_LR_LITERAL ? "literal" : "forward",
+                     s->mask_form == YD_MASK_MAX ? "max" : "add", s->lower_bound,
+                     s->allocation == YD_ALLOCATION_STRIDED ? "strided" : "late", s->fidelity, s->lr_noise == YD_LR_LITERAL ? "literal" : "forward",
                      s->skip ? "true" : "false");
     return n < 0 ? 0 : (size_t)n;
 }

@@ -211,7 +211,7 @@ static size_t most(size_t a, size_t b)
 }
 
 // Sides are at most 65535, so that no sum here comes near the end of a size_t.
-int yd_upscale_bytes(const yd_model_config *cfg, const yd_output *out, int in_w, int in_h, size_t *bytes, yd_err *err)
+int yd_upscale_bytes(const yd_model_config *cfg, const yd_sample_settings *set, const yd_output *out, int in_w, int in_h, size_t *bytes, yd_err *err)
 {
     yd_prepared p = {0};
     int rc = settle_sizes(cfg, out, in_w, in_h, &p, err);
@@ -220,7 +220,7 @@ int yd_upscale_bytes(const yd_model_config *cfg, const yd_output *out, int in_w,
     const size_t word = sizeof(uint16_t), rgb = 3 * word;
     // up(LR) is there first with what makes it, then beside the map and the sampler.
     const size_t making = low * (2 * rgb + 3) + yd_alpha_fill_bytes(in_w, in_h) + px * 3 + yd_resize_u16_bytes(in_w, in_h, 3, p.w, p.h);
-    const size_t lasting = yd_sampler_bytes(cfg, p.w, p.h) + px * sizeof(float) + low * word;
+    const size_t lasting = yd_sampler_bytes(cfg, set, p.w, p.h) + px * sizeof(float) + low * word;
     const size_t before = low * (rgb + word) + px * rgb + most(making, lasting + px * 3);
     const size_t resampling = p.w == p.out_w && p.h == p.out_h ? 0 : px * rgb + yd_resize_u16_bytes(p.w, p.h, 3, p.out_w, p.out_h);
     const size_t after = lasting + end * (rgb + word) + px * 3 + resampling + end + low + yd_resize_u16_bytes(in_w, in_h, 1, p.out_w, p.out_h);

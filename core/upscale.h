@@ -45,9 +45,9 @@ int yd_upsample(const yd_image *in, int w, int h, uint16_t *rgb, yd_err *err);
 
 // Bytes of memory that a job takes at most from its decoded picture (in_w x in_h, with alpha) to the result before it is encoded, both
 // included. out as for yd_prepare. YD_E_SETTING and YD_E_IMAGE_TOO_LARGE where yd_prepare would say so.
-int yd_upscale_bytes(const yd_model_config *cfg, const yd_output *out, int in_w, int in_h, size_t *bytes, yd_err *err);
+int yd_upscale_bytes(const yd_model_config *cfg, const yd_sample_settings *set, const yd_output *out, int in_w, int in_h, size_t *bytes, yd_err *err);
 
-// Parse one setting by its public name ("steps", "seed", "sampler", "eta", "variance", "attention", "mask_form", "lower_bound",
+// Parse one setting by its public name ("steps", "seed", "sampler", "eta", "variance", "attention", "mask_form", "lower_bound", "allocation", "fidelity",
 // "lr_noise", "spacing", "skip") from text. 1 taken, 0 not a sampling setting, YD_E_SETTING naming the field and what it accepts.
 int yd_setting_set(yd_sample_settings *set, const char *name, const char *value, yd_err *err);
 // One JSON object (no trailing newline) of the settings as used, for job JSON and reports. Length needed, as snprintf.

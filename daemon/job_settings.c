@@ -10,7 +10,7 @@
 #include <sys/random.h>
 
 static const char names[] =
-    "model, quality, scale, width, height, steps, seed, sampler, eta, spacing, variance, attention, mask_form, lower_bound, lr_noise, skip, dtype, "
+    "model, quality, scale, width, height, steps, seed, sampler, eta, spacing, variance, attention, mask_form, lower_bound, allocation, fidelity, lr_noise, skip, dtype, "
     "format, encode_quality, lossless, bit_depth, metadata, color_space, report, preview_every, preview_max_side";
 
 const char *yd_job_settings_names(void)

@@ -29,7 +29,7 @@ struct yd_picture_call {
     const float *map; // or planes of the prepared state, which the pin keeps
     const uint16_t *activation;
     const yd_sampler *sampler;
-    int w, h, sampling_step;
+    int w, h, threshold; // threshold: fewest steps of a pixel in the mask
     // What it makes.
     yd_blob *answer;
     int rc;
@@ -162,7 +162,7 @@ static int mask_from_packed(yd_picture_call *c, uint8_t *mask)
         rc = yd_fail(&c->err, YD_E_INTERNAL, "the activation steps have another size");
     for (size_t i = 0; !rc && i < n; i++) {
         int a = yd_narrow(im.rgb[3 * i]) | yd_narrow(im.rgb[3 * (n + i)]) << 8;
-        mask[i] = a >= c->sampling_step ? 255 : 0;
+        mask[i] = a >= c->threshold ? 255 : 0;
     }
     yd_image_clear(&im);
     return rc;
@@ -174,7 +174,7 @@ static int make_mask(yd_picture_call *c)
     uint8_t *mask = yd_malloc(n);
     int rc = mask ? 0 : yd_fail(&c->err, YD_E_NOMEM, "no memory for a mask");
     if (!rc && c->from) rc = mask_from_packed(c, mask);
-    for (size_t i = 0; !rc && !c->from && i < n; i++) mask[i] = c->activation[i] >= c->sampling_step ? 255 : 0;
+    for (size_t i = 0; !rc && !c->from && i < n; i++) mask[i] = c->activation[i] >= c->threshold ? 255 : 0;
     if (!rc) rc = encode_grey(mask, c->w, c->h, &c->answer, &c->err);
     yd_free(mask);
     return rc;
@@ -248,7 +248,7 @@ static int aim_mask(yd_picture_call *c, const yd_job *j, yd_err *err)
         return yd_fail_field(err, YD_E_SETTING, "step", accepted, "there is no step %d; the job has %d", c->want.step,
                              steps);
     }
-    c->sampling_step = steps - c->want.step + 1;
+    c->threshold = yd_mask_threshold(j->rec.settings.sample.allocation, steps, steps - c->want.step + 1);
     if (j->has_prep)
         c->activation = yd_sampler_activation(j->prep.sampler);
     else

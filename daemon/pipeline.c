@@ -502,7 +502,7 @@ static void unit_done(yd_job *j, yd_batch_item *it)
         return;
     }
     if (it->done == 1) {
-        j->rec.progress.step = it->info.steps - it->info.step + 1;
+        j->rec.progress.step = it->info.steps - it->info.left;
         yd_metrics_step(j->service->metrics, j->step_s, it->info.windows_run, it->info.windows_skipped);
         j->step_s = 0;
         yd_job_event(j, YD_EVENT_STEP, step_data(j, &it->info), NULL);

@@ -133,7 +133,7 @@ static int check_memory(const yd_service *s, const yd_image_header *h, const yd_
     const yd_output *out = &js->output;
     const size_t out_px = (size_t)e->out_w * (size_t)e->out_h, encoded = depth_of(out, h) == 16 ? 8 : 4;
     size_t sum, part;
-    int rc = yd_upscale_bytes(&s->model, out, h->w, h->h, &sum, err);
+    int rc = yd_upscale_bytes(&s->model, &js->sample, out, h->w, h->h, &sum, err);
     if (rc) return rc;
     if (js->report) // beside the result: the source again, the account and its picture
         sum += (size_t)h->w * (size_t)h->h * 8 + yd_invented_bytes(h->w, h->h, e->out_w, e->out_h) + out_px * 4;
@@ -172,7 +172,7 @@ static int read_settings(const yd_service *s, const yd_submission *sub, yd_job_s
             if (rc) return rc;
         }
     int rc = yd_output_check(&js->output, err);
-    return rc ? rc : yd_sample_settings_check(&js->sample, err);
+    return rc ? rc : yd_sampler_accepts(&s->model, &js->sample, err);
 }
 
 static void note_sizes(yd_job_record *r, const yd_image_header *h, const estimate *e)

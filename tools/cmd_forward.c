@@ -176,6 +176,7 @@ static int trace_sampler(const yd_model *m, const yd_safetensors *st, const floa
     cfg.window_height = h;
     cfg.overlap = 0;
     set.steps = n_steps;
+    set.fidelity = 0;
     rc = yd_sampler_new(&cfg, &set, w, h, grey, map, out, err);
     if (rc == 0) rc = yd_sampler_set_condition(*out, cond, err);
     if (rc == 0) yd_sampler_set_noise(*out, noise->field);

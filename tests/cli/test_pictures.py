@@ -257,3 +257,24 @@ def sheet_finds_a_flat_picture_perfect_in_bicubic():
     text = yoda("sheet", "in.png", "sheet.png", "--model", "tiny.safetensors", "--crop", 64, "--rows", 1).stdout
     check("bicubic PSNR 100.000 SSIM 1.0000" in text, text)
     yoda_fails("sheet", "in.png", "sheet.png", "--model", "tiny.safetensors", "--scale", 2, says=["4x"])
+
+
+@case
+def fidelity_and_allocation_are_repeatable_and_change_the_picture():
+    tiny_model()
+    busy_picture("in.png", 29, 23)
+    results = set()
+    for options in ([], ["--fidelity", 0.5], ["--fidelity", 1], ["--allocation", "strided"], ["--allocation", "strided", "--fidelity", 0.5]):
+        options = ["--model", "tiny.safetensors", "--dtype", "f32", "--lower-bound", 0.1, "--steps", 6, *options]
+        yoda("upscale", "in.png", "one.png", *options)
+        yoda("upscale", "in.png", "all.png", *options, "--no-skip")
+        yoda("upscale", "in.png", "two.png", *options, "--threads", 1)
+        check(read_bytes("one.png") == read_bytes("all.png") == read_bytes("two.png"), f"{options}: skipping or threads changed the bytes")
+        results.add(read_bytes("one.png"))
+    check(len(results) == 5, "a setting changed nothing")
+    yoda("upscale", "in.png", "plain.png", "--model", "tiny.safetensors", "--dtype", "f32", "--attention", "constant", "--allocation", "strided")
+    yoda("upscale", "in.png", "same.png", "--model", "tiny.safetensors", "--dtype", "f32", "--attention", "constant", "--fidelity", 0)
+    check(read_bytes("plain.png") == read_bytes("same.png"), "where every pixel has every step there is nothing to allocate")
+    yoda_fails("upscale", "in.png", "out.png", "--model", "tiny.safetensors", "--fidelity", 2, says=["fidelity", "0 to 1"])
+    yoda("convert", "tiny.safetensors", "eps.safetensors", "--set", "prediction=eps")
+    yoda_fails("upscale", "in.png", "out.png", "--model", "eps.safetensors", "--fidelity", 0.5, says=["fidelity", "predicts noise"])

@@ -105,6 +105,59 @@ static void test_counts_and_share(void)
     CHECK(yd_mask_share(full, 3, 5) == 1.0);
 }
 
+// A permutation, whose first k places are as evenly apart as k nested sets can be: no gap much over twice the least one, both ends among them.
+static void test_strided(void)
+{
+    static uint16_t r[4001];
+    static const int counts[] = {1, 2, 3, 8, 24, 100, 4000};
+    for (size_t c = 0; c < sizeof counts / sizeof *counts; c++) {
+        const int S = counts[c];
+        static int at[4001];
+        yd_mask_thresholds(YD_ALLOCATION_STRIDED, S, r);
+        memset(at, 0, sizeof at);
+        for (int s = 1; s <= S; s++) at[r[s]] = s;
+        for (int k = 1; k <= S; k++) CHECK_MSG(at[k] > 0, "S = %d: no step has threshold %d", S, k);
+        CHECK(r[S] == 1 && (S == 1 || r[1] == 2) && yd_mask_threshold(YD_ALLOCATION_STRIDED, S, S) == 1);
+        for (int k = 2; k <= S && S <= 100; k++) {
+            int least = S, most = 0, last = 0;
+            for (int s = 1; s <= S; s++) {
+                if (r[s] > k) continue;
+                if (last && s - last < least) least = s - last;
+                if (last && s - last > most) most = s - last;
+                last = s;
+            }
+            CHECK_MSG(most <= 2 * least + 2, "S = %d, k = %d: gaps of %d to %d", S, k, least, most);
+        }
+    }
+    CHECK(yd_mask_threshold(YD_ALLOCATION_LATE, 9, 4) == 4);
+}
+
+// Every pixel's moves lead from step to step of its own, in both allocations; a late one has a single move a step.
+static void test_moves(void)
+{
+    static uint16_t r[4001];
+    static const int counts[] = {1, 2, 5, 16, 37, 4000};
+    for (size_t c = 0; c < 2 * sizeof counts / sizeof *counts; c++) {
+        const int S = counts[c / 2], strided = c % 2, stride = S > 100 ? 97 : 1;
+        yd_mask_thresholds(strided ? YD_ALLOCATION_STRIDED : YD_ALLOCATION_LATE, S, r);
+        int wrong = 0;
+        for (int s = S; s >= 1; s -= stride) {
+            yd_mask_move m[YD_MASK_MOVES];
+            const int n = yd_mask_moves(r, S, s, m);
+            CHECK(n >= 1 && n <= YD_MASK_MOVES && m[0].from == r[s] && m[n - 1].to == S && (strided || n == 1));
+            for (int i = 1; i < n; i++) wrong += m[i].from != m[i - 1].to + 1;
+            for (int a = r[s]; a <= S; a += stride) {
+                int i = 0, before = s + 1, next = s - 1;
+                while (i < n - 1 && m[i].to < a) i++;
+                while (next > 0 && r[next] > a) next--;
+                while (before <= S && r[before] > a) before++;
+                wrong += m[i].next != next || (a >= m[i].older) != (before <= S) || (before <= S && m[i].before != before);
+            }
+        }
+        CHECK_MSG(wrong == 0, "S = %d, strided %d: %d moves are wrong", S, strided, wrong);
+    }
+}
+
 int main(int argc, char **argv)
 {
     static const t_case cases[] = {
@@ -115,6 +168,8 @@ int main(int argc, char **argv)
         {"mask: values outside [0,1] and NaN", test_odd_values},
         {"mask: the definition, monotone", test_matches_definition},
         {"mask: counts and share", test_counts_and_share},
+        {"mask: strided thresholds", test_strided},
+        {"mask: moves", test_moves},
     };
     return t_main(argc, argv, cases, sizeof cases / sizeof *cases);
 }

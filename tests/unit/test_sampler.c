@@ -114,16 +114,40 @@ static yd_sampler *make(const yd_model_config *c, const yd_sample_settings *set,
     return s;
 }
 
-// Section 7's pseudo-code as plain loops over a canvas of exactly one window, everything in the order of the formulas.
+// Which steps a pixel of k steps takes: in a strided allocation the first k of: S, 1, then the middles of all gaps, high noise first, again
+// and again. In a late one the last k.
+static int takes(const yd_sample_settings *set, int k, int step)
+{
+    int order[64], n = 0, placed[65] = {0};
+    if (set->allocation == YD_ALLOCATION_LATE) return k >= step;
+    placed[order[n++] = set->steps] = 1;
+    if (set->steps > 1) placed[order[n++] = 1] = 1;
+    while (n < set->steps) {
+        int gaps[64][2], m = 0;
+        for (int high = set->steps, low; high > 1; high = low) {
+            for (low = high - 1; !placed[low]; low--) {}
+            gaps[m][0] = high, gaps[m++][1] = low;
+        }
+        for (int g = 0; g < m; g++)
+            if (gaps[g][0] - gaps[g][1] > 1) placed[order[n++] = (gaps[g][0] + gaps[g][1] + 1) / 2] = 1;
+    }
+    for (int i = 0; i < k; i++)
+        if (order[i] == step) return 1;
+    return 0;
+}
+
+// Section 7's pseudo-code as plain loops over a canvas of exactly one window, everything in the order of the formulas, with each
+// pixel's own sequence of steps.
 static void oracle(const yd_model_config *cfg, const yd_sample_settings *set, const scene *sc, float *z)
 {
     const int n = sc->w * sc->h, S = set->steps;
     yd_schedule *k = NULL;
     yd_err err;
     CHECK(yd_schedule_make(&cfg->schedule, S, 1.0, &k, &err) == 0);
-    static float noise[WINDOW * WINDOW * 3], cond[WINDOW * WINDOW * 3];
-    static double before[WINDOW * WINDOW * 3]; // x0 of the step before
+    static float noise[64][WINDOW * WINDOW * 3], cond[WINDOW * WINDOW * 3];
+    static double before[WINDOW * WINDOW * 3], kept[WINDOW * WINDOW * 3]; // x0 of the step before, of the first
     static uint16_t a[WINDOW * WINDOW];
+    static int on[64][65]; // pixels of so many steps at this one
     const int residual = cfg->target == YD_TARGET_RESIDUAL;
     for (int i = 0; i < n; i++) {
         double v = (double)sc->map[i] + set->lower_bound;
@@ -131,49 +155,69 @@ static void oracle(const yd_model_config *cfg, const yd_sample_settings *set, co
         double f = floor(S * v + 1e-4);
         a[i] = (uint16_t)(f < 1 ? 1 : f > S ? S : f);
     }
+    for (int s = 1; s <= S; s++)
+        for (int c = 1; c <= S; c++) on[s][c] = takes(set, c, s);
     for (int i = 0; i < n * 3; i++) cond[i] = (float)(sc->rgb[i] / 255.0 * 2.0 - 1.0);
-    for (int y = 0; y < sc->h; y++) yd_rng_row(set->seed, (uint32_t)S, (uint32_t)y, 0, sc->w, 3, noise + y * sc->w * 3);
-    for (int i = 0; i < n * 3; i++) z[i] = a[i / 3] >= S ? noise[i] : 0.0f;
+    for (int s = 0; s <= S; s++)
+        for (int y = 0; y < sc->h; y++) yd_rng_row(set->seed, (uint32_t)s, (uint32_t)y, 0, sc->w, 3, noise[s] + y * sc->w * 3);
+    for (int i = 0; i < n * 3; i++) z[i] = on[S][a[i / 3]] ? noise[S][i] : 0.0f;
     for (int s = S; s >= 1; s--) {
         for (int i = 0; i < n; i++)
             for (int c = 0; c < 3; c++) {
                 net_x[i * 6 + c] = cond[i * 3 + c];
-                net_x[i * 6 + 3 + c] = a[i] >= s ? z[i * 3 + c] : 0.0f;
+                net_x[i * 6 + 3 + c] = on[s][a[i]] ? z[i * 3 + c] : 0.0f;
             }
         predict(net_x, cfg->noise_input == YD_NOISE_SQRT_GAMMA ? (float)sqrt(k->gamma[s]) : (float)sqrt(1 - k->gamma[s]), net_out);
-        for (int y = 0; y < sc->h; y++) yd_rng_row(set->seed, (uint32_t)(s - 1), (uint32_t)y, 0, sc->w, 3, noise + y * sc->w * 3);
-        const double g = k->gamma[s], gp = k->gamma[s - 1], beta = 1 - g / gp;
         for (int i = 0; i < n * 3; i++) {
-            if (a[i / 3] >= s) {
+            const int of = a[i / 3];
+            if (on[s][of]) {
+                int last = s + 1, next = s - 1;
+                while (last <= S && !on[last][of]) last++;
+                while (next > 0 && !on[next][of]) next--;
+                const double g = k->gamma[s], gp = k->gamma[next], beta = 1 - g / gp;
                 double p = (double)net_out[i], zi = (double)z[i], x0 = p;
                 if (cfg->prediction == YD_PREDICT_EPS) x0 = (zi - sqrt(1 - g) * p) / sqrt(g);
                 if (cfg->prediction == YD_PREDICT_V) x0 = sqrt(g) * zi - sqrt(1 - g) * p;
                 if (cfg->clip > 0) x0 = fmin(fmax(x0, (double)-cfg->clip), (double)cfg->clip);
+                if (last > S) kept[i] = x0;
                 double mean, sigma;
                 if (set->sampler == YD_SAMPLER_ANCESTRAL) {
                     mean = (sqrt(gp) * beta * x0 + sqrt(g / gp) * (1 - gp) * zi) / (1 - g); // Eq. 7 of Ho et al.
                     sigma = sqrt(set->variance == YD_VARIANCE_BETA ? beta : beta * (1 - gp) / (1 - g));
                 } else {
                     const double now = x0;
-                    if (set->sampler == YD_SAMPLER_DPMPP_2M && a[i / 3] > s && s > 1) {
-                        double later = k->gamma[s + 1], h = log(gp / (1 - gp)) - log(g / (1 - g)), last = log(g / (1 - g)) - log(later / (1 - later));
-                        x0 = now + h / last / 2 * (now - before[i]);
+                    if (set->sampler == YD_SAMPLER_DPMPP_2M && last <= S && next > 0) {
+                        double later = k->gamma[last], h = log(gp / (1 - gp)) - log(g / (1 - g)), was = log(g / (1 - g)) - log(later / (1 - later));
+                        x0 = now + h / was / 2 * (now - before[i]);
                     }
                     before[i] = now;
                     double eps = (zi - sqrt(g) * x0) / sqrt(1 - g);
                     sigma = (double)set->eta * sqrt((1 - gp) / (1 - g) * (1 - g / gp));
                     mean = sqrt(gp) * x0 + sqrt(fmax(0, 1 - gp - sigma * sigma)) * eps;
                 }
-                z[i] = (float)(mean + (s > 1 ? sigma * (double)noise[i] : 0.0));
-            } else if (a[i / 3] == s - 1) {
-                double mean = residual ? 0.0 : (double)cond[i];
-                z[i] = (float)(sqrt(gp) * mean + sqrt(1 - gp) * (double)noise[i]);
+                z[i] = (float)(mean + (next > 0 ? sigma * (double)noise[next][i] : 0.0));
+                if (next == 0) z[i] = (float)((1 - set->fidelity) * (double)z[i] + set->fidelity * kept[i]);
+            } else if (set->allocation == YD_ALLOCATION_LATE && of == s - 1) {
+                const double mean = residual ? 0.0 : (double)cond[i], g = k->gamma[s - 1];
+                z[i] = (float)(sqrt(g) * mean + sqrt(1 - g) * (double)noise[s - 1][i]);
             }
         }
     }
     if (residual)
         for (int i = 0; i < n * 3; i++) z[i] = cond[i] + z[i] / cfg->residual_scale;
     yd_schedule_free(k);
+}
+
+static void agrees(const yd_model_config *c, const yd_sample_settings *set, const scene *sc, float *expect, const char *what)
+{
+    yd_sampler *s = make(c, set, sc);
+    if (!s) return;
+    float *r = run(s, NULL);
+    oracle(c, set, sc, expect);
+    double d = t_rel_diff(r, expect, WINDOW * WINDOW * 3);
+    CHECK_MSG(d <= 2e-5, "prediction %d target %d sampler %d form %d %s: %.3g", (int)c->prediction, (int)c->target, (int)set->sampler,
+              (int)set->mask_form, what, d);
+    yd_sampler_free(s);
 }
 
 static void agrees_with_oracle(void)
@@ -190,13 +234,14 @@ static void agrees_with_oracle(void)
                     yd_sample_settings set = settings(9, kinds[kind], kind == 2 && form ? 0.0f : 0.5f, 0.3);
                     set.mask_form = form ? YD_MASK_MAX : YD_MASK_ADD;
                     set.variance = form ? YD_VARIANCE_BETA : YD_VARIANCE_POSTERIOR;
-                    yd_sampler *s = make(&c, &set, &sc);
-                    if (!s) continue;
-                    float *r = run(s, NULL);
-                    oracle(&c, &set, &sc, expect);
-                    double d = t_rel_diff(r, expect, WINDOW * WINDOW * 3);
-                    CHECK_MSG(d <= 2e-5, "prediction %d target %d sampler %d form %d: %.3g", p, target, kind, form, d);
-                    yd_sampler_free(s);
+                    agrees(&c, &set, &sc, expect, "late");
+                    set.allocation = YD_ALLOCATION_STRIDED;
+                    agrees(&c, &set, &sc, expect, "strided");
+                    if (predictions[p] == YD_PREDICT_EPS) continue;
+                    set.fidelity = 0.3;
+                    agrees(&c, &set, &sc, expect, "strided, fidelity");
+                    set.allocation = YD_ALLOCATION_LATE;
+                    agrees(&c, &set, &sc, expect, "late, fidelity");
                 }
     yd_free(expect);
     scene_free(&sc);
@@ -243,33 +288,94 @@ static void map_of_ones_is_the_plain_sampler(void)
     scene_free(&sc);
 }
 
+// What the ways of dividing steps have in common: a map of ones leaves nothing to divide, and the same holds with fidelity.
+static void map_of_ones_has_one_allocation(void)
+{
+    static const yd_sampler_kind kinds[] = {YD_SAMPLER_ANCESTRAL, YD_SAMPLER_DDIM, YD_SAMPLER_DPMPP_2M};
+    scene sc = scene_new(75, 40, 9);
+    fill(sc.map, sc.w * sc.h, 1.0f);
+    for (int kind = 0; kind < 3; kind++)
+        for (int faithful = 0; faithful < 2; faithful++) {
+            yd_model_config c = config(YD_PREDICT_V, YD_TARGET_RESIDUAL);
+            yd_sample_settings set = settings(13, kinds[kind], 0.6f, 0.4);
+            set.fidelity = faithful ? 0.5 : 0.0;
+            yd_sampler *late = make(&c, &set, &sc);
+            set.allocation = YD_ALLOCATION_STRIDED;
+            yd_sampler *strided = make(&c, &set, &sc);
+            const size_t bytes = (size_t)(sc.w * sc.h) * 3 * sizeof(float);
+            CHECK(memcmp(run(late, NULL), run(strided, NULL), bytes) == 0);
+            yd_sampler_free(late);
+            yd_sampler_free(strided);
+        }
+    scene_free(&sc);
+}
+
 // A map of zeros with l = k/S: every pixel is refined in exactly k steps. Counted through the masks and the units.
 static void map_of_zeros_refines_k_times(void)
 {
     scene sc = scene_new(WINDOW, WINDOW, 3);
     fill(sc.map, WINDOW * WINDOW, 0.0f);
     uint8_t *mask = yd_malloc(WINDOW * WINDOW);
-    for (int steps = 1; steps <= 40; steps += 13)
-        for (int k = 1; k <= steps; k++) {
-            yd_model_config c = config(YD_PREDICT_X0, YD_TARGET_RESIDUAL);
-            yd_sample_settings set = settings(steps, YD_SAMPLER_DDIM, 0.0f, (double)k / steps);
-            yd_sampler *s = make(&c, &set, &sc);
-            long units;
-            CHECK(yd_sampler_idle_steps(s) == steps - k);
-            run(s, &units);
-            CHECK_MSG(units == k, "%ld network calls for k = %d", units, k);
-            int refined = 0, partial = 0;
-            for (int t = 1; t <= steps; t++) {
-                yd_sampler_mask(s, t, mask);
-                int on = 0;
-                for (int i = 0; i < WINDOW * WINDOW; i++) on += mask[i] == 255;
-                refined += on == WINDOW * WINDOW;
-                partial += on != 0 && on != WINDOW * WINDOW;
+    for (int strided = 0; strided < 2; strided++)
+        for (int steps = 1; steps <= 40; steps += 13)
+            for (int k = 1; k <= steps; k++) {
+                yd_model_config c = config(YD_PREDICT_X0, YD_TARGET_RESIDUAL);
+                yd_sample_settings set = settings(steps, YD_SAMPLER_DDIM, 0.0f, (double)k / steps);
+                set.allocation = strided ? YD_ALLOCATION_STRIDED : YD_ALLOCATION_LATE;
+                yd_sampler *s = make(&c, &set, &sc);
+                long units;
+                CHECK(yd_sampler_idle_steps(s) == (strided ? 0 : steps - k));
+                run(s, &units);
+                CHECK_MSG(units == k, "%ld network calls for k = %d", units, k);
+                int refined = 0, partial = 0;
+                for (int t = 1; t <= steps; t++) {
+                    yd_sampler_mask(s, t, mask);
+                    int on = 0;
+                    for (int i = 0; i < WINDOW * WINDOW; i++) on += mask[i] == 255;
+                    refined += on == WINDOW * WINDOW;
+                    partial += on != 0 && on != WINDOW * WINDOW;
+                    if (strided && (t == steps || (t == 1 && k > 1))) CHECK(on == WINDOW * WINDOW); // both ends of the noise range
+                }
+                CHECK(refined == k && partial == 0);
+                yd_sampler_free(s);
             }
-            CHECK(refined == k && partial == 0);
-            yd_sampler_free(s);
-        }
     yd_free(mask);
+    scene_free(&sc);
+}
+
+// The line from the sample to the first prediction: its ends, its middle, and what is shown on the way.
+static void fidelity_is_a_line(void)
+{
+    scene sc = scene_new(70, 45, 21);
+    const size_t n = (size_t)(sc.w * sc.h) * 3;
+    float *at[3];
+    uint8_t *shown = yd_malloc(n);
+    yd_sampler *s[3];
+    for (int strided = 0; strided < 2; strided++) {
+        yd_model_config c = config(YD_PREDICT_X0, YD_TARGET_DIRECT);
+        yd_sample_settings set = settings(7, YD_SAMPLER_DDIM, 0.4f, 0.2);
+        set.allocation = strided ? YD_ALLOCATION_STRIDED : YD_ALLOCATION_LATE;
+        for (int i = 0; i < 3; i++) {
+            set.fidelity = i * 0.5;
+            s[i] = make(&c, &set, &sc);
+            at[i] = run(s[i], NULL);
+        }
+        double worst = 0;
+        int wrong = 0;
+        for (size_t i = 0; i < n; i++) worst = fmax(worst, fabs((double)at[1][i] - ((double)at[0][i] + (double)at[2][i]) / 2));
+        CHECK_MSG(worst < 1e-6 && memcmp(at[0], at[2], n * sizeof(float)) != 0, "off the line by %g", worst);
+        yd_sampler_preview(s[1], shown);
+        for (size_t i = 0; i < n; i++) wrong += shown[i] != (uint8_t)lrintf((fminf(fmaxf(at[1][i], -1.0f), 1.0f) + 1.0f) * 127.5f);
+        CHECK_MSG(wrong == 0, "%d bytes are not the result's", wrong);
+        for (int i = 0; i < 3; i++) yd_sampler_free(s[i]);
+    }
+    yd_model_config eps = config(YD_PREDICT_EPS, YD_TARGET_DIRECT);
+    yd_sample_settings set = settings(7, YD_SAMPLER_DDIM, 0.4f, 0.2);
+    yd_sampler *none = NULL;
+    yd_err err = {0};
+    set.fidelity = 0.1;
+    CHECK(yd_sampler_new(&eps, &set, sc.w, sc.h, sc.rgb, sc.map, &none, &err) == YD_E_SETTING && strcmp(err.field, "fidelity") == 0 && !none);
+    yd_free(shown);
     scene_free(&sc);
 }
 
@@ -279,18 +385,22 @@ static void skipping_changes_nothing(void)
     scene sc = scene_new(150, 117, 5);
     for (int y = 0; y < sc.h; y++)
         for (int x = 0; x < sc.w; x++) sc.map[y * sc.w + x] = x > 120 && y > 90 ? 1.0f : x < 20 ? 0.35f : 0.0f;
-    yd_model_config c = config(YD_PREDICT_EPS, YD_TARGET_DIRECT);
-    yd_sample_settings set = settings(12, YD_SAMPLER_DDIM, 0.7f, 0.1);
-    long with, without;
-    yd_sampler *a = make(&c, &set, &sc);
-    float *ra = run(a, &with);
-    set.skip = 0;
-    yd_sampler *b = make(&c, &set, &sc);
-    float *rb = run(b, &without);
-    CHECK(memcmp(ra, rb, (size_t)(sc.w * sc.h) * 3 * sizeof(float)) == 0);
-    CHECK_MSG(with * 2 < without, "%ld of %ld units", with, without);
-    yd_sampler_free(a);
-    yd_sampler_free(b);
+    for (int kind = 0; kind < 6; kind++) {
+        yd_model_config c = config(kind < 4 ? YD_PREDICT_X0 : YD_PREDICT_EPS, YD_TARGET_DIRECT);
+        yd_sample_settings set = settings(12, kind & 1 ? YD_SAMPLER_DPMPP_2M : YD_SAMPLER_DDIM, 0.7f, 0.1);
+        set.allocation = kind >= 2 ? YD_ALLOCATION_STRIDED : YD_ALLOCATION_LATE;
+        set.fidelity = kind < 4 ? 0.4 : 0.0;
+        long with, without;
+        yd_sampler *a = make(&c, &set, &sc);
+        float *ra = run(a, &with);
+        set.skip = 0;
+        yd_sampler *b = make(&c, &set, &sc);
+        float *rb = run(b, &without);
+        CHECK(memcmp(ra, rb, (size_t)(sc.w * sc.h) * 3 * sizeof(float)) == 0);
+        CHECK_MSG(with * 2 < without, "%ld of %ld units", with, without);
+        yd_sampler_free(a);
+        yd_sampler_free(b);
+    }
     scene_free(&sc);
 }
 
@@ -300,6 +410,8 @@ static void interleaving_and_threads_change_nothing(void)
     scene sc = scene_new(100, 70, 11);
     yd_model_config c = config(YD_PREDICT_V, YD_TARGET_DIRECT);
     yd_sample_settings set = settings(6, YD_SAMPLER_ANCESTRAL, 1.0f, 0.4), other = set;
+    set.allocation = other.allocation = YD_ALLOCATION_STRIDED;
+    set.fidelity = other.fidelity = 0.2;
     other.seed = 1;
     omp_set_num_threads(1);
     yd_sampler *alone = make(&c, &set, &sc);
@@ -370,6 +482,8 @@ static void settings_out_of_range_are_named(void)
     CHECK(yd_sample_settings_check(&s, &err) == YD_E_SETTING && strcmp(err.field, "steps") == 0 && err.accepted[0]);
     s = ok, s.eta = NAN;
     CHECK(yd_sample_settings_check(&s, &err) == YD_E_SETTING && strcmp(err.field, "eta") == 0);
+    s = ok, s.fidelity = NAN;
+    CHECK(yd_sample_settings_check(&s, &err) == YD_E_SETTING && strcmp(err.field, "fidelity") == 0);
     s = ok, s.lower_bound = 1.5;
     CHECK(yd_sample_settings_check(&s, &err) == YD_E_SETTING && strcmp(err.field, "lower_bound") == 0);
     s = ok, snprintf(s.attention, sizeof s.attention, "nonsense");
@@ -383,7 +497,8 @@ static void out_of_memory_is_an_error(void)
 {
     scene sc = scene_new(40, 40, 1);
     yd_model_config c = config(YD_PREDICT_X0, YD_TARGET_DIRECT);
-    yd_sample_settings set = settings(3, YD_SAMPLER_DDIM, 0.5f, 0.4);
+    yd_sample_settings set = settings(3, YD_SAMPLER_DPMPP_2M, 0.5f, 0.4);
+    set.fidelity = 0.5;
     int failures = 0;
     for (long k = 1; k < 100; k++) {
         yd_sampler *s = NULL;
@@ -458,10 +573,11 @@ static void memory_is_as_announced(void)
         scene sc = scene_new(sizes[i][0], sizes[i][1], i);
         yd_model_config c = config(YD_PREDICT_X0, YD_TARGET_RESIDUAL);
         yd_sample_settings set = settings(YD_MAX_STEPS, YD_SAMPLER_DPMPP_2M, 0.5f, 0.4);
+        set.fidelity = i % 2 ? 0.5 : 0.0;
         struct mallinfo2 before = mallinfo2();
         yd_sampler *s = make(&c, &set, &sc);
         struct mallinfo2 after = mallinfo2();
-        size_t taken = (after.uordblks + after.hblkhd) - (before.uordblks + before.hblkhd), said = yd_sampler_bytes(&c, sc.w, sc.h);
+        size_t taken = (after.uordblks + after.hblkhd) - (before.uordblks + before.hblkhd), said = yd_sampler_bytes(&c, &set, sc.w, sc.h);
         CHECK_MSG(taken <= said + 16 * 4096, "%dx%d takes %zu bytes, %zu were announced", sc.w, sc.h, taken, said); // pages of big blocks
         CHECK_MSG(said <= taken + 16384, "%dx%d takes %zu bytes, %zu were announced", sc.w, sc.h, taken, said);
         yd_sampler_free(s);
@@ -473,8 +589,10 @@ static void memory_is_as_announced(void)
 int main(int argc, char **argv)
 {
     static const t_case cases[] = {
-        {"sampler agrees with plain loops (3 predictions x 2 targets x 3 samplers x 2 forms)", agrees_with_oracle},
+        {"sampler agrees with plain loops (3 predictions x 2 targets x 3 samplers x 2 forms, late and strided, with fidelity)", agrees_with_oracle},
         {"a map of ones is the plain sampler, bit for bit", map_of_ones_is_the_plain_sampler},
+        {"a map of ones has one allocation, bit for bit", map_of_ones_has_one_allocation},
+        {"fidelity is the line from the sample to the first prediction", fidelity_is_a_line},
         {"a map of zeros refines every pixel exactly k times", map_of_zeros_refines_k_times},
         {"skipping windows saves work and changes no byte", skipping_changes_nothing},
         {"interleaved jobs and thread counts change no byte", interleaving_and_threads_change_nothing},

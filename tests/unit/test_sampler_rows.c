@@ -103,7 +103,7 @@ static void check_update(const yd_step_coefs *k)
         want[i] = k->sigma > 0.0f ? mean + k->sigma * noise[i] : mean;
         bytes[i] = byte_of(k->unscale != 0.0f ? cond[i] + x0 * k->unscale : x0);
     }
-    yd_rows_update(k, 5, a, k->unscale != 0.0f ? cond : NULL, pred, k->sigma > 0.0f ? noise : NULL, N, NULL, z, shown);
+    yd_rows_update(k, a, k->unscale != 0.0f ? cond : NULL, pred, k->sigma > 0.0f ? noise : NULL, N, NULL, NULL, z, shown);
     CHECK_MSG(memcmp(z, want, sizeof z) == 0, "clip %g sigma %g unscale %g: z differs", (double)k->clip, (double)k->sigma,
               (double)k->unscale);
     CHECK_MSG(memcmp(shown, bytes, sizeof shown) == 0, "clip %g sigma %g unscale %g: bytes differ", (double)k->clip, (double)k->sigma,
@@ -113,7 +113,7 @@ static void check_update(const yd_step_coefs *k)
 static void test_update(void)
 {
     for (int kind = 0; kind < 8; kind++) {
-        yd_step_coefs k = {.x0_z = 1.25f, .x0_pred = -0.75f, .z_x0 = 0.6f, .z_z = 0.35f};
+        yd_step_coefs k = {.x0_z = 1.25f, .x0_pred = -0.75f, .z_x0 = 0.6f, .z_z = 0.35f, .from = 5, .to = 20, .older = 6};
         k.clip = kind & 1 ? 1.5f : 0;
         k.sigma = kind & 2 ? 0.3f : 0;
         k.unscale = kind & 4 ? 0.25f : 0;
@@ -126,7 +126,7 @@ static void test_look_ahead(void)
 {
     static float want[3 * N], before[3 * N], left[3 * N];
     for (int kind = 0; kind < 8; kind++) {
-        const yd_step_coefs k = {.x0_z = 1.25f, .x0_pred = -0.75f, .z_x0 = 0.6f, .z_z = 0.35f, .ahead = 0.4f,
+        const yd_step_coefs k = {.x0_z = 1.25f, .x0_pred = -0.75f, .z_x0 = 0.6f, .z_z = 0.35f, .ahead = 0.4f, .from = 5, .to = 20, .older = 6,
                                  .clip = kind & 1 ? 1.5f : 0, .sigma = kind & 2 ? 0.3f : 0, .unscale = kind & 4 ? 0.25f : 0};
         static uint8_t bytes[3 * N];
         fill();
@@ -143,10 +143,34 @@ static void test_look_ahead(void)
             want[i] = k.sigma > 0.0f ? mean + k.sigma * noise[i] : mean;
             bytes[i] = byte_of(k.unscale != 0.0f ? cond[i] + x0 * k.unscale : x0);
         }
-        yd_rows_update(&k, 5, a, k.unscale != 0.0f ? cond : NULL, pred, k.sigma > 0.0f ? noise : NULL, N, before, z, shown);
+        yd_rows_update(&k, a, k.unscale != 0.0f ? cond : NULL, pred, k.sigma > 0.0f ? noise : NULL, N, before, NULL, z, shown);
         CHECK_MSG(memcmp(z, want, sizeof z) == 0 && memcmp(shown, bytes, sizeof shown) == 0, "kind %d", kind);
         for (int i = 0; i < 3 * N; i++) CHECK(a[i / 3] < 5 || before[i] == left[i]);
     }
+}
+
+// A range of pixels takes the step; their first predictions are kept where it is their first, and mixed into what is shown.
+static void test_ranges_and_first(void)
+{
+    static float want[3 * N], first[3 * N], left[3 * N];
+    static uint8_t bytes[3 * N];
+    const yd_step_coefs k = {.x0_z = 1.25f, .x0_pred = -0.75f, .z_x0 = 0.6f, .z_z = 0.35f, .sigma = 0.3f, .clip = 1.5f, .unscale = 0.25f,
+                             .first = 0.3f, .from = 6, .to = 8, .older = 7};
+    fill();
+    for (int i = 0; i < 3 * N; i++) first[i] = left[i] = a[i / 3] >= 7 ? draw() : NAN;
+    memcpy(want, z, sizeof z);
+    memcpy(bytes, shown, sizeof shown);
+    for (int i = 0; i < 3 * N; i++) {
+        if (a[i / 3] < 6 || a[i / 3] > 8) continue;
+        float x0 = k.x0_z * z[i] + k.x0_pred * pred[i];
+        x0 = x0 < -k.clip ? -k.clip : x0 > k.clip ? k.clip : x0;
+        if (a[i / 3] == 6) left[i] = x0;
+        const float mean = k.z_x0 * x0 + k.z_z * z[i];
+        want[i] = mean + k.sigma * noise[i];
+        bytes[i] = byte_of(cond[i] + ((1.0f - k.first) * x0 + k.first * left[i]) * k.unscale);
+    }
+    yd_rows_update(&k, a, cond, pred, noise, N, NULL, first, z, shown);
+    CHECK(memcmp(z, want, sizeof z) == 0 && memcmp(shown, bytes, sizeof shown) == 0 && memcmp(first, left, sizeof left) == 0);
 }
 
 static void test_switch_on(void)
@@ -157,7 +181,7 @@ static void test_switch_on(void)
         memcpy(want, z, sizeof z);
         for (int i = 0; i < 3 * N; i++)
             if (a[i / 3] == 4) want[i] = 0.9f * (with ? cond[i] : 0.0f) + 0.4f * noise[i];
-        yd_rows_switch_on(a, 4, 0.9f, 0.4f, with ? cond : NULL, noise, N, z);
+        yd_rows_switch_on(a, 4, 4, 0.9f, 0.4f, with ? cond : NULL, noise, N, z);
         CHECK(memcmp(z, want, sizeof z) == 0);
     }
 }
@@ -170,6 +194,7 @@ int main(int argc, char **argv)
         {"blending predictions, and what is not finite", test_blend},
         {"a step of the update", test_update},
         {"sampler rows: second order", test_look_ahead},
+        {"a range of pixels, first predictions", test_ranges_and_first},
         {"pixels that come on", test_switch_on},
     };
     return t_main(argc, argv, cases, sizeof cases / sizeof *cases);

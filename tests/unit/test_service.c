@@ -59,6 +59,8 @@ static void settings(void)
     refuses("quality=Best", "quality");
     refuses("preview_max_side=3", "preview_max_side");
     refuses("attention=none-such", "attention");
+    refuses("fidelity=1.5", "fidelity");
+    refuses("allocation=early", "allocation");
     refuses("dtype=f16", "dtype");
     refuses("dtype=bf16", "dtype"); // this daemon has f32 alone
     CHECK(strcmp(err.accepted, "auto, f32") == 0);

@@ -410,7 +410,7 @@ static void memory_is_as_announced(void)
             yd_model_config c = config();
             const yd_output how = asking("scale", scales[k]);
             size_t said = 0, taken = peak_of(400, 300, scales[k], depth);
-            CHECK(yd_upscale_bytes(&c, &how, 400, 300, &said, NULL) == 0);
+            CHECK(yd_upscale_bytes(&c, &c.defaults, &how, 400, 300, &said, NULL) == 0);
             CHECK_MSG(taken > 0 && taken <= said + slack, "scale %s, %d bits: %zu bytes of %zu", scales[k], depth, taken, said);
             CHECK_MSG(said <= taken + taken / 3, "scale %s, %d bits: %zu bytes of %zu", scales[k], depth, taken, said);
         }
