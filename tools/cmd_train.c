@@ -3,6 +3,9 @@
 // This file turns options into settings, reports progress and makes Ctrl-C and SIGTERM end the run with a checkpoint. A second
 // signal takes the default action, for runs that are beyond patience.
 // Read next: core/train/train.h
+#include "core/file.h"
+#include "core/mem.h"
+#include "core/output.h"
 #include "core/train/train.h"
 #include "tools/args.h"
 #include "tools/cli.h"
@@ -44,7 +47,7 @@ static void on_notice(void *user, const char *text)
 }
 
 typedef struct train_args {
-    const char *config, *data, *out, *init, *dtype, *device;
+    const char *config, *data, *out, *init, *dtype, *device, *show_data;
     long iterations, stop_after, threads;
     double max_minutes;
     int resume, restart, quiet;
@@ -81,12 +84,36 @@ static int make_config(const train_args *a, yd_train_config *cfg, yd_err *err)
     return 0;
 }
 
+// Write the sheet of samples instead of training.
+static int show_data(const train_args *a, const yd_train_config *cfg, yd_err *err)
+{
+    enum { SAMPLES = 72 };
+    yd_progress bar;
+    const yd_train_options opt = {.stop = &stop_requested, .notice = on_notice, .user = &bar};
+    yd_image sheet = {0};
+    yd_output png;
+    void *bytes = NULL;
+    size_t len = 0;
+    yd_output_init(&png);
+    yd_progress_start(&bar, a->quiet);
+    int rc = yd_train_show(cfg, &opt, SAMPLES, &sheet, err);
+    yd_progress_end(&bar);
+    if (rc) return rc;
+    rc = yd_image_encode(&sheet, &png, &bytes, &len, err);
+    if (!rc) rc = yd_file_write_atomic(a->show_data, bytes, len, err);
+    if (!rc) printf("%s: the first %d samples, HR on the left and what the network is shown on the right\n", a->show_data, SAMPLES);
+    yd_free(bytes);
+    yd_image_clear(&sheet);
+    return rc;
+}
+
 static int run(const train_args *a, yd_err *err)
 {
     yd_train_config cfg;
     yd_backend *be = NULL;
     int rc = make_config(a, &cfg, err);
     if (rc == 0) rc = yd_image_init(err);
+    if (rc == 0 && a->show_data) return show_data(a, &cfg, err);
     if (rc == 0) rc = yd_cli_open_backend(a->device, a->threads, "auto", &be, err);
     if (rc) return rc;
 
@@ -143,6 +170,7 @@ int yd_cmd_train(int argc, char **argv)
         {"dtype", 0, YD_ARG_TEXT, &a.dtype, 0, 0, "T", "auto, f32, bf16, instead of the config's"},
         {"device", 0, YD_ARG_TEXT, &a.device, 0, 0, "NAME", "cpu"},
         {"threads", 't', YD_ARG_LONG, &a.threads, 0, 1024, "N", "compute threads, 0 = all cores"},
+        {"show-data", 0, YD_ARG_TEXT, &a.show_data, 0, 0, "FILE", "write a PNG of training samples and do not train"},
         {"quiet", 'q', YD_ARG_FLAG, &a.quiet, 0, 0, NULL, "no progress"},
     };
     int status = yd_args_parse(&usage, args, sizeof args / sizeof *args, argc, argv, NULL);

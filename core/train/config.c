@@ -60,6 +60,8 @@ static const field top_fields[] = {
 static const field data_fields[] = {
     TEXT("folder", folder),
     {"memory_mb", F_INT, AT(memory_mb), 1, 1048576, NULL},
+    {"synthetic", F_INT, AT(synthetic), 0, YD_TRAIN_MAX_SYNTHETIC, NULL},
+    {"synthetic_share", F_FLOAT, AT(synthetic_share), 0, 1, NULL},
     {"scale", F_ELSEWHERE, 0, 0, 0, NULL},
 };
 
@@ -252,6 +254,7 @@ static int parse_data(const yd_json *j, yd_train_config *cfg, yd_err *err)
     if (data < 0) return 0;
     int rc = read_object(j, data, "data", data_fields, COUNT(data_fields), cfg, err);
     if (rc) return rc;
+    if (cfg->synthetic_share > 0 && !cfg->synthetic) cfg->synthetic = 300; // a share alone: enough not to know them by heart
     yd_jid scale = yd_json_get(j, data, "scale");
     long long v = 0;
     if (scale >= 0 && (yd_json_integer(j, scale, 1, 64, &v) || v != cfg->model.scale))
@@ -382,7 +385,7 @@ int yd_train_config_check(const yd_train_config *cfg, yd_err *err)
     return rc ? rc : yd_attention_find(cfg->attention, &m, err);
 }
 
-// Nothing at all without degradation: checkpoints from before there was any go on.
+// Nothing at all where there is none: checkpoints from before there was any go on.
 static size_t degrade_identity(const yd_degrade_ranges *r, char *dst, size_t cap)
 {
     if (cap) *dst = '\0';
@@ -420,5 +423,11 @@ size_t yd_train_config_identity(const yd_train_config *cfg, yd_dtype act, char *
         cfg->weight_kind == YD_WEIGHT_SNR ? "snr" : "none", (double)cfg->weight_min, (double)cfg->weight_max,
         cfg->attention, cfg->mask_form == YD_MASK_ADD ? "add" : "max", cfg->lower_bound[0], cfg->lower_bound[1]);
     if (n < 0) return 0;
-    return (size_t)n + degrade_identity(&cfg->degrade, (size_t)n < cap ? dst + n : NULL, (size_t)n < cap ? cap - (size_t)n : 0);
+    size_t used = (size_t)n;
+    used += degrade_identity(&cfg->degrade, used < cap ? dst + used : NULL, used < cap ? cap - used : 0);
+    if (cfg->synthetic_share > 0) {
+        n = snprintf(used < cap ? dst + used : NULL, used < cap ? cap - used : 0, "synthetic_share %.9g\n", (double)cfg->synthetic_share);
+        used += n < 0 ? 0 : (size_t)n;
+    }
+    return used;
 }

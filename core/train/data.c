@@ -1,4 +1,4 @@
-// A folder of pictures as training data, decoded once and kept in memory: for each the HR bytes, what bicubic upsampling makes of its
+// A folder of pictures as training data, decoded once and kept in memory, and procedural ones (synth.c) after them: for each the HR bytes, what bicubic upsampling makes of its
 // LR version, and the attention map of that. All on the whole picture, so that crops see what a whole picture's job would see.
 //
 // Owns the memory of the pictures; draws nothing (draw.c). One thread loads; afterwards everything is read-only.
@@ -21,6 +21,7 @@
 
 // Decoding limits for one file; generous, because the folder is the operator's own.
 enum { MAX_SIDE_PX = 32768, MAX_PIXELS = 1 << 28, MAX_FILE_BYTES = 1 << 29 };
+enum { SYNTHETIC_SIDE_PX = 256 };
 
 typedef struct name_list {
     char **names;
@@ -109,29 +110,54 @@ static int attention_bytes(const yd_attention_method *method, const yd_picture *
     return rc;
 }
 
-// Crop a decoded picture to a multiple of the scale and make what belongs to it.
-static int picture_make(const yd_image *im, const yd_train_config *cfg, const yd_attention_method *method,
-                        yd_picture *p, yd_err *err)
+static int picture_alloc(yd_picture *p, int w, int h, yd_err *err)
 {
-    const int scale = cfg->model.scale;
-    p->w = im->w - im->w % scale;
-    p->h = im->h - im->h % scale;
-    if (p->w < cfg->crop || p->h < cfg->crop)
-        return yd_fail(err, YD_E_IMAGE_TOO_SMALL, "it is %d x %d pixels and the crops are %d x %d", im->w, im->h,
-                       cfg->crop, cfg->crop);
+    p->w = w;
+    p->h = h;
     const size_t n = (size_t)p->w * (size_t)p->h; // sides are at most MAX_SIDE_PX
     p->hr = yd_malloc(n * 3);
     p->up = yd_malloc(n * 3);
     p->map = yd_malloc(n);
     if (!p->hr || !p->up || !p->map)
         return yd_fail(err, YD_E_NOMEM, "out of memory for a picture of %d x %d", p->w, p->h);
+    return 0;
+}
+
+// What belongs to the HR bytes.
+static int picture_finish(yd_picture *p, const yd_train_config *cfg, const yd_attention_method *method, yd_err *err)
+{
+    const int rc = degrade(p->hr, p->w, p->h, cfg->model.scale, p->up, err);
+    return rc ? rc : attention_bytes(method, p, err);
+}
+
+// Crop a decoded picture to a multiple of the scale and make what belongs to it.
+static int picture_make(const yd_image *im, const yd_train_config *cfg, const yd_attention_method *method,
+                        yd_picture *p, yd_err *err)
+{
+    const int scale = cfg->model.scale, w = im->w - im->w % scale, h = im->h - im->h % scale;
+    if (w < cfg->crop || h < cfg->crop)
+        return yd_fail(err, YD_E_IMAGE_TOO_SMALL, "it is %d x %d pixels and the crops are %d x %d", im->w, im->h,
+                       cfg->crop, cfg->crop);
+    int rc = picture_alloc(p, w, h, err);
+    if (rc) return rc;
     for (int y = 0; y < p->h; y++) {
         const uint16_t *from = im->rgb + (size_t)y * (size_t)im->w * 3;
         uint8_t *to = p->hr + (size_t)y * (size_t)p->w * 3;
         for (size_t i = 0; i < (size_t)p->w * 3; i++) to[i] = yd_narrow(from[i]);
     }
-    int rc = degrade(p->hr, p->w, p->h, scale, p->up, err);
-    return rc ? rc : attention_bytes(method, p, err);
+    return picture_finish(p, cfg, method, err);
+}
+
+// A procedural picture, large enough for the crops and never small.
+static int picture_draw(uint64_t number, const yd_train_config *cfg, const yd_attention_method *method, yd_picture *p, yd_err *err)
+{
+    const int scale = cfg->model.scale, least = cfg->crop > SYNTHETIC_SIDE_PX ? cfg->crop : SYNTHETIC_SIDE_PX;
+    const int side = (least + scale - 1) / scale * scale;
+    int rc = picture_alloc(p, side, side, err);
+    if (!rc) rc = yd_synth_picture(cfg->seed, number, side, p->hr, err);
+    if (!rc) rc = picture_finish(p, cfg, method, err);
+    if (rc) picture_clear(p);
+    return rc;
 }
 
 static int picture_load(const char *path, const yd_train_config *cfg, const yd_attention_method *method, yd_picture *p,
@@ -186,12 +212,21 @@ static void report_skipped(const yd_train_options *opt, const char *name, const 
     opt->notice(opt->user, text);
 }
 
+// Count in the picture that has just been made behind the others.
+static int take(const yd_train_config *cfg, yd_dataset *d, yd_err *err)
+{
+    const yd_picture *p = &d->pictures[d->count++];
+    d->bytes += (size_t)p->w * (size_t)p->h * 7;
+    d->digest = digest_picture(d->digest, p);
+    if (d->bytes <= (size_t)cfg->memory_mb << 20) return 0;
+    return yd_fail_field(err, YD_E_CONFIG, "data.memory_mb", "more memory, or fewer pictures",
+                         "the first %d pictures already take more than data.memory_mb = %d MiB", d->count, cfg->memory_mb);
+}
+
 static int load_all(const yd_train_config *cfg, const yd_train_options *opt, const name_list *names, yd_dataset *d,
                     yd_err *err)
 {
     const yd_attention_method *method;
-    const size_t room = (size_t)cfg->memory_mb << 20;
-    size_t used = 0;
     int rc = yd_attention_find(cfg->attention, &method, err);
     d->digest = 0xcbf29ce484222325u;
     for (size_t i = 0; !rc && i < names->count; i++) {
@@ -203,18 +238,18 @@ static int load_all(const yd_train_config *cfg, const yd_train_options *opt, con
         if (n < 0 || (size_t)n >= sizeof path)
             yd_fail(&why, YD_E_IO, "its path is longer than %zu bytes", sizeof path - 1);
         else if (!picture_load(path, cfg, method, p, &why)) {
-            used += (size_t)p->w * (size_t)p->h * 7;
-            d->digest = digest_picture(d->digest, p);
-            d->count++;
-            if (used > room)
-                rc = yd_fail_field(err, YD_E_CONFIG, "data.memory_mb", "more memory, or fewer pictures",
-                                   "%d of the %zu pictures in %s already take more than data.memory_mb = %d MiB",
-                                   d->count, names->count, cfg->folder, cfg->memory_mb);
+            rc = take(cfg, d, err);
             continue;
         }
         if (why.code == YD_E_NOMEM) return yd_fail(err, YD_E_NOMEM, "%s", why.detail);
         d->skipped++;
         report_skipped(opt, names->names[i], &why);
+    }
+    d->real = d->count;
+    for (int i = 0; !rc && i < cfg->synthetic; i++) {
+        if (opt && opt->stop && *opt->stop) return yd_fail(err, YD_E_CANCELLED, "stopped while drawing pictures");
+        rc = picture_draw((uint64_t)i, cfg, method, &d->pictures[d->count], err);
+        if (!rc) rc = take(cfg, d, err);
     }
     return rc;
 }
@@ -224,14 +259,19 @@ int yd_dataset_load(const yd_train_config *cfg, const yd_train_options *opt, yd_
     name_list names = {0};
     yd_dataset *d = NULL;
     int rc = yd_image_init(err);
-    if (!rc) rc = list_folder(cfg->folder, &names, err);
-    if (!rc && !names.count)
-        rc = yd_fail_field(err, YD_E_IMAGE, "data.folder", "a folder of PNG and JPEG files",
-                           "there is no PNG or JPEG file in %s", cfg->folder);
+    if (!rc && !*cfg->folder && !cfg->synthetic)
+        rc = yd_fail_field(err, YD_E_CONFIG, "data.folder", "a folder of PNG and JPEG files, or data.synthetic",
+                           "there is nothing to train on: data.folder must name a folder of PNG and JPEG files, or data.synthetic a "
+                           "number of procedural pictures");
+    if (!rc && *cfg->folder) rc = list_folder(cfg->folder, &names, err);
+    if (!rc && !names.count && !cfg->synthetic)
+        rc = yd_fail_field(err, YD_E_IMAGE, "data.folder", "a folder of PNG and JPEG files, or data.synthetic",
+                           "there is no PNG or JPEG file in %s (files ending in .png, .jpg or .jpeg are read; without any, "
+                           "data.synthetic asks for procedural pictures)", cfg->folder);
     if (rc) goto done;
     d = yd_calloc(1, sizeof *d);
-    if (!d || !(d->pictures = yd_calloc(names.count, sizeof *d->pictures))) {
-        rc = yd_fail(err, YD_E_NOMEM, "out of memory for a list of %zu pictures", names.count);
+    if (!d || !(d->pictures = yd_calloc(names.count + (size_t)cfg->synthetic, sizeof *d->pictures))) {
+        rc = yd_fail(err, YD_E_NOMEM, "out of memory for a list of %zu pictures", names.count + (size_t)cfg->synthetic);
         goto done;
     }
     rc = load_all(cfg, opt, &names, d, err);

@@ -17,7 +17,7 @@
 #include <string.h>
 
 enum { STREAM_TRAIN = 0x7472u, LANES = 8, MAX_ATTEMPTS = 8 };
-enum { LANE_PICTURE, LANE_X, LANE_Y, LANE_ORIENTATION, LANE_POSITION, LANE_BOUND };
+enum { LANE_PICTURE, LANE_X, LANE_Y, LANE_ORIENTATION, LANE_POSITION, LANE_BOUND, LANE_SYNTHETIC };
 
 int yd_batch_alloc(yd_batch *b, int n, int crop, yd_err *err)
 {
@@ -61,6 +61,16 @@ static int draw_below(const yd_train_config *cfg, uint64_t index, uint32_t lane,
     return i < n ? i : n - 1; // the product may round up to n
 }
 
+// Any picture, or with a share first whether it is a procedural one.
+static int draw_picture(const yd_train_config *cfg, const yd_dataset *data, uint64_t index, uint32_t lane)
+{
+    const int drawn = data->count - data->real;
+    if (!(cfg->synthetic_share > 0) || !drawn || !data->real) return draw_below(cfg, index, lane + LANE_PICTURE, data->count);
+    return yd_rng_uniform(cfg->seed, STREAM_TRAIN, index, lane + LANE_SYNTHETIC) < cfg->synthetic_share
+               ? data->real + draw_below(cfg, index, lane + LANE_PICTURE, drawn)
+               : draw_below(cfg, index, lane + LANE_PICTURE, data->real);
+}
+
 // The noise level. A cosine schedule is continuous; a linear one has steps, and SR3 draws sqrt(gamma) uniformly within the step while the
 // mask stays that of the step. A network that is told the timestep sees the noise of that timestep.
 static void draw_level(const yd_model_config *m, double u, yd_draw *d)
@@ -82,7 +92,7 @@ static void draw_level(const yd_model_config *m, double u, yd_draw *d)
 void yd_draw_sample(const yd_train_config *cfg, const yd_dataset *data, uint64_t index, int attempt, yd_draw *d)
 {
     const uint32_t lane = (uint32_t)attempt * LANES;
-    d->picture = draw_below(cfg, index, lane + LANE_PICTURE, data->count);
+    d->picture = draw_picture(cfg, data, index, lane);
     const yd_picture *p = &data->pictures[d->picture];
     d->x = draw_below(cfg, index, lane + LANE_X, p->w - cfg->crop + 1);
     d->y = draw_below(cfg, index, lane + LANE_Y, p->h - cfg->crop + 1);

@@ -2,7 +2,7 @@
 //
 //   config.c      settings           data.c   pictures in memory        draw.c     one sample, a pure function of (seed, index)
 //   prefetch.c    the next batch, prepared by a helper thread           checkpoint.c   everything a resumed run needs
-//   trainer.c     the loop
+//   synth*.c      procedural pictures       show.c   samples to look at             trainer.c      the loop
 #ifndef YD_CORE_TRAIN_INTERNAL_H
 #define YD_CORE_TRAIN_INTERNAL_H
 
@@ -28,13 +28,18 @@ typedef struct yd_picture {
 typedef struct yd_dataset {
     yd_picture *pictures;
     int count;
+    int real; // the first ones, from the folder; procedural ones follow
     int skipped;
+    size_t bytes;    // taken by them
     uint64_t digest; // of all bytes of all pictures: "the same data"
 } yd_dataset;
 
-// Load a folder: files ending in .png, .jpg or .jpeg (any case), in byte order of their names. Pictures that cannot be read or are smaller
+// A procedural picture, side x side RGB (side 16..4096): a pure function of (seed, number). YD_E_NOMEM.
+int yd_synth_picture(uint64_t seed, uint64_t number, int side, uint8_t *rgb, yd_err *err);
+
+// Load a folder, and draw the procedural pictures that the settings ask for. Of the folder: files ending in .png, .jpg or .jpeg (any case), in byte order of their names. Pictures that cannot be read or are smaller
 // than the crop are counted, reported through notice (may be NULL) and skipped. *stop (may be NULL) is polled between pictures: YD_E_CANCELLED.
-// YD_E_IO: no such folder; YD_E_IMAGE: nothing usable in it; YD_E_CONFIG: more than memory_mb; YD_E_NOMEM. Free with yd_dataset_free.
+// YD_E_IO: no such folder; YD_E_IMAGE: nothing usable in it and no procedural pictures asked for; YD_E_CONFIG: more than memory_mb; YD_E_NOMEM. Free with yd_dataset_free.
 int yd_dataset_load(const yd_train_config *cfg, const yd_train_options *opt, yd_dataset **out, yd_err *err);
 void yd_dataset_free(yd_dataset *d);
 

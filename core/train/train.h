@@ -15,11 +15,13 @@
 
 #include "core/backend.h"
 #include "core/degrade.h"
+#include "core/image.h"
 #include "core/model.h"
 #include <signal.h>
 
 #define YD_TRAIN_MAX_BATCH      1024
 #define YD_TRAIN_MAX_ITERATIONS 100000000L
+#define YD_TRAIN_MAX_SYNTHETIC  100000
 
 typedef enum { YD_TRAIN_AUTO, YD_TRAIN_F32, YD_TRAIN_BF16 } yd_train_dtype;
 typedef enum { YD_NORMALISE_ACTIVE, YD_NORMALISE_ALL } yd_train_normaliser;
@@ -27,7 +29,7 @@ typedef enum { YD_WEIGHT_NONE, YD_WEIGHT_SNR } yd_train_weight;
 
 // The settings of a training. JSON keys have the names given; all but "model" and "data" may be left out.
 //
-//   {"model": {...}, "data": {"folder": "...", "memory_mb": 4096}, "out": "...", "out_dtype": "bf16", "seed": 1,
+//   {"model": {...}, "data": {"folder": "...", "memory_mb": 4096, "synthetic": 0, "synthetic_share": 0}, "out": "...", "out_dtype": "bf16", "seed": 1,
 //    "iterations": 20000, "batch": 24, "crop": 64, "augment": true, "dtype": "auto", "checkpoint_every_s": 300,
 //    "lr": 4e-4, "lr_floor": 0.02, "warmup": 200, "weight_decay": 1e-4, "clip_norm": 1.0, "ema": 0.999,
 //    "loss_p": 1, "normaliser": "active", "loss_weight": {"kind": "snr", "min": 0.2, "max": 5},
@@ -38,6 +40,8 @@ typedef enum { YD_WEIGHT_NONE, YD_WEIGHT_SNR } yd_train_weight;
 typedef struct yd_train_config {
     yd_model_config model;
     char folder[512];       // data.folder: PNG and JPEG files, used in the order of their names
+    int synthetic;          // data.synthetic: procedural pictures beside the folder's; with them the folder may be left out
+    float synthetic_share;  // data.synthetic_share: of samples that come from them; 0 = every picture is as likely as any other
     int memory_mb;          // data.memory_mb: the decoded pictures may take this much
     char out[512];          // model file to write
     yd_dtype out_dtype;     // of the model file
@@ -115,6 +119,11 @@ typedef struct yd_train_result {
 // earlier files stay as they are), YD_E_CHECKPOINT, YD_E_IO, YD_E_NOMEM, YD_E_UNSUPPORTED.
 int yd_train(yd_backend *be, const yd_train_config *cfg, const yd_train_options *opt, yd_train_result *res,
              yd_err *err);
+
+// Make a picture of the first `samples` (1..1024) samples that a run with these settings draws: pairs of the HR crop and what the network is
+// shown of it, side by side. Of opt (may be NULL) notice and stop are used. Blocks. *out is the caller's (yd_image_clear). Errors as yd_train's
+// about settings, pictures and memory.
+int yd_train_show(const yd_train_config *cfg, const yd_train_options *opt, int samples, yd_image *out, yd_err *err);
 
 // Path of the checkpoint that belongs to a model file. YD_E_CONFIG when it does not fit.
 int yd_train_checkpoint_path(const char *out, char *dst, size_t cap, yd_err *err);

@@ -3,6 +3,7 @@ import json
 import os
 import re
 import signal
+import struct
 import subprocess
 import time
 
@@ -90,10 +91,79 @@ def a_signal_ends_it_with_a_checkpoint():
 
 
 @case
+def pictures_are_drawn_when_there_is_no_folder():
+    prepare(data={"synthetic": 5}, degrade={"preset": "mild", "share": 0.8})
+    text = yoda("train", "--config", "train.json", "--threads", 1, "--out", "straight.safetensors").stdout
+    check("5 pictures (0 left out)" in text, text)
+    yoda("train", "--config", "train.json", "--threads", 1, "--stop-after", 2)
+    yoda("train", "--config", "train.json", "--threads", 1, "--resume")
+    check(read_bytes("straight.safetensors") == read_bytes("out.safetensors"), "drawn pictures or degradations differ after a resume")
+    prepare_again = {"synthetic": 5, "folder": "photos", "synthetic_share": 0.5}
+    with open("train.json") as f:
+        config = json.load(f)
+    with open("train.json", "w") as f:
+        json.dump({**config, "data": prepare_again}, f)
+    text = yoda("train", "--config", "train.json", "--out", "both.safetensors").stdout
+    check("8 pictures (0 left out)" in text, text)
+    yoda_fails("train", "--config", "train.json", "--resume", says=["synthetic_share"])
+
+
+@case
+def samples_can_be_looked_at():
+    prepare(degrade={"preset": "blind"}, data={"folder": "photos", "synthetic": 3})
+    text = yoda("train", "--config", "train.json", "--show-data", "sheet.png").stdout
+    check("sheet.png" in text and not os.path.exists("out.safetensors"), text)
+    sheet = read_bytes("sheet.png")
+    check(sheet[:8] == b"\x89PNG\r\n\x1a\n" and struct.unpack(">II", sheet[16:24]) == (6 * (64 + 8) - 4, 12 * 36 - 4), sheet[:24])
+    check(len(sheet) > 20000, f"hardly anything in it: {len(sheet)} bytes")
+    yoda("train", "--config", "train.json", "--show-data", "again.png")
+    check(sheet == read_bytes("again.png"), "the same settings show other samples")
+
+
+@case
+def bad_pictures_are_named_and_left_out():
+    prepare()
+    whole = read_bytes("photos/0.png")
+    for name, content in {"broken.png": whole[:len(whole) // 2], "page.jpg": b"<html></html>", "nothing.jpeg": b""}.items():
+        with open(f"photos/{name}", "wb") as f:
+            f.write(content)
+    write_png("photos/small.png", 20, 20, lambda x, y: (x, y, 0))
+    r = yoda("train", "--config", "train.json")
+    check("3 pictures (4 left out)" in r.stdout, r.stdout)
+    for name in ("broken.png", "page.jpg", "nothing.jpeg", "small.png"):
+        check(f"{name} is skipped: " in r.stderr, f"{name} is not named in {r.stderr!r}")
+    for i in range(3):
+        os.remove(f"photos/{i}.png")
+    r = yoda("train", "--config", "train.json", "--restart", status=1)
+    check("none of the 4 pictures" in r.stderr and "32 x 32" in r.stderr, r.stderr)
+
+
+@case
+def a_killed_training_leaves_whole_files():
+    prepare(iterations=1000000, checkpoint_every_s=1)
+    mode, done = ["--restart"], 0
+    for pause in (1.6, 2.03, 1.37, 2.21):
+        child = subprocess.Popen([YODA, "train", "--config", "train.json", "--quiet", *mode], stdout=subprocess.PIPE,
+                                 stderr=subprocess.PIPE, text=True, env=clean_environment({}))
+        until = time.monotonic() + 60
+        while not os.path.exists("out.safetensors") and time.monotonic() < until:
+            time.sleep(0.01)
+        time.sleep(pause - 1)
+        child.send_signal(signal.SIGKILL)
+        child.communicate(timeout=60)
+        check(child.returncode == -signal.SIGKILL, f"it ended by itself: {child.returncode}")
+        yoda("inspect", "out.safetensors", "--no-run")
+        text = yoda("train", "--config", "train.json", "--resume", "--stop-after", 1).stdout
+        now = int(re.search(r"(\d+) of 1000000 iterations", text)[1])
+        check(now > done, f"after the kill it goes on at {now}, behind {done}")
+        mode, done = ["--resume"], now
+
+
+@case
 def bad_trainings_are_refused():
     prepare()
     os.mkdir("empty")
-    yoda_fails("train", "--config", "train.json", "--data", "empty", says=["empty"])
+    yoda_fails("train", "--config", "train.json", "--data", "empty", says=["empty", "PNG", "JPEG", "data.synthetic"])
     yoda_fails("train", "--config", "absent.json", says=["absent.json"])
     yoda_fails("train", "--config", "train.json", "--resume", says=["checkpoint"])
     yoda_fails("train", "--config", "train.json", "--resume", "--restart", says=["--resume and --restart"])
@@ -101,3 +171,9 @@ def bad_trainings_are_refused():
     with open("train.json", "w") as f:
         json.dump({"model": TINY, "data": {"folder": "photos"}, "out": "x.safetensors", "learning_rate": 1}, f)
     yoda_fails("train", "--config", "train.json", says=["learning_rate"])
+    prepare_without = {"model": TINY, "out": "x.safetensors", "crop": 32}
+    for more, says in (({}, ["data.folder", "data.synthetic"]), ({"degrade": {"preset": "severe"}}, ["degrade.preset", "mild"]),
+                       ({"degrade": {"jpeg": [90, 70]}}, ["degrade.jpeg", "100"]), ({"data": {"synthetic": -1}}, ["data.synthetic", "0"])):
+        with open("train.json", "w") as f:
+            json.dump({**prepare_without, **more}, f)
+        yoda_fails("train", "--config", "train.json", says=says)

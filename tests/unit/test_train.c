@@ -265,6 +265,42 @@ static void test_folder(void)
     CHECK(yd_dataset_load(&c, NULL, &d, &e) == YD_E_IMAGE && !d);
 }
 
+// Procedural pictures stand behind the folder's, or alone; a share says how often they are drawn.
+static void test_synthetic(void)
+{
+    yd_train_config c;
+    yd_err e = {0};
+    yd_dataset *d = NULL, *alone = NULL;
+    tiny_config(&c, "unused");
+    c.synthetic = 4;
+    c.synthetic_share = 0.2f;
+    CHECK_MSG(!yd_dataset_load(&c, NULL, &d, &e), "%s", e.detail);
+    c.folder[0] = 0;
+    CHECK_MSG(!yd_dataset_load(&c, NULL, &alone, &e), "%s", e.detail);
+    if (!d || !alone) return;
+    CHECK(d->count == 7 && d->real == 3 && alone->count == 4 && alone->real == 0);
+    const yd_picture *p = &d->pictures[3], *q = &alone->pictures[0];
+    CHECK(p->w == 256 && p->h == 256 && !memcmp(p->hr, q->hr, 256 * 256 * 3) && memcmp(p->hr, p->up, 256 * 256 * 3));
+    CHECK(d->digest != alone->digest);
+    int drawn = 0;
+    for (uint64_t i = 0; i < 2000; i++) {
+        yd_draw s;
+        yd_draw_sample(&c, d, i, 0, &s);
+        drawn += s.picture >= d->real;
+        yd_draw_sample(&c, alone, i, 0, &s);
+        CHECK(s.picture >= 0 && s.picture < 4);
+    }
+    CHECK_MSG(abs(drawn - 400) < 70, "%d of 2000 samples", drawn);
+    yd_dataset_free(d);
+    yd_dataset_free(alone);
+    c.synthetic = 0;
+    CHECK(yd_dataset_load(&c, NULL, &d, &e) == YD_E_CONFIG && !d && strstr(e.detail, "data.synthetic"));
+    tiny_config(&c, "unused");
+    c.synthetic = 9; // 9 * 256 * 256 * 7 bytes
+    c.memory_mb = 3;
+    CHECK(yd_dataset_load(&c, NULL, &d, &e) == YD_E_CONFIG && !d && !strcmp(e.field, "data.memory_mb"));
+}
+
 // ---- draws
 
 static float clampf(float x, float a)
@@ -647,6 +683,7 @@ int main(int argc, char **argv)
         {"train: shipped settings", test_shipped_settings},
         {"train: checkpoint path", test_checkpoint_path},
         {"train: folder", test_folder},
+        {"train: procedural pictures", test_synthetic},
         {"train: samples agree with their definition", test_samples},
         {"train: degraded samples are cut out of degraded pictures", test_degraded_samples},
         {"train: noise levels of a linear schedule", test_linear_levels},
