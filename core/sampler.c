@@ -76,7 +76,7 @@ int yd_sampler_accepts(const yd_model_config *cfg, const yd_sample_settings *set
     int rc = yd_sample_settings_check(set, err);
     if (!rc && set->fidelity > 0.0 && cfg->prediction == YD_PREDICT_EPS)
         rc = yd_fail_field(err, YD_E_SETTING, "fidelity", "0 for this model",
-                           "the model predicts noise, so its first prediction is no picture to be faithful to");
+                           "fidelity is %g, but the model predicts noise: its first prediction is no picture to be faithful to", set->fidelity);
     return rc;
 }
 

@@ -3,7 +3,7 @@ import base64
 import json
 import struct
 
-from harness import Daemon, check, png, png_size, read_png, textured, uses
+from harness import Daemon, check, png, png_size, read_png, sse, textured, uses
 
 PICTURE = textured(40, 32)
 
@@ -191,3 +191,18 @@ def test_what_was_invented(d):
     running = d.job(textured(300, 300), "?steps=300&report=true")
     check(d.curl(f"/v1/jobs/{running}/invented").status == 409, "409 before the end")
     d.curl(f"/v1/jobs/{running}", "-X", "DELETE")
+
+
+@uses("fake")
+def test_masks_of_a_strided_job(d):
+    job = d.job(textured(48, 48), "?steps=6&allocation=strided&lower_bound=0&attention=edge")
+    d.wait_state(job, "succeeded")
+    events = [e[2] for e in sse(d.curl(f"/v1/jobs/{job}/events", "-N").body.decode()) if e[1] == "step"]
+    shares = [e["active_share"] for e in events]
+    check(shares[0] == 1.0, "every pixel takes the first step", shares)
+    check(any(b < a for a, b in zip(shares, shares[1:])) and any(b > a for a, b in zip(shares, shares[1:])), "masks come and go", shares)
+    check(d.curl(f"/v1/jobs/{job}").json()["progress"]["step"] == 6, "all steps are behind it")
+    for e in events:
+        values = read_png(d.curl(e["mask"]).body)[-1]
+        share = sum(v > 127 for v in values) / len(values)
+        check(abs(share - e["active_share"]) < 1e-4, f"step {e['step']}: the mask is what was refined", (share, e))
