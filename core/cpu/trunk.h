@@ -1,0 +1,51 @@
+// A feed-forward trunk of convolutions with ReLU, max-pooling and channel joins on oneDNN, for networks that only look at pictures.
+//
+// The graphs of core/graph.h are for networks that are trained and batched; a trunk is a list of steps whose shape follows the
+// picture's. Maps are NHWC f32. Step i writes map i + 1; map 0 is the input. A map's storage is reused after its last reader, so
+// whoever wants a map takes it while the trunk runs (tap).
+//
+// The bytes do not depend on the number of threads: kernels are direct convolutions, and pooling and joining have no sums.
+// A yd_trunk belongs to one thread at a time. yd_trunk_prepare allocates, yd_trunk_run does not.
+#ifndef YD_CORE_CPU_TRUNK_H
+#define YD_CORE_CPU_TRUNK_H
+
+#include "core/err.h"
+#include <stddef.h>
+
+typedef enum {
+    YD_TRUNK_CONV, // ReLU(conv + bias), zero padding
+    YD_TRUNK_POOL, // maximum; with `ceil` a last window may hang over the edge (torch's ceil_mode)
+    YD_TRUNK_JOIN, // channels of from[0], then those of from[1], of equal sides
+} yd_trunk_kind;
+
+typedef struct yd_trunk_step {
+    yd_trunk_kind kind;
+    int from[2]; // maps
+    int in_c, c; // channels read and written
+    int k, stride, pad, ceil;
+    const float *weight, *bias; // [c][in_c][k][k] and [c], borrowed
+    int tap;                    // number under which the result is shown, or -1
+} yd_trunk_step;
+
+#define YD_TRUNK_MAX_STEPS 64
+
+typedef struct yd_trunk yd_trunk;
+
+// What a trunk shows: n maps of h rows, w columns, c channels, readable during the call.
+typedef void yd_trunk_tap(void *context, int tap, const float *maps, int n, int h, int w, int c);
+
+// One side of the map that a step makes of a side of its input; 0 or less when there is none.
+int yd_trunk_side(const yd_trunk_step *step, int side);
+
+// steps are copied, what they point at is borrowed. YD_E_INVALID above YD_TRUNK_MAX_STEPS; YD_E_DEVICE, YD_E_NOMEM.
+int yd_trunk_new(const yd_trunk_step *steps, int n_steps, yd_trunk **out, yd_err *err);
+void yd_trunk_free(yd_trunk *t); // NULL is fine
+
+// Choose kernels and storage for n pictures of h x w; nothing to do when they are those of last time. Every map must have pixels.
+// YD_E_NOMEM, YD_E_DEVICE; the trunk may then be prepared again.
+int yd_trunk_prepare(yd_trunk *t, int n, int h, int w, yd_err *err);
+// Where the input is to be written before each run: n*h*w*in_c floats. Valid until the next prepare.
+float *yd_trunk_input(yd_trunk *t);
+int yd_trunk_run(yd_trunk *t, yd_trunk_tap *tap, void *context, yd_err *err);
+
+#endif
