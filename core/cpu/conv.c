@@ -194,6 +194,7 @@ int yd_make_conv_dx(yd_exec *e, const yd_op *op, yd_err *err)
     shape s = {.x = op->out[0], .w = op->in[1], .y = op->in[0]};
     int rc = check_shape(e, op, &s, err), dy, dx;
     if (rc) return rc;
+    if (yd_conv_is_winograd(e, op)) return yd_make_conv_winograd(e, op, err);
     yd_dtype dt = yd_compute_type(e, s.x);
     rc = yd_make_readable(e, op, s.y, dt, &dy, err);
     if (!rc) rc = yd_make_writable(e, op, s.x, dt, &dx, err);
@@ -240,6 +241,7 @@ int yd_make_conv_dw(yd_exec *e, const yd_op *op, yd_err *err)
     int rc = check_shape(e, op, &s, err), dy, x_buf;
     if (!rc && db != YD_NONE) rc = yd_need_param(e, op, db, "bias gradient", (int[4]){(int)s.bdims[0], 1, 1, 1}, err);
     if (rc) return rc;
+    if (yd_conv_is_winograd(e, op)) return yd_make_conv_dw_winograd(e, op, err);
     yd_dtype dt = yd_compute_type(e, s.x);
     rc = yd_make_readable(e, op, s.y, dt, &dy, err);
     if (!rc) rc = yd_make_readable(e, op, s.x, dt, &x_buf, err);

@@ -42,12 +42,15 @@ typedef struct yd_slice {
     int first, count;
 } yd_slice;
 
+// Working copies: as oneDNN describes them; transformed for wino.c; the same of the filters turned, for gradients.
+typedef enum { YD_FORM_DNNL, YD_FORM_WINOGRAD, YD_FORM_WINOGRAD_TURNED } yd_form;
+
 // One parameter in the layout and type some primitive wants. Shared by every exec of the same yd_weights, counted.
 typedef struct yd_copy {
     struct yd_copy *next;
     int param, refs;
     yd_slice slice;
-    int winograd;     // transformed for wino.c; there is no md then
+    yd_form form;
     size_t bytes;     // of data
     uint64_t version; // of the master it was made from; 0 = never filled
     dnnl_memory_desc_t md;
@@ -148,7 +151,7 @@ void yd_exec_scratch(yd_exec *e, size_t bytes);
 // The working copy of parameter tensor t in this layout, refreshed before each run; NULL with *err filled.
 yd_copy *yd_exec_copy(yd_exec *e, yd_tid t, yd_slice slice, const dnnl_memory_desc_t *md, yd_err *err);
 // The same, transformed for wino.c.
-yd_copy *yd_exec_copy_winograd(yd_exec *e, yd_tid t, yd_err *err);
+yd_copy *yd_exec_copy_winograd(yd_exec *e, yd_tid t, yd_form form, yd_err *err);
 // Refuse the operator: "CONV 'mid.conv1': <what>".
 int yd_exec_refuse(const yd_exec *e, const yd_op *op, int code, const char *what, yd_err *err);
 
@@ -181,8 +184,8 @@ int yd_cpu_weights_new(yd_backend *be, const yd_graph *g, const float *const *ho
 void yd_cpu_weights_free(yd_weights *w);
 int yd_cpu_weights_read(yd_weights *w, yd_weights_part part, int param, float *dst, yd_err *err);
 int yd_cpu_weights_write(yd_weights *w, yd_weights_part part, int param, const float *src, yd_err *err);
-// md: NULL for a copy transformed for wino.c.
-yd_copy *yd_copy_get(yd_weights *w, int param, yd_slice slice, const dnnl_memory_desc_t *md, yd_err *err);
+// md: NULL unless the form is YD_FORM_DNNL.
+yd_copy *yd_copy_get(yd_weights *w, int param, yd_slice slice, yd_form form, const dnnl_memory_desc_t *md, yd_err *err);
 void yd_copy_put(yd_weights *w, yd_copy *c);
 int yd_copy_refresh(yd_weights *w, yd_copy *c, yd_err *err);
 
@@ -259,9 +262,10 @@ void yd_levels_free(yd_weights *w);
 int yd_levels_recall(yd_exec *e);
 void yd_levels_keep(yd_exec *e);
 
-// --- conv_wino.c: is this CONV computed by Winograd's method? Its kernel, shapes being checked.
+// --- conv_wino.c: is this CONV, CONV_DX or CONV_DW computed by Winograd's method? Its kernel, shapes being checked.
 int yd_conv_is_winograd(const yd_exec *e, const yd_op *op);
 int yd_make_conv_winograd(yd_exec *e, const yd_op *op, yd_err *err);
+int yd_make_conv_dw_winograd(yd_exec *e, const yd_op *op, yd_err *err);
 
 // --- operator families: check the shapes, append the kernels
 int yd_make_conv(yd_exec *e, const yd_op *op, yd_err *err);

@@ -78,7 +78,7 @@ void yd_exec_scratch(yd_exec *e, size_t bytes)
     if (bytes > e->scratch_bytes) e->scratch_bytes = bytes;
 }
 
-yd_copy *yd_exec_copy(yd_exec *e, yd_tid t, yd_slice slice, const dnnl_memory_desc_t *md, yd_err *err)
+static yd_copy *add_copy(yd_exec *e, yd_tid t, yd_slice slice, yd_form form, const dnnl_memory_desc_t *md, yd_err *err)
 {
     if (e->n_copies == e->cap_copies) {
         int cap = e->cap_copies ? 2 * e->cap_copies : 64;
@@ -90,14 +90,19 @@ yd_copy *yd_exec_copy(yd_exec *e, yd_tid t, yd_slice slice, const dnnl_memory_de
         e->copies = p;
         e->cap_copies = cap;
     }
-    yd_copy *c = yd_copy_get(e->w, yd_exec_tensor(e, t)->param, slice, md, err);
+    yd_copy *c = yd_copy_get(e->w, yd_exec_tensor(e, t)->param, slice, form, md, err);
     if (c) e->copies[e->n_copies++] = c;
     return c;
 }
 
-yd_copy *yd_exec_copy_winograd(yd_exec *e, yd_tid t, yd_err *err)
+yd_copy *yd_exec_copy(yd_exec *e, yd_tid t, yd_slice slice, const dnnl_memory_desc_t *md, yd_err *err)
 {
-    return yd_exec_copy(e, t, (yd_slice){0, 0}, NULL, err);
+    return add_copy(e, t, slice, YD_FORM_DNNL, md, err);
+}
+
+yd_copy *yd_exec_copy_winograd(yd_exec *e, yd_tid t, yd_form form, yd_err *err)
+{
+    return add_copy(e, t, (yd_slice){0, 0}, form, NULL, err);
 }
 
 // --- describe

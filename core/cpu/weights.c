@@ -151,10 +151,20 @@ static void *alloc_copy(size_t bytes)
     return p;
 }
 
+// Channels in and out of the convolution that a transformed copy serves.
+static void copy_channels(const yd_master *p, const yd_copy *c, int *in, int *out)
+{
+    const int turned = c->form == YD_FORM_WINOGRAD_TURNED;
+    *in = p->dims[!turned];
+    *out = p->dims[turned];
+}
+
 static int copy_make_winograd(yd_weights *w, yd_copy *c, yd_err *err)
 {
     const yd_master *p = &w->params[c->param];
-    c->bytes = yd_wino_weights_count(p->dims[1], p->dims[0]) * sizeof(float);
+    int in, out;
+    copy_channels(p, c, &in, &out);
+    c->bytes = yd_wino_weights_count(in, out) * sizeof(float);
     c->data = alloc_copy(c->bytes);
     return c->data ? 0 : yd_fail(err, YD_E_NOMEM, "no memory for a working copy of '%s'", p->name);
 }
@@ -162,7 +172,7 @@ static int copy_make_winograd(yd_weights *w, yd_copy *c, yd_err *err)
 static int copy_make(yd_weights *w, yd_copy *c, yd_err *err)
 {
     const yd_master *p = &w->params[c->param];
-    if (c->winograd) return copy_make_winograd(w, c, err);
+    if (c->form != YD_FORM_DNNL) return copy_make_winograd(w, c, err);
     float *master = w->part[YD_W_PARAM] + p->at;
     dnnl_memory_desc_t plain;
     dnnl_dims_t dims = {0};
@@ -198,16 +208,16 @@ fail:
                    "parameter '%s' cannot be brought into the kernel's layout (oneDNN status %d)", p->name, (int)s);
 }
 
-static int copy_matches(const yd_copy *c, int param, yd_slice slice, const dnnl_memory_desc_t *md)
+static int copy_matches(const yd_copy *c, int param, yd_slice slice, yd_form form, const dnnl_memory_desc_t *md)
 {
-    if (c->param != param || c->slice.first != slice.first || c->slice.count != slice.count) return 0;
-    return md ? !c->winograd && dnnl_memory_desc_equal(&c->md, md) : c->winograd;
+    if (c->form != form || c->param != param || c->slice.first != slice.first || c->slice.count != slice.count) return 0;
+    return form != YD_FORM_DNNL || dnnl_memory_desc_equal(&c->md, md);
 }
 
-yd_copy *yd_copy_get(yd_weights *w, int param, yd_slice slice, const dnnl_memory_desc_t *md, yd_err *err)
+yd_copy *yd_copy_get(yd_weights *w, int param, yd_slice slice, yd_form form, const dnnl_memory_desc_t *md, yd_err *err)
 {
     for (yd_copy *c = w->copies; c; c = c->next)
-        if (copy_matches(c, param, slice, md)) {
+        if (copy_matches(c, param, slice, form, md)) {
             c->refs++;
             return c;
         }
@@ -216,7 +226,7 @@ yd_copy *yd_copy_get(yd_weights *w, int param, yd_slice slice, const dnnl_memory
         yd_fail(err, YD_E_NOMEM, "no memory for a working copy of '%s'", w->params[param].name);
         return NULL;
     }
-    *c = (yd_copy){.next = w->copies, .param = param, .refs = 1, .slice = slice, .winograd = !md};
+    *c = (yd_copy){.next = w->copies, .param = param, .refs = 1, .slice = slice, .form = form};
     if (md) c->md = *md;
     w->copies = c;
     if (copy_make(w, c, err)) {
@@ -242,9 +252,13 @@ void yd_copy_put(yd_weights *w, yd_copy *c)
 int yd_copy_refresh(yd_weights *w, yd_copy *c, yd_err *err)
 {
     const yd_master *p = &w->params[c->param];
-    if ((!c->reorder && !c->winograd) || c->version == p->version) return 0;
-    if (c->winograd) {
-        yd_wino_weights(w->part[YD_W_PARAM] + p->at, p->dims[1], p->dims[0], c->data, w->cpu->threads);
+    const int transformed = c->form != YD_FORM_DNNL;
+    if ((!c->reorder && !transformed) || c->version == p->version) return 0;
+    if (transformed) {
+        int in, out;
+        copy_channels(p, c, &in, &out);
+        yd_wino_weights(w->part[YD_W_PARAM] + p->at, in, out, c->form == YD_FORM_WINOGRAD_TURNED, c->data,
+                        w->cpu->threads);
         c->version = p->version;
         return 0;
     }

@@ -11,19 +11,12 @@
 // Layouts (floats): u [output block][36][c][width of the block]; V [36][tiles][c rounded up]; M [36][tiles][width].
 // Each of V's and M's 36 planes is padded by a cache line: planes a multiple of 4 KiB apart would fight for one cache
 // set. Read next: conv.c.
-#include "core/cpu/wino.h"
-#include "core/cpu/vec.h"
+#include "core/cpu/wino_tile.h"
+#include "core/simd.h"
 #include <omp.h>
 
-#define LANES       16 // floats of a vector
-#define POINTS      36
 #define TILES       16 // tiles of one fused block
 #define MAX_VECTORS 4  // vectors of one output block
-
-#define PA  0.75f // the points; squares, cubes and products of the two are exact
-#define PB  1.5f
-#define PA2 (PA * PA)
-#define PB2 (PB * PB)
 
 // The channels of the result in blocks of nearly equal numbers of vectors, at most MAX_VECTORS each.
 typedef struct blocks {
@@ -42,20 +35,9 @@ static size_t block_start(const blocks *b, size_t i)
     return i * (b->vectors / b->count) + (i < larger ? i : larger);
 }
 
-static size_t round_up(size_t x)
+static yd_wino_sizes sizes_of(const yd_wino *p)
 {
-    return (x + LANES - 1) / LANES * LANES;
-}
-
-typedef struct sizes {
-    size_t tiles_x, per_sample, tiles, rows; // rows: tiles of one V
-    size_t c, c_row, v_plane, m_plane;       // m_plane: of the widest output block
-    int split;
-} sizes;
-
-static sizes sizes_of(const yd_wino *p)
-{
-    sizes s = {.tiles_x = ((size_t)p->w + 3) / 4, .c = (size_t)p->c};
+    yd_wino_sizes s = {.tiles_x = ((size_t)p->w + 3) / 4, .c = (size_t)p->c};
     s.per_sample = s.tiles_x * (((size_t)p->h + 3) / 4);
     s.tiles = s.per_sample * (size_t)p->n;
     s.split = s.c * (size_t)p->o > s.tiles * (s.c + (size_t)p->o);
@@ -74,74 +56,68 @@ size_t yd_wino_weights_count(int c, int o)
     return POINTS * (size_t)c * blocks_of(o).vectors * LANES;
 }
 
-// G of one column of a filter: 3 -> 6.
-YD_INLINE void spread(const double g[3], double out[6])
+// G of one column of LANES filters: 3 -> 6. In double; the order of the operations decides bits.
+YD_INLINE void spread(double g[3][LANES], double out[6][LANES])
 {
-    const double a2 = (double)PA2, b2 = (double)PB2, na = 1 / (2 * a2 * (a2 - b2)), nb = 1 / (2 * b2 * (b2 - a2));
-    out[0] = g[0] / (a2 * b2);
-    out[1] = (g[0] + a2 * g[2] + (double)PA * g[1]) * na;
-    out[2] = (g[0] + a2 * g[2] - (double)PA * g[1]) * na;
-    out[3] = (g[0] + b2 * g[2] + (double)PB * g[1]) * nb;
-    out[4] = (g[0] + b2 * g[2] - (double)PB * g[1]) * nb;
-    out[5] = g[2];
-}
-
-// One filter to its 36 values, `step` floats apart.
-static void transform_filter(const float *g, float *u, size_t step)
-{
-    double half[3][6];
-    for (int col = 0; col < 3; col++)
-        spread((double[3]){(double)g[col], (double)g[3 + col], (double)g[6 + col]}, half[col]);
-    for (int i = 0; i < 6; i++) {
-        double row[6];
-        spread((double[3]){half[0][i], half[1][i], half[2][i]}, row);
-        for (int j = 0; j < 6; j++) u[(size_t)(i * 6 + j) * step] = (float)row[j];
+    const double a = (double)PA, b = (double)PB, a2 = (double)PA2, b2 = (double)PB2, na = 1 / (2 * a2 * (a2 - b2)),
+                 nb = 1 / (2 * b2 * (b2 - a2));
+#pragma omp simd
+    for (int l = 0; l < LANES; l++) {
+        out[0][l] = g[0][l] / (a2 * b2);
+        out[1][l] = (g[0][l] + a2 * g[2][l] + a * g[1][l]) * na;
+        out[2][l] = (g[0][l] + a2 * g[2][l] - a * g[1][l]) * na;
+        out[3][l] = (g[0][l] + b2 * g[2][l] + b * g[1][l]) * nb;
+        out[4][l] = (g[0][l] + b2 * g[2][l] - b * g[1][l]) * nb;
+        out[5][l] = g[2][l];
     }
 }
 
-void yd_wino_weights(const float *w, int c, int o, float *u, int threads)
+// `count` filters that lie `step` floats apart, as columns of u; the points are `plane` floats apart. What lacks of
+// LANES is zero.
+YD_SIMD
+static void transform_filters(const float *w, size_t step, size_t count, int turned, float *u, size_t plane)
+{
+    double col[3][3][LANES], half[3][6][LANES], row[3][LANES], out[6][LANES];
+    for (int l = 0; l < LANES; l++)
+        for (int k = 0; k < 9; k++) {
+            int at = turned ? 8 - k : k;
+            col[k % 3][k / 3][l] = (size_t)l < count ? (double)w[(size_t)l * step + (size_t)at] : 0;
+        }
+    for (int j = 0; j < 3; j++) spread(col[j], half[j]);
+    for (int i = 0; i < 6; i++) {
+        for (int j = 0; j < 3; j++) memcpy(row[j], half[j][i], sizeof row[j]);
+        spread(row, out);
+        for (int j = 0; j < 6; j++) {
+            float *to = u + (size_t)(i * 6 + j) * plane;
+#pragma omp simd
+            for (int l = 0; l < LANES; l++) to[l] = (float)out[j][l];
+        }
+    }
+}
+
+void yd_wino_weights(const float *w, int c, int o, int turned, float *u, int threads)
 {
     blocks b = blocks_of(o);
-    size_t nc = (size_t)c;
+    const size_t nc = (size_t)c, no = (size_t)o, in_step = turned ? 9 * no : 9, out_step = turned ? 9 : 9 * nc;
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (size_t k = 0; k < b.count * nc; k++) {
         size_t block = k / nc, ci = k % nc, from = block_start(&b, block) * LANES,
                width = block_start(&b, block + 1) * LANES - from;
         float *out = u + POINTS * nc * from + ci * width;
-        for (size_t j = 0; j < width; j++) {
-            static const float none[9];
-            transform_filter(from + j < (size_t)o ? w + ((from + j) * nc + ci) * 9 : none, out + j, nc * width);
+        for (size_t j = 0; j < width; j += LANES) {
+            size_t left = no - from - j;
+            transform_filters(w + ci * in_step + (from + j) * out_step, out_step, left < LANES ? left : LANES, turned,
+                              out + j, nc * width);
         }
     }
 }
 
 #if defined(__x86_64__)
-#include <immintrin.h>
-
-#define AVX512  __attribute__((target("avx512f,avx512bw,avx512vl")))
-#define INLINED static inline __attribute__((always_inline)) AVX512
-
-typedef __m512 vec;
-
 int yd_wino_here(void)
 {
     __builtin_cpu_init();
     return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
            __builtin_cpu_supports("avx512vl");
-}
-
-INLINED __mmask16 lanes(size_t left)
-{
-    return left < LANES ? (__mmask16)((1u << left) - 1) : (__mmask16)0xffffu;
-}
-
-// The lanes of m, or all; that case is told apart because masked operands cost more, stores above all.
-INLINED vec load(const void *p, size_t i, int bf16, int all, __mmask16 m)
-{
-    if (!bf16) return all ? _mm512_loadu_ps((const float *)p + i) : _mm512_maskz_loadu_ps(m, (const float *)p + i);
-    const uint16_t *q = (const uint16_t *)p + i;
-    __m256i h = all ? _mm256_loadu_si256((const void *)q) : _mm256_maskz_loadu_epi16(m, q);
-    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(h), 16));
 }
 
 // Rounds as yd_to_bf16() does.
@@ -195,18 +171,6 @@ INLINED void line_out(const vec m[6], vec out[4])
 
 // --- one tile
 
-// Where tile t's 4x4 results begin, and its 6x6 patch one pixel before.
-typedef struct tile {
-    size_t sample;
-    int y, x;
-} tile;
-
-static inline tile tile_at(const sizes *s, size_t t)
-{
-    size_t in = t % s->per_sample;
-    return (tile){t / s->per_sample, (int)(in / s->tiles_x) * 4, (int)(in % s->tiles_x) * 4};
-}
-
 // Both directions of one vector's patch; v is its place in the first plane. The outer loops stay loops: unrolled they
 // would not fit the instruction cache.
 #define TRANSFORM_IN(LOAD)                                                                                             \
@@ -226,7 +190,7 @@ static inline tile tile_at(const sizes *s, size_t t)
 
 // Channels [c0, c1) of a patch that lies inside the map, with channels that fill vectors. Read at twice its size, a
 // patch's rows are 0 1 1 2 2 3 of the small map, likewise its columns.
-INLINED void tile_in_whole(const yd_wino *p, const sizes *s, tile t, size_t c0, size_t c1, float *v, int bf16, int up)
+INLINED void tile_in_whole(const yd_wino *p, const yd_wino_sizes *s, yd_wino_tile t, size_t c0, size_t c1, float *v, int bf16, int up)
 {
     const size_t h = (size_t)p->h >> up, w = (size_t)p->w >> up, row = w * s->c;
     const size_t base = (t.sample * h + ((size_t)(t.y - 1) >> up)) * row + ((size_t)(t.x - 1) >> up) * s->c;
@@ -239,7 +203,7 @@ INLINED void tile_in_whole(const yd_wino *p, const sizes *s, tile t, size_t c0, 
 }
 
 // The same for any patch: what lies outside is zero.
-INLINED void tile_in_part(const yd_wino *p, const sizes *s, tile t, size_t c0, size_t c1, float *v, int bf16)
+INLINED void tile_in_part(const yd_wino *p, const yd_wino_sizes *s, yd_wino_tile t, size_t c0, size_t c1, float *v, int bf16)
 {
     const size_t h = (size_t)(p->h >> p->up), w = (size_t)(p->w >> p->up);
     size_t row_at[6], col_at[6];
@@ -257,7 +221,7 @@ INLINED void tile_in_part(const yd_wino *p, const sizes *s, tile t, size_t c0, s
     }
 }
 
-AVX512 static void tile_in(const yd_wino *p, const sizes *s, tile t, size_t c0, size_t c1, float *v)
+AVX512 void yd_wino_tile_in(const yd_wino *p, const yd_wino_sizes *s, yd_wino_tile t, size_t c0, size_t c1, float *v)
 {
     const int whole = t.y > 0 && t.x > 0 && t.y + 5 <= p->h && t.x + 5 <= p->w && s->c % LANES == 0;
     switch (whole * 4 + p->up * 2 + p->x_bf16) {
@@ -283,7 +247,7 @@ AVX512 static void tile_in(const yd_wino *p, const sizes *s, tile t, size_t c0, 
 
 // One vector of a tile's results, from output channel o on; m is its place in the first plane. `whole`: all 16 pixels
 // lie inside the map and the channels fill the vector.
-INLINED void tile_out_body(const yd_wino *p, tile t, size_t o, const float *m, size_t plane, int y_bf16, int res,
+INLINED void tile_out_body(const yd_wino *p, yd_wino_tile t, size_t o, const float *m, size_t plane, int y_bf16, int res,
                            int whole)
 {
     const size_t channels = (size_t)p->o;
@@ -314,7 +278,7 @@ INLINED void tile_out_body(const yd_wino *p, tile t, size_t o, const float *m, s
 }
 
 // `vectors` vectors of results from output channel o on.
-AVX512 static void tile_out(const yd_wino *p, tile t, size_t o, size_t vectors, const float *m, size_t plane)
+AVX512 static void tile_out(const yd_wino *p, yd_wino_tile t, size_t o, size_t vectors, const float *m, size_t plane)
 {
     const int inside = t.y + 4 <= p->h && t.x + 4 <= p->w;
     for (; vectors; vectors--, o += LANES, m += LANES) {
@@ -384,25 +348,25 @@ static void multiply(const float *a, size_t a_row, const float *b, float *m, siz
 
 // --- schedules
 
-static size_t bytes_per_thread(const sizes *s)
+static size_t bytes_per_thread(const yd_wino_sizes *s)
 {
     return POINTS * (s->v_plane + s->m_plane) * sizeof(float);
 }
 
 size_t yd_wino_scratch(const yd_wino *p, int threads)
 {
-    sizes s = sizes_of(p);
+    yd_wino_sizes s = sizes_of(p);
     blocks b = blocks_of(p->o);
     if (!s.split) return (size_t)threads * bytes_per_thread(&s);
     return POINTS * (s.v_plane + b.count * s.m_plane) * sizeof(float);
 }
 
-static void fused_block(const yd_wino *p, const sizes *s, size_t first, float *v)
+static void fused_block(const yd_wino *p, const yd_wino_sizes *s, size_t first, float *v)
 {
     float *m = v + POINTS * s->v_plane;
     const size_t left = s->tiles - first, n = left < TILES ? left : TILES;
     const blocks b = blocks_of(p->o);
-    for (size_t i = 0; i < n; i++) tile_in(p, s, tile_at(s, first + i), 0, s->c, v + i * s->c_row);
+    for (size_t i = 0; i < n; i++) yd_wino_tile_in(p, s, tile_at(s, first + i), 0, s->c, v + i * s->c_row);
     for (size_t k = 0; k < b.count; k++) {
         const size_t from = block_start(&b, k), vectors = block_start(&b, k + 1) - from, width = vectors * LANES;
         const float *u = p->u + POINTS * s->c * from * LANES;
@@ -413,7 +377,7 @@ static void fused_block(const yd_wino *p, const sizes *s, size_t first, float *v
     }
 }
 
-static void run_fused(const yd_wino *p, const sizes *s, char *scratch, int threads)
+static void run_fused(const yd_wino *p, const yd_wino_sizes *s, char *scratch, int threads)
 {
     const size_t count = (s->tiles + TILES - 1) / TILES, mine = bytes_per_thread(s);
 #pragma omp parallel num_threads(threads)
@@ -424,7 +388,7 @@ static void run_fused(const yd_wino *p, const sizes *s, char *scratch, int threa
     }
 }
 
-static void run_split(const yd_wino *p, const sizes *s, float *v, int threads)
+static void run_split(const yd_wino *p, const yd_wino_sizes *s, float *v, int threads)
 {
     const blocks b = blocks_of(p->o);
     float *m = v + POINTS * s->v_plane;
@@ -434,7 +398,7 @@ static void run_split(const yd_wino *p, const sizes *s, float *v, int threads)
 #pragma omp for schedule(static)
         for (size_t i = 0; i < s->tiles * chunks; i++) {
             size_t t = i / chunks, c0 = i % chunks * chunk, c1 = c0 + chunk < s->c ? c0 + chunk : s->c;
-            tile_in(p, s, tile_at(s, t), c0, c1, v + t * s->c_row);
+            yd_wino_tile_in(p, s, tile_at(s, t), c0, c1, v + t * s->c_row);
         }
 #pragma omp for schedule(static)
         for (size_t i = 0; i < b.count * POINTS; i++) {
@@ -455,7 +419,7 @@ static void run_split(const yd_wino *p, const sizes *s, float *v, int threads)
 
 void yd_wino_run(const yd_wino *p, void *scratch, int threads)
 {
-    sizes s = sizes_of(p);
+    yd_wino_sizes s = sizes_of(p);
     if (s.split)
         run_split(p, &s, scratch, threads);
     else

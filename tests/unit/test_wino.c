@@ -1,6 +1,6 @@
 // The Winograd kernel against plain loops in double: sizes that fill tiles and vectors and sizes that do not, both
 // schedules, both storage types, maps read at twice their size; and that an output pixel's bytes depend on neither
-// batch, threads, schedule nor on how its input is stored.
+// batch, threads, schedule nor on how its input is stored; and both gradients against plain loops.
 #include "core/cpu/vec.h"
 #include "core/cpu/wino.h"
 #include "tests/unit/t.h"
@@ -74,7 +74,7 @@ static data make(shape s)
     d.res = values(d.ny);
     d.y = values(d.ny);
     d.u = values(yd_wino_weights_count(s.c, s.o));
-    yd_wino_weights(d.w, s.c, s.o, d.u, 2);
+    yd_wino_weights(d.w, s.c, s.o, 0, d.u, 2);
     d.want = malloc(d.ny * sizeof *d.want);
     size_t at = 0;
     for (int i = 0; i < s.n; i++)
@@ -254,6 +254,126 @@ static void test_upsampled(void)
     release(&d);
 }
 
+// --- gradients. dx is the convolution of dy with turned filters; shapes[].o channels come in, .c go out.
+
+static double reference_dx(const data *d, int s, int y, int x, int c)
+{
+    const shape *p = &d->s;
+    double sum = 0;
+    for (int k = 0; k < 9; k++) { // the output pixels that read (y, x) through tap k
+        int yy = y - (k / 3 - 1), xx = x - (k % 3 - 1);
+        if (yy < 0 || yy >= p->h || xx < 0 || xx >= p->w) continue;
+        const float *dy = d->y + (((size_t)(s * p->h + yy)) * (size_t)p->w + (size_t)xx) * (size_t)p->o;
+        for (int o = 0; o < p->o; o++)
+            sum += (double)dy[o] * (double)d->w[((size_t)o * (size_t)p->c + (size_t)c) * 9 + (size_t)k];
+    }
+    return sum;
+}
+
+static void test_input_gradient(void)
+{
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
+        if (shapes[i].up) continue;
+        data d = make(shapes[i]);
+        const shape *s = &d.s;
+        float *u = values(yd_wino_weights_count(s->o, s->c)), *dx = values(d.nx);
+        yd_wino_weights(d.w, s->o, s->c, 1, u, 2);
+        yd_wino p = {.n = s->n, .h = s->h, .w = s->w, .c = s->o, .o = s->c, .x = d.y, .y = dx, .u = u};
+        run(&p, 2);
+        double worst = 0, top = 0;
+        size_t at = 0;
+        for (int n = 0; n < s->n; n++)
+            for (int y = 0; y < s->h; y++)
+                for (int x = 0; x < s->w; x++)
+                    for (int c = 0; c < s->c; c++, at++) {
+                        double want = reference_dx(&d, n, y, x, c), diff = fabs((double)dx[at] - want);
+                        if (!(diff <= worst)) worst = diff;
+                        top = fmax(top, fabs(want));
+                    }
+        CHECK_MSG(worst <= LIMIT * top, "shape %zu: dx is off by %.3g of %.3g", i, worst, top);
+        free(u);
+        free(dx);
+        release(&d);
+    }
+}
+
+static double reference_dw(const data *d, int o, int c, int k)
+{
+    const shape *p = &d->s;
+    double sum = 0;
+    for (int n = 0; n < p->n; n++)
+        for (int y = 0; y < p->h; y++)
+            for (int x = 0; x < p->w; x++) {
+                int yy = y + k / 3 - 1, xx = x + k % 3 - 1;
+                if (yy < 0 || yy >= p->h || xx < 0 || xx >= p->w) continue;
+                size_t out = (size_t)(n * p->h + y) * (size_t)p->w + (size_t)x,
+                       in = (size_t)(n * p->h + yy) * (size_t)p->w + (size_t)xx;
+                sum += (double)d->y[out * (size_t)p->o + (size_t)o] * (double)d->x[in * (size_t)p->c + (size_t)c];
+            }
+    return sum;
+}
+
+static void run_dw(const yd_wino_dw *p, int threads)
+{
+    size_t bytes = yd_wino_dw_scratch(p);
+    char *scratch = aligned_alloc(64, (bytes + 127) / 64 * 64);
+    memset(scratch, 0xff, bytes + 1);
+    scratch[bytes] = 42;
+    yd_wino_dw_run(p, scratch, threads);
+    CHECK_MSG(scratch[bytes] == 42, "wrote beyond its scratch");
+    free(scratch);
+}
+
+static void check_dw(const data *d, size_t shape_at)
+{
+    const shape *s = &d->s;
+    double worst = 0, top = 0, worst_bias = 0, top_bias = 0;
+    for (int o = 0; o < s->o; o++) {
+        double sum = 0;
+        for (size_t i = (size_t)o; i < d->ny; i += (size_t)s->o) sum += (double)d->y[i];
+        worst_bias = fmax(worst_bias, fabs((double)d->bias[o] - sum));
+        top_bias = fmax(top_bias, fabs(sum));
+        for (int c = 0; c < s->c; c++)
+            for (int k = 0; k < 9; k++) {
+                double want = reference_dw(d, o, c, k);
+                double diff = fabs((double)d->w[((size_t)o * (size_t)s->c + (size_t)c) * 9 + (size_t)k] - want);
+                if (!(diff <= worst)) worst = diff;
+                top = fmax(top, fabs(want));
+            }
+    }
+    CHECK_MSG(worst <= LIMIT * top, "shape %zu: dW is off by %.3g of %.3g", shape_at, worst, top);
+    CHECK_MSG(worst_bias <= LIMIT * top_bias, "shape %zu: db is off by %.3g of %.3g", shape_at, worst_bias, top_bias);
+}
+
+// Both storage types against the loops, and the same bytes for any number of threads.
+static void test_weight_gradient(void)
+{
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
+        shape s = shapes[i];
+        s.up = 0;
+        data d = make(s);
+        uint16_t *x = rounded(d.x, d.nx), *dy = rounded(d.y, d.ny);
+        float *first = values(d.nw);
+        yd_wino_dw p = {.n = s.n, .h = s.h, .w = s.w, .c = s.c, .o = s.o, .x = d.x, .dy = d.y, .dw = d.w, .db = d.bias};
+        run_dw(&p, 2);
+        check_dw(&d, i);
+        memcpy(first, d.w, d.nw * sizeof *first);
+        for (int threads = 1; threads <= 3; threads += 2) {
+            memset(d.w, 0, d.nw * sizeof *d.w);
+            run_dw(&p, threads);
+            CHECK_MSG(memcmp(first, d.w, d.nw * sizeof *first) == 0, "shape %zu: %d threads change dW", i, threads);
+        }
+        p.x = x, p.dy = dy, p.x_bf16 = p.dy_bf16 = 1, p.db = NULL;
+        memset(d.w, 0, d.nw * sizeof *d.w);
+        run_dw(&p, 2);
+        CHECK_MSG(memcmp(first, d.w, d.nw * sizeof *first) == 0, "shape %zu: bf16 storage changes dW", i);
+        free(x);
+        free(dy);
+        free(first);
+        release(&d);
+    }
+}
+
 int main(int argc, char **argv)
 {
     if (!yd_wino_here()) {
@@ -266,6 +386,8 @@ int main(int argc, char **argv)
         {"bytes depend on neither batch nor threads", test_same_bytes},
         {"both schedules give the same bytes", test_schedules},
         {"a map read at twice its size gives the bytes of the large map", test_upsampled},
+        {"turned filters give the gradient of the input", test_input_gradient},
+        {"the gradient of the weights agrees with plain loops, on any threads", test_weight_gradient},
     };
     return t_main(argc, argv, cases, sizeof cases / sizeof *cases);
 }
