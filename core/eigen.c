@@ -136,7 +136,8 @@ static int diagonalise(double *d, double *e, size_t n, double *z, yd_err *err)
         }
         size_t lo = hi - 1;
         while (lo > 0 && !(fabs(e[lo - 1]) <= nothing)) lo--;
-        if (++steps > 60 * n) return yd_fail(err, YD_E_NUMERIC, "the eigenvalues of a %zu x %zu matrix do not converge", n, n);
+        if (++steps > 60 * n)
+            return yd_fail(err, YD_E_NUMERIC, "the eigenvalues of a %zu x %zu matrix do not converge", n, n);
         qr_step(d, e, lo, hi, z, n);
     }
     return YD_OK;

@@ -136,7 +136,8 @@ static void sandwich(const double *b, size_t rank, const double *s, size_t n, do
 }
 
 // Tr sqrt(S1 S2). s1 is destroyed; z: n*n, values and row: n.
-static int trace_of_root(double *s1, const double *s2, int size, double *z, double *values, double *row, double *out, yd_err *err)
+static int trace_of_root(double *s1, const double *s2, int size, double *z, double *values, double *row, double *out,
+                         yd_err *err)
 {
     size_t n = (size_t)size;
     int rc = yd_eigen_symmetric(s1, size, values, z, err);

@@ -60,7 +60,8 @@ static void move_to_mean(pair *k)
 }
 
 // -1 when fewer than `least` pixels a side remain.
-static int make_pair(pair *k, const uint8_t *a, const uint8_t *b, int w, int h, const yd_metric_options *opt, long least)
+static int make_pair(pair *k, const uint8_t *a, const uint8_t *b, int w, int h, const yd_metric_options *opt,
+                     long least)
 {
     yd_metric_options o = opt ? *opt : (yd_metric_options){0};
     long cw = (long)w - 2L * o.crop, ch = (long)h - 2L * o.crop;
@@ -78,8 +79,9 @@ static int make_pair(pair *k, const uint8_t *a, const uint8_t *b, int w, int h, 
 
 static int too_small(const char *what, int w, int h, const yd_metric_options *opt, int least, yd_err *err)
 {
-    return yd_fail(err, YD_E_IMAGE_TOO_SMALL, "%s of %d x %d pixels with %d cropped on every side: at least %d x %d must remain",
-                   what, w, h, opt ? opt->crop : 0, least, least);
+    return yd_fail(err, YD_E_IMAGE_TOO_SMALL,
+                   "%s of %d x %d pixels with %d cropped on every side: at least %d x %d must remain", what, w, h,
+                   opt ? opt->crop : 0, least, least);
 }
 
 // Without a shift the differences of RGB are whole numbers and their sum of squares is exact.
@@ -116,7 +118,8 @@ double yd_psnr_rgb(const uint8_t *a, const uint8_t *b, int w, int h, int crop)
 int yd_psnr_lr(const uint8_t *a, int w, int h, const uint8_t *lr, int lw, int lh, double *out, yd_err *err)
 {
     if (lw < 1 || lh < 1 || lw > w || lh > h)
-        return yd_fail(err, YD_E_INVALID, "a result of %d x %d pixels cannot be shrunk to an input of %d x %d", w, h, lw, lh);
+        return yd_fail(err, YD_E_INVALID, "a result of %d x %d pixels cannot be shrunk to an input of %d x %d", w, h,
+                       lw, lh);
     uint8_t *small = yd_calloc((size_t)lw * (size_t)lh, CHANNELS);
     if (!small) return yd_fail(err, YD_E_NOMEM, "no memory to shrink a picture to %d x %d pixels", lw, lh);
     int rc = yd_resize_bicubic_u8(a, w, h, CHANNELS, small, lw, lh, err);

@@ -79,11 +79,11 @@ int yd_lpips_feature_size(const yd_lpips *p)
 static int check_size(const yd_lpips *p, int w, int h, yd_err *err)
 {
     if (w < p->min_side || h < p->min_side)
-        return yd_fail(err, YD_E_IMAGE_TOO_SMALL, "LPIPS (%s) of %d x %d pixels: at least %d x %d are needed", p->net.name, w, h,
-                       p->min_side, p->min_side);
+        return yd_fail(err, YD_E_IMAGE_TOO_SMALL, "LPIPS (%s) of %d x %d pixels: at least %d x %d are needed",
+                       p->net.name, w, h, p->min_side, p->min_side);
     if (w > YD_LPIPS_MAX_SIDE || h > YD_LPIPS_MAX_SIDE)
-        return yd_fail(err, YD_E_IMAGE_TOO_LARGE, "LPIPS (%s) of %d x %d pixels: at most %d a side are taken", p->net.name, w, h,
-                       YD_LPIPS_MAX_SIDE);
+        return yd_fail(err, YD_E_IMAGE_TOO_LARGE, "LPIPS (%s) of %d x %d pixels: at most %d a side are taken",
+                       p->net.name, w, h, YD_LPIPS_MAX_SIDE);
     return YD_OK;
 }
 
@@ -135,7 +135,8 @@ typedef struct comparison {
     int w, h;
 } comparison;
 
-YD_SIMD static float pixel_distance(const float *restrict a, const float *restrict b, const float *restrict lin, size_t c)
+YD_SIMD static float pixel_distance(const float *restrict a, const float *restrict b, const float *restrict lin,
+                                    size_t c)
 {
     float aa = 0.0f, bb = 0.0f, sum = 0.0f;
 #pragma omp simd reduction(+ : aa, bb)
@@ -208,7 +209,8 @@ static void compare_layer(void *context, int layer, const float *maps, int n, in
     if (cells) add_enlarged(k->map, k->w, k->h, cells, w, h);
 }
 
-int yd_lpips_distance(yd_lpips *p, const uint8_t *a, const uint8_t *b, int w, int h, yd_lpips_figure *out, float *map, yd_err *err)
+int yd_lpips_distance(yd_lpips *p, const uint8_t *a, const uint8_t *b, int w, int h, yd_lpips_figure *out, float *map,
+                      yd_err *err)
 {
     int rc = start(p, a, b, w, h, map != NULL, err);
     if (rc) return rc;
@@ -264,7 +266,8 @@ static int count_bins(const float *attention, size_t pixels, double width, yd_lp
 {
     int count = yd_lpips_bin_count(width);
     if (!count)
-        return yd_fail_field(err, YD_E_INVALID, "width", "0.001 to 1", "bins of width %g of the attention cannot be made", width);
+        return yd_fail_field(err, YD_E_INVALID, "width", "0.001 to 1",
+                             "bins of width %g of the attention cannot be made", width);
     for (int i = 0; i < count; i++)
         bins[i] = (yd_lpips_bin){.from = i * width, .to = i + 1 < count ? (i + 1) * width : 1.0};
     for (size_t i = 0; i < pixels; i++) {

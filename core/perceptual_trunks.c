@@ -22,20 +22,21 @@ typedef struct block {
 } block;
 
 static const block squeeze_blocks[] = {
-    {CONV, 0, 64, 3, 2, 0, 1},   {POOL, 2, 0, 3, 2, 1, 0},    {FIRE, 3, 64, 16, 0, 0, 0},   {FIRE, 4, 64, 16, 0, 0, 1},
-    {POOL, 5, 0, 3, 2, 1, 0},    {FIRE, 6, 128, 32, 0, 0, 0}, {FIRE, 7, 128, 32, 0, 0, 1},  {POOL, 8, 0, 3, 2, 1, 0},
-    {FIRE, 9, 192, 48, 0, 0, 1}, {FIRE, 10, 192, 48, 0, 0, 1}, {FIRE, 11, 256, 64, 0, 0, 1}, {FIRE, 12, 256, 64, 0, 0, 1},
+    {CONV, 0, 64, 3, 2, 0, 1},    {POOL, 2, 0, 3, 2, 1, 0},     {FIRE, 3, 64, 16, 0, 0, 0},
+    {FIRE, 4, 64, 16, 0, 0, 1},   {POOL, 5, 0, 3, 2, 1, 0},     {FIRE, 6, 128, 32, 0, 0, 0},
+    {FIRE, 7, 128, 32, 0, 0, 1},  {POOL, 8, 0, 3, 2, 1, 0},     {FIRE, 9, 192, 48, 0, 0, 1},
+    {FIRE, 10, 192, 48, 0, 0, 1}, {FIRE, 11, 256, 64, 0, 0, 1}, {FIRE, 12, 256, 64, 0, 0, 1},
     {END, 0, 0, 0, 0, 0, 0},
 };
 static const block alex_blocks[] = {
-    {CONV, 0, 64, 11, 4, 2, 1}, {POOL, 2, 0, 3, 2, 0, 0},  {CONV, 3, 192, 5, 1, 2, 1},  {POOL, 5, 0, 3, 2, 0, 0},
+    {CONV, 0, 64, 11, 4, 2, 1}, {POOL, 2, 0, 3, 2, 0, 0},   {CONV, 3, 192, 5, 1, 2, 1},  {POOL, 5, 0, 3, 2, 0, 0},
     {CONV, 6, 384, 3, 1, 1, 1}, {CONV, 8, 256, 3, 1, 1, 1}, {CONV, 10, 256, 3, 1, 1, 1}, {END, 0, 0, 0, 0, 0, 0},
 };
 static const block vgg_blocks[] = {
-    {CONV, 0, 64, 3, 1, 1, 0},   {CONV, 2, 64, 3, 1, 1, 1},   {POOL, 4, 0, 2, 2, 0, 0},    {CONV, 5, 128, 3, 1, 1, 0},
-    {CONV, 7, 128, 3, 1, 1, 1},  {POOL, 9, 0, 2, 2, 0, 0},    {CONV, 10, 256, 3, 1, 1, 0}, {CONV, 12, 256, 3, 1, 1, 0},
-    {CONV, 14, 256, 3, 1, 1, 1}, {POOL, 16, 0, 2, 2, 0, 0},   {CONV, 17, 512, 3, 1, 1, 0}, {CONV, 19, 512, 3, 1, 1, 0},
-    {CONV, 21, 512, 3, 1, 1, 1}, {POOL, 23, 0, 2, 2, 0, 0},   {CONV, 24, 512, 3, 1, 1, 0}, {CONV, 26, 512, 3, 1, 1, 0},
+    {CONV, 0, 64, 3, 1, 1, 0},   {CONV, 2, 64, 3, 1, 1, 1}, {POOL, 4, 0, 2, 2, 0, 0},    {CONV, 5, 128, 3, 1, 1, 0},
+    {CONV, 7, 128, 3, 1, 1, 1},  {POOL, 9, 0, 2, 2, 0, 0},  {CONV, 10, 256, 3, 1, 1, 0}, {CONV, 12, 256, 3, 1, 1, 0},
+    {CONV, 14, 256, 3, 1, 1, 1}, {POOL, 16, 0, 2, 2, 0, 0}, {CONV, 17, 512, 3, 1, 1, 0}, {CONV, 19, 512, 3, 1, 1, 0},
+    {CONV, 21, 512, 3, 1, 1, 1}, {POOL, 23, 0, 2, 2, 0, 0}, {CONV, 24, 512, 3, 1, 1, 0}, {CONV, 26, 512, 3, 1, 1, 0},
     {CONV, 28, 512, 3, 1, 1, 1}, {END, 0, 0, 0, 0, 0, 0},
 };
 
@@ -74,15 +75,18 @@ static const yd_st_tensor *find(const yd_safetensors *st, const char *rest)
 static int check_shape(const reader *r, const yd_st_tensor *t, const char *name, int ndim, const int64_t dims[4])
 {
     char want[64];
-    if (ndim == 1) snprintf(want, sizeof want, "shape [%d]", (int)dims[0]);
-    else snprintf(want, sizeof want, "shape [%d, %d, %d, %d]", (int)dims[0], (int)dims[1], (int)dims[2], (int)dims[3]);
+    if (ndim == 1)
+        snprintf(want, sizeof want, "shape [%d]", (int)dims[0]);
+    else
+        snprintf(want, sizeof want, "shape [%d, %d, %d, %d]", (int)dims[0], (int)dims[1], (int)dims[2], (int)dims[3]);
     if (!t)
-        return yd_fail_field(r->err, YD_E_CHECKPOINT, name, want, "%s: tensor '%s' of the LPIPS trunk '%s' is missing", r->path,
-                             name, r->net->name);
+        return yd_fail_field(r->err, YD_E_CHECKPOINT, name, want, "%s: tensor '%s' of the LPIPS trunk '%s' is missing",
+                             r->path, name, r->net->name);
     int same = t->ndim == ndim;
     for (int i = 0; i < ndim && same; i++) same = t->dims[i] == dims[i];
     if (same) return YD_OK;
-    return yd_fail_field(r->err, YD_E_CHECKPOINT, name, want, "%s: tensor '%s' does not have the %s", r->path, t->name, want);
+    return yd_fail_field(r->err, YD_E_CHECKPOINT, name, want, "%s: tensor '%s' does not have the %s", r->path, t->name,
+                         want);
 }
 
 static int load(reader *r, const yd_st_tensor *t, const char *name, int ndim, const int64_t dims[4], float **out)
@@ -180,7 +184,8 @@ static int read_trunk(reader *r)
         for (const block *b = trunks[i].blocks; b->kind != END && !rc; b++) rc = add_block(r, b);
         return rc;
     }
-    return yd_fail_field(r->err, YD_E_CHECKPOINT, r->path, "squeeze (net.3.squeeze.weight), alex (net.0.weight of 11 x 11), vgg (net.28.weight)",
+    return yd_fail_field(r->err, YD_E_CHECKPOINT, r->path,
+                         "squeeze (net.3.squeeze.weight), alex (net.0.weight of 11 x 11), vgg (net.28.weight)",
                          "%s holds none of the LPIPS trunks squeeze, alex and vgg", r->path);
 }
 

@@ -114,7 +114,8 @@ static int map_bytes(const yd_trunk *t, const map *m, size_t *bytes)
 static int take_slot(yd_trunk *t, map *m, yd_err *err)
 {
     size_t bytes;
-    if (map_bytes(t, m, &bytes)) return yd_fail(err, YD_E_NOMEM, "a map of %d x %d x %d is too large", m->h, m->w, m->c);
+    if (map_bytes(t, m, &bytes))
+        return yd_fail(err, YD_E_NOMEM, "a map of %d x %d x %d is too large", m->h, m->w, m->c);
     for (int i = 0; i < MAX_SLOTS; i++) {
         slot *s = &t->slots[i];
         if (s->busy) continue;
@@ -184,15 +185,13 @@ static int describe(const yd_trunk *t, const yd_trunk_step *s, const map *x, con
 
 static int choose(yd_trunk *t, const yd_trunk_step *s, const conv_mds *md, dnnl_primitive_desc_t *out, yd_err *err)
 {
-    dnnl_dims_t strides = {s->stride, s->stride}, pads = {s->pad, s->pad}, ends;
-    // What the floor of the output size leaves over is cropped: the padding at the far edges is what the last window reaches.
-    for (int i = 0; i < 2; i++)
-        ends[i] = (md->dst.dims[2 + i] - 1) * s->stride + s->k - md->src.dims[2 + i] - s->pad;
+    dnnl_dims_t strides = {s->stride, s->stride}, pads = {s->pad, s->pad};
     dnnl_convolution_desc_t desc;
     dnnl_primitive_attr_t attr = NULL;
     dnnl_post_ops_t relu = NULL;
-    dnnl_status_t st = dnnl_convolution_forward_desc_init(&desc, dnnl_forward_inference, dnnl_convolution_direct, &md->src,
-                                                          &md->weight, &md->bias, &md->dst, strides, pads, ends);
+    dnnl_status_t st =
+        dnnl_convolution_forward_desc_init(&desc, dnnl_forward_inference, dnnl_convolution_direct, &md->src,
+                                           &md->weight, &md->bias, &md->dst, strides, pads, pads);
     if (!st) st = dnnl_primitive_attr_create(&attr);
     if (!st) st = dnnl_post_ops_create(&relu);
     if (!st) st = dnnl_post_ops_append_eltwise(relu, 1.0f, dnnl_eltwise_relu, 0.0f, 0.0f);
@@ -286,7 +285,8 @@ static void pool_pixel(const yd_trunk_step *s, const map *x, const float *in, in
     int y1 = row * s->stride + s->k, x1 = col * s->stride + s->k;
     if (y1 > x->h) y1 = x->h;
     if (x1 > x->w) x1 = x->w;
-    memcpy(out, in + ((size_t)row * (size_t)s->stride * (size_t)x->w + (size_t)col * (size_t)s->stride) * c, c * sizeof *out);
+    memcpy(out, in + ((size_t)row * (size_t)s->stride * (size_t)x->w + (size_t)col * (size_t)s->stride) * c,
+           c * sizeof *out);
     for (int py = row * s->stride; py < y1; py++)
         for (int px = col * s->stride; px < x1; px++)
             keep_larger(out, in + ((size_t)py * (size_t)x->w + (size_t)px) * c, c);
@@ -327,9 +327,15 @@ int yd_trunk_run(yd_trunk *t, yd_trunk_tap *tap, void *context, yd_err *err)
     int rc = YD_OK;
     for (int i = 0; i < t->n_steps && !rc; i++) {
         switch (t->steps[i].kind) {
-        case YD_TRUNK_CONV: rc = run_conv(t, i, err); break;
-        case YD_TRUNK_POOL: run_pool(t, i); break;
-        case YD_TRUNK_JOIN: run_join(t, i); break;
+        case YD_TRUNK_CONV:
+            rc = run_conv(t, i, err);
+            break;
+        case YD_TRUNK_POOL:
+            run_pool(t, i);
+            break;
+        case YD_TRUNK_JOIN:
+            run_join(t, i);
+            break;
         }
         const map *y = &t->maps[i + 1];
         if (!rc && t->steps[i].tap >= 0) tap(context, t->steps[i].tap, data_of(t, i + 1), t->n, y->h, y->w, y->c);

@@ -133,6 +133,74 @@ static void test_ssim_refusals(void)
     yd_mem_fail_at(0);
 }
 
+// Pictures by a formula; what scikit-image 0.25 says of them (Gaussian weights, sigma 1.5, population covariance, data range 255).
+static void test_options_known(void)
+{
+    enum { W = 48, H = 40 };
+    static uint8_t a[W * H * 3], b[W * H * 3];
+    for (int y = 0; y < H; y++)
+        for (int x = 0; x < W; x++)
+            for (int c = 0; c < 3; c++) {
+                int v = (x * 3 + y * 2 + c * 29 + x * y % 17 * 5) & 255, d = v + (x * 5 + y * 3 + c * 7) % 31 - 9;
+                a[(y * W + x) * 3 + c] = (uint8_t)v;
+                b[(y * W + x) * 3 + c] = (uint8_t)(d < 0 ? 0 : d > 255 ? 255 : d);
+            }
+    static const struct {
+        yd_metric_options opt;
+        double psnr, ssim;
+    } known[] = {
+        {{YD_METRIC_RGB, 0, 0}, 27.638926332, 0.955261270}, {{YD_METRIC_Y, 0, 0}, 31.325762609, 0.977680543},
+        {{YD_METRIC_RGB, 0, 1}, 29.213635410, 0.955983867}, {{YD_METRIC_Y, 0, 1}, 34.612226509, 0.978236223},
+        {{YD_METRIC_RGB, 4, 0}, 27.629967935, 0.953327998}, {{YD_METRIC_Y, 4, 0}, 31.298017255, 0.975824752},
+        {{YD_METRIC_RGB, 4, 1}, 29.203626556, 0.953974123}, {{YD_METRIC_Y, 4, 1}, 34.583690395, 0.976343951},
+    };
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+        double psnr = 0, ssim = 0;
+        CHECK(yd_psnr(a, b, W, H, &known[i].opt, &psnr, NULL) == 0 && yd_ssim(a, b, W, H, &known[i].opt, &ssim, NULL) == 0);
+        CHECK_MSG(fabs(psnr - known[i].psnr) < 1e-8, "line %zu: PSNR %.9f", i, psnr);
+        CHECK_MSG(fabs(ssim - known[i].ssim) < 1e-8, "line %zu: SSIM %.9f", i, ssim);
+    }
+    double v = 0;
+    CHECK(yd_psnr(a, b, W, H, NULL, &v, NULL) == 0 && v == yd_psnr_rgb(a, b, W, H, 0)); // what NULL means
+}
+
+static void test_colour_shift_alone(void)
+{
+    enum { W = 16, H = 12, N = W * H * 3 };
+    uint8_t a[N], b[N];
+    noise(a, N, 9);
+    for (int i = 0; i < N; i++) {
+        a[i] = (uint8_t)(40 + a[i] / 2);
+        b[i] = (uint8_t)(a[i] + 5 * (i % 3) - 20); // another shift for each channel, nothing clamped
+    }
+    for (int space = 0; space < 2; space++) {
+        yd_metric_options opt = {.space = space ? YD_METRIC_Y : YD_METRIC_RGB, .unshift = 1};
+        double psnr = 0, ssim = 0;
+        CHECK(yd_psnr(a, b, W, H, &opt, &psnr, NULL) == 0 && psnr == 100.0);
+        CHECK(yd_ssim(a, b, W, H, &opt, &ssim, NULL) == 0 && fabs(ssim - 1.0) < 1e-9);
+        opt.unshift = 0;
+        CHECK(yd_psnr(a, b, W, H, &opt, &psnr, NULL) == 0 && psnr < 35.0);
+    }
+}
+
+static void test_psnr_lr(void)
+{
+    enum { W = 16, H = 8 };
+    uint8_t a[W * H * 3], lr[4 * 2 * 3];
+    double v = 0;
+    yd_err err = {0};
+    memset(a, 90, sizeof a);
+    memset(lr, 90, sizeof lr);
+    CHECK(yd_psnr_lr(a, W, H, lr, 4, 2, &v, NULL) == 0 && v == 100.0);
+    memset(lr, 106, sizeof lr);
+    CHECK(yd_psnr_lr(a, W, H, lr, 4, 2, &v, NULL) == 0 && fabs(v - 10 * log10(65025.0 / 256)) < 1e-9);
+    CHECK(yd_psnr_lr(lr, 4, 2, a, W, H, &v, &err) == YD_E_INVALID && strstr(err.detail, "16 x 8"));
+    CHECK(yd_psnr(a, a, W, H, &(yd_metric_options){.crop = 4}, &v, &err) == YD_E_IMAGE_TOO_SMALL && strstr(err.detail, "4 cropped"));
+    yd_mem_fail_at(1);
+    CHECK(yd_psnr_lr(a, W, H, lr, 4, 2, &v, NULL) == YD_E_NOMEM);
+    yd_mem_fail_at(0);
+}
+
 int main(int argc, char **argv)
 {
     static const t_case cases[] = {
@@ -142,6 +210,9 @@ int main(int argc, char **argv)
         {"metrics: SSIM known values", test_ssim_known},
         {"metrics: more damage scores less", test_ssim_orders},
         {"metrics: SSIM refusals", test_ssim_refusals},
+        {"metrics: luma, crop and no colour shift against known values", test_options_known},
+        {"metrics: a colour shift alone is not counted when asked so", test_colour_shift_alone},
+        {"metrics: PSNR of the shrunk result", test_psnr_lr},
     };
     return t_main(argc, argv, cases, sizeof cases / sizeof *cases);
 }
