@@ -24,7 +24,8 @@ void yd_mask_activation(const float *attention, long n, int steps, double lower_
     }
 }
 
-// Gaps between the steps that have their threshold are halved, all of them once before any a second time, those at high noise first.
+// Gaps between the steps that have their threshold are halved, all of them once before any a second time, those at low noise first, where
+// detail is decided.
 static void strided_thresholds(int steps, uint16_t *r)
 {
     int n = 0;
@@ -32,17 +33,17 @@ static void strided_thresholds(int steps, uint16_t *r)
     r[steps] = (uint16_t)++n;
     if (steps > 1) r[1] = (uint16_t)++n;
     while (n < steps)
-        for (int high = steps; high > 1;) {
-            int low = high - 1;
-            while (!r[low]) low--;
-            if (high - low > 1) r[(high + low + 1) / 2] = (uint16_t)++n;
-            high = low;
+        for (int low = 1; low < steps;) {
+            int high = low + 1;
+            while (!r[high]) high++;
+            if (high - low > 1) r[(high + low) / 2] = (uint16_t)++n;
+            low = high;
         }
 }
 
 void yd_mask_thresholds(yd_allocation kind, int steps, uint16_t *r)
 {
-    if (kind == YD_ALLOCATION_STRIDED) strided_thresholds(steps, r);
+    if (kind != YD_ALLOCATION_LATE) strided_thresholds(steps, r);
     else
         for (int s = 0; s <= steps; s++) r[s] = (uint16_t)s;
 }

@@ -5,7 +5,8 @@
 //   late     the last a, s = a..1, as in the paper: once on, on for all smaller s
 //   strided  a of them over the whole noise range: S first, then 1, then halves of what is between. Sets are nested, so that where a
 //            pixel is updated, every pixel with more steps is too
-// Both are M(s) = (a >= r(s)) with a threshold r(s) for each step, a permutation of 1..S. In a strided allocation a pixel rests between
+//   windows  strided, but all pixels of a window get the mean of theirs (core/windows.h), so that no window runs for a few of its pixels
+// Both are M(s) = (a >= r(s)) with a threshold r(s) for each step, a permutation of 1..S. In a strided one a pixel rests between
 // its updates at a noise level that is not the step's, and is as invisible then as one that is off.
 // So the whole schedule of a job is known before its first network call. Pure functions; any thread.
 #ifndef YD_CORE_MASK_H
@@ -15,7 +16,7 @@
 #include <stdint.h>
 
 typedef enum { YD_MASK_ADD, YD_MASK_MAX } yd_mask_form;
-typedef enum { YD_ALLOCATION_LATE, YD_ALLOCATION_STRIDED } yd_allocation;
+typedef enum { YD_ALLOCATION_LATE, YD_ALLOCATION_STRIDED, YD_ALLOCATION_WINDOWS } yd_allocation;
 
 // a[i] for n attention values in [0,1] (values outside are clamped, NaN counts as 1). steps 1..YD_MAX_STEPS, lower_bound in [0,1].
 void yd_mask_activation(const float *attention, long n, int steps, double lower_bound, yd_mask_form form, uint16_t *a);

@@ -142,6 +142,7 @@ static int allocate(yd_sampler *s, yd_err *err)
 
 static void plan_work(yd_sampler *s)
 {
+    if (s->set.allocation == YD_ALLOCATION_WINDOWS) yd_windows_level(&s->win, s->a, s->win_max);
     yd_mask_thresholds(s->set.allocation, s->set.steps, s->r);
     yd_mask_counts(s->a, s->pixels, s->set.steps, s->counts);
     for (int y = 0; y < s->h; y++)

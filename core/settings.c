@@ -10,9 +10,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SAMPLERS 3
+#define SAMPLERS    3
+#define ALLOCATIONS 3
 static const char *const sampler_words[SAMPLERS] = {
     [YD_SAMPLER_ANCESTRAL] = "ancestral", [YD_SAMPLER_DDIM] = "ddim", [YD_SAMPLER_DPMPP_2M] = "dpmpp_2m"};
+static const char *const allocation_words[ALLOCATIONS] = {
+    [YD_ALLOCATION_LATE] = "late", [YD_ALLOCATION_STRIDED] = "strided", [YD_ALLOCATION_WINDOWS] = "windows"};
 
 static int parse_integer(const char *name, const char *value, long long lo, long long hi, long long *out, yd_err *err)
 {
@@ -106,7 +109,7 @@ int yd_setting_set(yd_sample_settings *set, const char *name, const char *value,
     } else if (strcmp(name, "lower_bound") == 0) {
         rc = parse_unit(name, value, &set->lower_bound, err);
     } else if (strcmp(name, "allocation") == 0) {
-        if ((rc = parse_choice(name, value, "late", "strided", &choice, err)) > 0) set->allocation = (yd_allocation)choice;
+        if ((rc = parse_word(name, value, allocation_words, ALLOCATIONS, &choice, err)) > 0) set->allocation = (yd_allocation)choice;
     } else if (strcmp(name, "fidelity") == 0) {
         rc = parse_unit(name, value, &set->fidelity, err);
     } else if (strcmp(name, "lr_noise") == 0) {
@@ -127,7 +130,7 @@ size_t yd_settings_print(const yd_sample_settings *s, char *dst, size_t cap)
                      s->steps, (unsigned long long)s->seed, sampler_words[s->sampler],
                      s->variance == YD_VARIANCE_BETA ? "beta" : "posterior", (double)s->eta, s->spacing == 0.0 ? 1.0 : s->spacing, s->attention,
                      s->mask_form == YD_MASK_MAX ? "max" : "add", s->lower_bound,
-                     s->allocation == YD_ALLOCATION_STRIDED ? "strided" : "late", s->fidelity, s->lr_noise == YD_LR_LITERAL ? "literal" : "forward",
+                     allocation_words[s->allocation], s->fidelity, s->lr_noise == YD_LR_LITERAL ? "literal" : "forward",
                      s->skip ? "true" : "false");
     return n < 0 ? 0 : (size_t)n;
 }

@@ -118,6 +118,40 @@ void yd_windows_max(const yd_windows *ws, const uint16_t *a, uint16_t *max)
     }
 }
 
+// The pixels that window i has a say in: columns x[0]..x[1]-1, rows y[0]..y[1]-1.
+static void rectangle(const yd_windows *ws, int i, int x[2], int y[2])
+{
+    say(&ws->x, ws->window_w, i % ws->x.n, &x[0], &x[1]);
+    say(&ws->y, ws->window_h, i / ws->x.n, &y[0], &y[1]);
+}
+
+static uint16_t mean_of(const yd_windows *ws, const uint16_t *a, int i)
+{
+    int x[2], y[2];
+    uint64_t sum = 0;
+    rectangle(ws, i, x, y);
+    for (int row = y[0]; row < y[1]; row++)
+        for (int col = x[0]; col < x[1]; col++) sum += a[(size_t)row * (size_t)ws->w + (size_t)col];
+    const uint64_t n = (uint64_t)(x[1] - x[0]) * (uint64_t)(y[1] - y[0]);
+    return n ? (uint16_t)((sum + n / 2) / n) : 0;
+}
+
+void yd_windows_level(const yd_windows *ws, uint16_t *a, uint16_t *worth)
+{
+    const int n = yd_windows_count(ws);
+    for (int i = 0; i < n; i++) worth[i] = mean_of(ws, a, i);
+    memset(a, 0xff, (size_t)ws->w * (size_t)ws->h * sizeof *a);
+    for (int i = 0; i < n; i++) {
+        int x[2], y[2];
+        rectangle(ws, i, x, y);
+        for (int row = y[0]; row < y[1]; row++)
+            for (int col = x[0]; col < x[1]; col++) {
+                uint16_t *at = a + (size_t)row * (size_t)ws->w + (size_t)col;
+                if (worth[i] < *at) *at = worth[i];
+            }
+    }
+}
+
 void yd_windows_clear(yd_windows *ws)
 {
     yd_free(ws->x.start);

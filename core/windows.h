@@ -29,6 +29,10 @@ void yd_windows_clear(yd_windows *ws);
 // first step that needs the window. max: yd_windows_count values.
 void yd_windows_max(const yd_windows *ws, const uint16_t *a, uint16_t *max);
 
+// Make a[] (w*h values, 1 or more) coarse: every window is worth the rounded mean of the pixels that it has a say in, and a pixel the least of
+// the windows that have a say in it, so that a window is needed for as many steps as it is worth. worth: yd_windows_count values, written.
+void yd_windows_level(const yd_windows *ws, uint16_t *a, uint16_t *worth);
+
 // Windows along an axis of `size` pixels.
 static inline int yd_windows_along(int size, int window, int overlap)
 {

@@ -48,7 +48,7 @@ static void print_profiles(const yd_model_config *cfg)
         printf("%-12s %d steps, %s", yd_quality_name((yd_quality)q), s.steps, s.sampler == YD_SAMPLER_DDIM ? "ddim" : "ancestral");
         if (s.sampler == YD_SAMPLER_DDIM) printf(" eta %g", (double)s.eta);
         printf(", %s map, %s %g", s.attention, s.mask_form == YD_MASK_MAX ? "max" : "add", s.lower_bound);
-        if (s.allocation == YD_ALLOCATION_STRIDED) printf(" strided");
+        if (s.allocation != YD_ALLOCATION_LATE) printf(" %s", s.allocation == YD_ALLOCATION_STRIDED ? "strided" : "windows");
         if (s.fidelity > 0.0) printf(", fidelity %g", s.fidelity);
         if (s.spacing != 0.0 && s.spacing != 1.0) printf(", spacing %g", s.spacing);
         printf("%s\n", derived ? " (derived)" : "");

@@ -26,7 +26,7 @@ typedef struct yd_sampling_args {
         {"variance", 0, YD_ARG_TEXT, &(s)->value[7], 0, 0, "NAME", "of ancestral: posterior or beta"},                 \
         {"lr-noise", 0, YD_ARG_TEXT, &(s)->value[8], 0, 0, "NAME", "resting pixels: forward or literal"},              \
         {"spacing", 0, YD_ARG_TEXT, &(s)->value[9], 0, 0, "P", "above 1: steps crowd at low noise, 0.25..8"},          \
-        {"allocation", 0, YD_ARG_TEXT, &(s)->value[10], 0, 0, "NAME", "late or strided: which steps a pixel gets"},     \
+        {"allocation", 0, YD_ARG_TEXT, &(s)->value[10], 0, 0, "NAME", "late, strided or windows: which steps"},          \
         {"fidelity", 0, YD_ARG_TEXT, &(s)->value[11], 0, 0, "F", "0 the sample, 1 the first prediction; less invented"}, \
     {                                                                                                                  \
         "no-skip", 0, YD_ARG_FLAG, &(s)->no_skip, 0, 0, NULL, "run windows without an active pixel too (same bytes)"   \

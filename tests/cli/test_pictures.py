@@ -264,14 +264,15 @@ def fidelity_and_allocation_are_repeatable_and_change_the_picture():
     tiny_model()
     busy_picture("in.png", 29, 23)
     results = set()
-    for options in ([], ["--fidelity", 0.5], ["--fidelity", 1], ["--allocation", "strided"], ["--allocation", "strided", "--fidelity", 0.5]):
+    for options in ([], ["--fidelity", 0.5], ["--fidelity", 1], ["--allocation", "strided"], ["--allocation", "strided", "--fidelity", 0.5],
+                    ["--allocation", "windows"]):
         options = ["--model", "tiny.safetensors", "--dtype", "f32", "--lower-bound", 0.1, "--steps", 6, *options]
         yoda("upscale", "in.png", "one.png", *options)
         yoda("upscale", "in.png", "all.png", *options, "--no-skip")
         yoda("upscale", "in.png", "two.png", *options, "--threads", 1)
         check(read_bytes("one.png") == read_bytes("all.png") == read_bytes("two.png"), f"{options}: skipping or threads changed the bytes")
         results.add(read_bytes("one.png"))
-    check(len(results) == 5, "a setting changed nothing")
+    check(len(results) == 6, "a setting changed nothing")
     yoda("upscale", "in.png", "plain.png", "--model", "tiny.safetensors", "--dtype", "f32", "--attention", "constant", "--allocation", "strided")
     yoda("upscale", "in.png", "same.png", "--model", "tiny.safetensors", "--dtype", "f32", "--attention", "constant", "--fidelity", 0)
     check(read_bytes("plain.png") == read_bytes("same.png"), "where every pixel has every step there is nothing to allocate")

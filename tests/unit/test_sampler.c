@@ -114,7 +114,7 @@ static yd_sampler *make(const yd_model_config *c, const yd_sample_settings *set,
     return s;
 }
 
-// Which steps a pixel of k steps takes: in a strided allocation the first k of: S, 1, then the middles of all gaps, high noise first, again
+// Which steps a pixel of k steps takes: in a strided allocation the first k of: S, 1, then the middles of all gaps, low noise first, again
 // and again. In a late one the last k.
 static int takes(const yd_sample_settings *set, int k, int step)
 {
@@ -124,12 +124,12 @@ static int takes(const yd_sample_settings *set, int k, int step)
     if (set->steps > 1) placed[order[n++] = 1] = 1;
     while (n < set->steps) {
         int gaps[64][2], m = 0;
-        for (int high = set->steps, low; high > 1; high = low) {
-            for (low = high - 1; !placed[low]; low--) {}
+        for (int low = 1, high; low < set->steps; low = high) {
+            for (high = low + 1; !placed[high]; high++) {}
             gaps[m][0] = high, gaps[m++][1] = low;
         }
         for (int g = 0; g < m; g++)
-            if (gaps[g][0] - gaps[g][1] > 1) placed[order[n++] = (gaps[g][0] + gaps[g][1] + 1) / 2] = 1;
+            if (gaps[g][0] - gaps[g][1] > 1) placed[order[n++] = (gaps[g][0] + gaps[g][1]) / 2] = 1;
     }
     for (int i = 0; i < k; i++)
         if (order[i] == step) return 1;
@@ -300,12 +300,14 @@ static void map_of_ones_has_one_allocation(void)
             yd_sample_settings set = settings(13, kinds[kind], 0.6f, 0.4);
             set.fidelity = faithful ? 0.5 : 0.0;
             yd_sampler *late = make(&c, &set, &sc);
-            set.allocation = YD_ALLOCATION_STRIDED;
-            yd_sampler *strided = make(&c, &set, &sc);
-            const size_t bytes = (size_t)(sc.w * sc.h) * 3 * sizeof(float);
-            CHECK(memcmp(run(late, NULL), run(strided, NULL), bytes) == 0);
+            const float *expect = run(late, NULL);
+            for (int other = YD_ALLOCATION_STRIDED; other <= YD_ALLOCATION_WINDOWS; other++) {
+                set.allocation = (yd_allocation)other;
+                yd_sampler *strided = make(&c, &set, &sc);
+                CHECK(memcmp(expect, run(strided, NULL), (size_t)(sc.w * sc.h) * 3 * sizeof(float)) == 0);
+                yd_sampler_free(strided);
+            }
             yd_sampler_free(late);
-            yd_sampler_free(strided);
         }
     scene_free(&sc);
 }
@@ -316,12 +318,12 @@ static void map_of_zeros_refines_k_times(void)
     scene sc = scene_new(WINDOW, WINDOW, 3);
     fill(sc.map, WINDOW * WINDOW, 0.0f);
     uint8_t *mask = yd_malloc(WINDOW * WINDOW);
-    for (int strided = 0; strided < 2; strided++)
+    for (int strided = 0; strided < 3; strided++)
         for (int steps = 1; steps <= 40; steps += 13)
             for (int k = 1; k <= steps; k++) {
                 yd_model_config c = config(YD_PREDICT_X0, YD_TARGET_RESIDUAL);
                 yd_sample_settings set = settings(steps, YD_SAMPLER_DDIM, 0.0f, (double)k / steps);
-                set.allocation = strided ? YD_ALLOCATION_STRIDED : YD_ALLOCATION_LATE;
+                set.allocation = (yd_allocation)strided;
                 yd_sampler *s = make(&c, &set, &sc);
                 long units;
                 CHECK(yd_sampler_idle_steps(s) == (strided ? 0 : steps - k));
@@ -385,10 +387,10 @@ static void skipping_changes_nothing(void)
     scene sc = scene_new(150, 117, 5);
     for (int y = 0; y < sc.h; y++)
         for (int x = 0; x < sc.w; x++) sc.map[y * sc.w + x] = x > 120 && y > 90 ? 1.0f : x < 20 ? 0.35f : 0.0f;
-    for (int kind = 0; kind < 6; kind++) {
+    for (int kind = 0; kind < 8; kind++) {
         yd_model_config c = config(kind < 4 ? YD_PREDICT_X0 : YD_PREDICT_EPS, YD_TARGET_DIRECT);
         yd_sample_settings set = settings(12, kind & 1 ? YD_SAMPLER_DPMPP_2M : YD_SAMPLER_DDIM, 0.7f, 0.1);
-        set.allocation = kind >= 2 ? YD_ALLOCATION_STRIDED : YD_ALLOCATION_LATE;
+        set.allocation = kind >= 6 ? YD_ALLOCATION_WINDOWS : kind >= 2 ? YD_ALLOCATION_STRIDED : YD_ALLOCATION_LATE;
         set.fidelity = kind < 4 ? 0.4 : 0.0;
         long with, without;
         yd_sampler *a = make(&c, &set, &sc);
@@ -401,6 +403,44 @@ static void skipping_changes_nothing(void)
         yd_sampler_free(a);
         yd_sampler_free(b);
     }
+    scene_free(&sc);
+}
+
+// With one number of steps for each window, what runs is what is refined: no window runs for a few of its pixels.
+static void levelled_windows_run_for_what_they_are_worth(void)
+{
+    scene sc = scene_new(150, 117, 5);
+    yd_model_config c = config(YD_PREDICT_X0, YD_TARGET_DIRECT);
+    yd_sample_settings set = settings(16, YD_SAMPLER_DDIM, 0.0f, 0.1);
+    yd_windows ws;
+    static uint16_t a[150 * 117], level[150 * 117], worth[64];
+    for (int i = 0; i < sc.w * sc.h; i++) sc.map[i] *= (float)(i % sc.w) / (float)sc.w; // noise, more of it on the right
+    yd_mask_activation(sc.map, (long)sc.w * sc.h, 16, 0.1, YD_MASK_ADD, a);
+    CHECK(yd_windows_make(sc.w, sc.h, WINDOW, WINDOW, 8, &ws, NULL) == 0 && yd_windows_count(&ws) <= 64);
+    memcpy(level, a, sizeof a);
+    yd_windows_level(&ws, level, worth);
+    long units[2], expect = 0;
+    for (int i = 0; i < yd_windows_count(&ws); i++) {
+        double sum = 0, weight = 0; // the mean of what it has a say in
+        for (int y = 0; y < WINDOW; y++)
+            for (int x = 0; x < WINDOW; x++) {
+                const int ix = i % ws.x.n, iy = i / ws.x.n, at = (ws.y.start[iy] + y) * sc.w + ws.x.start[ix] + x;
+                if (!(ws.x.weight[ix * WINDOW + x] > 0 && ws.y.weight[iy * WINDOW + y] > 0)) continue;
+                sum += a[at], weight += 1;
+                CHECK(level[at] <= worth[i]);
+            }
+        CHECK_MSG(fabs(sum / weight - worth[i]) <= 0.5 + 1e-9, "window %d is worth %d, its mean is %g", i, worth[i], sum / weight);
+        expect += worth[i];
+    }
+    for (int w = 0; w < 2; w++) {
+        set.allocation = w ? YD_ALLOCATION_WINDOWS : YD_ALLOCATION_STRIDED;
+        yd_sampler *s = make(&c, &set, &sc);
+        run(s, &units[w]);
+        if (w) CHECK(memcmp(yd_sampler_activation(s), level, sizeof level) == 0);
+        yd_sampler_free(s);
+    }
+    CHECK_MSG(units[1] == expect && units[1] * 3 < units[0] * 2, "%ld units, %ld were expected, %ld by pixels", units[1], expect, units[0]);
+    yd_windows_clear(&ws);
     scene_free(&sc);
 }
 
@@ -595,6 +635,7 @@ int main(int argc, char **argv)
         {"fidelity is the line from the sample to the first prediction", fidelity_is_a_line},
         {"a map of zeros refines every pixel exactly k times", map_of_zeros_refines_k_times},
         {"skipping windows saves work and changes no byte", skipping_changes_nothing},
+        {"levelled windows run for what they are worth", levelled_windows_run_for_what_they_are_worth},
         {"interleaved jobs and thread counts change no byte", interleaving_and_threads_change_nothing},
         {"any size works", any_size_works},
         {"NaN predictions and units out of order are refused", nan_and_wrong_order_are_refused},

@@ -12,7 +12,7 @@ static void good_values_are_taken(void)
 {
     static const char *const pairs[][2] = {
         {"steps", "4000"},    {"seed", "18446744073709551615"}, {"sampler", "ancestral"}, {"eta", "0"},         {"variance", "beta"},
-        {"attention", "constant"}, {"mask_form", "max"},        {"lower_bound", "1"},     {"lr_noise", "literal"}, {"skip", "false"}, {"spacing", "2.5"}, {"allocation", "strided"}, {"fidelity", "0.25"},
+        {"attention", "constant"}, {"mask_form", "max"},        {"lower_bound", "1"},     {"lr_noise", "literal"}, {"skip", "false"}, {"spacing", "2.5"}, {"allocation", "windows"}, {"fidelity", "0.25"},
     };
     yd_sample_settings s = start();
     yd_err err = {0};
@@ -20,7 +20,7 @@ static void good_values_are_taken(void)
         CHECK_MSG(yd_setting_set(&s, pairs[i][0], pairs[i][1], &err) == 1, "%s=%s: %s", pairs[i][0], pairs[i][1], err.detail);
     CHECK(s.steps == 4000 && s.seed == UINT64_MAX && s.sampler == YD_SAMPLER_ANCESTRAL && s.eta == 0.0f && s.variance == YD_VARIANCE_BETA);
     CHECK(strcmp(s.attention, "constant") == 0 && s.mask_form == YD_MASK_MAX && s.lower_bound == 1.0 && s.lr_noise == YD_LR_LITERAL && !s.skip && s.spacing == 2.5);
-    CHECK(s.allocation == YD_ALLOCATION_STRIDED && s.fidelity == 0.25);
+    CHECK(s.allocation == YD_ALLOCATION_WINDOWS && s.fidelity == 0.25);
     CHECK(yd_setting_set(&s, "quality", "90", &err) == 0); // somebody else's
 }
 
