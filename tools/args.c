@@ -69,6 +69,13 @@ static int take_real(const yd_arg *a, const char *text)
     return 0;
 }
 
+static int take_item(yd_arg_list *list, const char *text)
+{
+    if (list->n == YD_ARG_LIST_MAX) return -1;
+    list->item[list->n++] = text;
+    return 0;
+}
+
 static int take_value(const yd_usage *u, const yd_arg *a, const char *text)
 {
     switch (a->kind) {
@@ -78,6 +85,10 @@ static int take_value(const yd_usage *u, const yd_arg *a, const char *text)
     case YD_ARG_TEXT:
         *(const char **)a->into = text;
         return 0;
+    case YD_ARG_LIST:
+        if (take_item(a->into, text) == 0) return 0;
+        fprintf(stderr, "yoda %s: --%s is given more than %d times\n", u->command, a->name, YD_ARG_LIST_MAX);
+        return -1;
     case YD_ARG_LONG:
         if (take_long(a, text) == 0) return 0;
         fprintf(stderr, "yoda %s: --%s: '%s' is not taken (accepted: a whole number %.0f..%.0f)\n", u->command, a->name,

@@ -13,7 +13,15 @@ typedef enum {
     YD_ARG_LONG, // long, lo..hi
     YD_ARG_SEED, // uint64_t
     YD_ARG_REAL, // double, lo..hi
+    YD_ARG_LIST, // yd_arg_list, one item each time the option is given
 } yd_arg_kind;
+
+#define YD_ARG_LIST_MAX 64
+
+typedef struct yd_arg_list {
+    const char *item[YD_ARG_LIST_MAX]; // points into argv
+    int n;
+} yd_arg_list;
 
 typedef struct yd_arg {
     const char *name; // long name without dashes

@@ -15,6 +15,7 @@ int yd_cmd_upscale(int argc, char **argv);
 int yd_cmd_attention(int argc, char **argv);
 int yd_cmd_sheet(int argc, char **argv);
 int yd_cmd_work(int argc, char **argv);
+int yd_cmd_eval(int argc, char **argv);
 int yd_cmd_train(int argc, char **argv);
 int yd_cmd_init(int argc, char **argv);
 int yd_cmd_inspect(int argc, char **argv);

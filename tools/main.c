@@ -18,6 +18,7 @@ static const subcommand subcommands[] = {
     {"attention", "show where a picture would get its diffusion steps", yd_cmd_attention},
     {"sheet", "compare nearest, bicubic and diffusion on a large picture", yd_cmd_sheet},
     {"work", "count what masks leave to do, in pixel-steps and window-steps", yd_cmd_work},
+    {"eval", "measure how good results are, over folders of pictures and many settings", yd_cmd_eval},
     {"train", "train a model on a folder of pictures", yd_cmd_train},
     {"init", "make an untrained model from a config", yd_cmd_init},
     {"inspect", "describe a model file", yd_cmd_inspect},

@@ -4,7 +4,7 @@ import json
 
 from harness import ROOT, case, check, yoda, yoda_fails
 
-COMMANDS = ["upscale", "attention", "sheet", "work", "train", "init", "inspect", "convert", "forward"]
+COMMANDS = ["upscale", "attention", "sheet", "work", "eval", "train", "init", "inspect", "convert", "forward"]
 
 
 @case
