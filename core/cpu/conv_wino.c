@@ -118,6 +118,6 @@ int yd_make_conv_dw_winograd(yd_exec *e, const yd_op *op, yd_err *err)
     c->dy = op->in[1];
     c->dw = op->out[0];
     c->db = op->out[1];
-    yd_exec_scratch(e, yd_wino_dw_scratch(&c->p));
+    yd_exec_scratch(e, yd_wino_dw_scratch(&c->p, e->cpu->threads));
     return 0;
 }

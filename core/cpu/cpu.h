@@ -7,7 +7,7 @@
 //   views.c       maps that are not made, because their readers can read the parts
 //   levels.c      vectors that follow from the noise level alone, kept by level
 //   conv.c conv_wino.c gnorm.c gnorm_bwd.c attention.c linear.c rearrange.c elementwise.c
-//                 one operator family each;  wino.c gnorm_kernel.c  kernels that know no graphs
+//                 one operator family each;  wino.c wino_grad.c gnorm_kernel.c  kernels that know no graphs
 //
 // A compiled kernel is a function and the operator it runs. Operands are buffers: tensor i of the graph is buffer i,
 // private temporaries follow. Addresses exist only after planning, so kernels ask for them when they run.

@@ -42,17 +42,17 @@ void yd_wino_run(const yd_wino *p, void *scratch, int threads);
 
 // The gradients of the weights and the bias of y = conv(x, W) + bias.
 typedef struct yd_wino_dw {
-    int n, h, w;   // of both maps
-    int c, o;      // channels of x and of dy
-    const void *x; // [n][h][w][c]
+    int n, h, w;    // of both maps
+    int c, o;       // channels of x and of dy
+    const void *x;  // [n][h][w][c]
     const void *dy; // [n][h][w][o]
     int x_bf16, dy_bf16;
     float *dw; // [o][c][3][3]
     float *db; // [o] or NULL
 } yd_wino_dw;
 
-// Bytes of scratch that one run needs, for any number of threads. Pointers in p are not looked at.
-size_t yd_wino_dw_scratch(const yd_wino_dw *p);
+// Bytes of scratch that one run needs. Pointers in p are not looked at.
+size_t yd_wino_dw_scratch(const yd_wino_dw *p, int threads);
 
 // Compute them, in one parallel region. `scratch` is 64-byte aligned. The bits do not depend on `threads`: every sum
 // runs over the tiles in one order. Errors as above. Cannot fail.

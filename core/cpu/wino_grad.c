@@ -3,26 +3,34 @@
 // The forward y = A'[(GgG') . (B'dB)]A of a tile gives dg = G'[sum over the tiles of (B'dB) . (A dy A')]G: for each of
 // the 36 points one matrix product [c x tiles] by [tiles x o], with as many multiplications as the forward.
 //
-// The tiles pass in chunks of fixed length. All threads transform a chunk, then share the 36 products, each a part of
-// the sums that it alone adds to; so the order of every sum is that of the tiles, whatever the number of threads.
+// The tiles pass in chunks. Two schedules, chosen by shape alone. "Grouped": the tiles are cut into groups of fixed
+// size with a sum each; a thread takes a group at a time, and nobody waits. "Split", where such sums would be large:
+// all threads transform a chunk, then share its 36 products. Groups are joined in their order, so the order of every
+// sum is that of the tiles, whatever the number of threads.
 //
-// Layouts (floats): V [36][tiles of a chunk][c rounded up]; M the same with o; U [36][c][o rounded up]; each plane
-// padded by a cache line (see wino.c). Behind them the tiles' sums of dy, and their total.
+// Layouts (floats): V [36][tiles of a chunk][c rounded up]; M the same with o; the tiles' sums of dy; these once a
+// thread if grouped. Then per group U [36][c][o rounded up] and the total of dy. Planes are padded by a cache line
+// (see wino.c).
 // Read next: wino.c.
 #include "core/cpu/wino_tile.h"
+#include <omp.h>
 
 #define CHUNK       96 // tiles: enough to pay for reading and writing U once a chunk
 #define MAX_VECTORS 3  // of o in one product
+#define MAX_GROUPS  16
+#define GROUPED     ((size_t)1 << 20) // floats of U that a group may have: beyond, they cost more than waiting
+#define ALL_GROUPS  ((size_t)3 << 19) // and that all may have, two excepted: they should stay in the caches
 
 typedef struct work {
     yd_wino in;          // the input as the forward transforms it
     yd_wino_sizes sizes; // and its tiles
     size_t c, o, o_row, m_plane, u_plane, vectors, blocks;
-    float *v, *m, *u, *sums, *total;
+    size_t groups, group, own; // groups; floats of one; floats of a thread's V, M and sums
+    float *v, *m, *sums;       // of one thread
+    float *u, *total;          // of one group
 } work;
 
-// Where each array begins; the floats of all.
-static size_t lay_out(const yd_wino_dw *p, work *k, float *scratch)
+static void set_sizes(const yd_wino_dw *p, work *k)
 {
     *k = (work){.in = {.n = p->n, .h = p->h, .w = p->w, .c = p->c, .x = p->x, .x_bf16 = p->x_bf16},
                 .c = (size_t)p->c,
@@ -40,21 +48,21 @@ static size_t lay_out(const yd_wino_dw *p, work *k, float *scratch)
     k->u_plane = k->c * k->o_row + LANES;
     k->vectors = k->o_row / LANES;
     k->blocks = (k->vectors + MAX_VECTORS - 1) / MAX_VECTORS;
-    const size_t v = POINTS * s->v_plane, m = POINTS * k->m_plane, u = POINTS * k->u_plane, sums = s->rows * k->o_row;
-    if (scratch) {
-        k->v = scratch;
-        k->m = k->v + v;
-        k->u = k->m + m;
-        k->sums = k->u + u;
-        k->total = k->sums + sums;
-    }
-    return v + m + u + sums + k->o_row;
+    k->group = POINTS * k->u_plane + k->o_row;
+    k->own = POINTS * (s->v_plane + k->m_plane) + s->rows * k->o_row;
+    k->groups = 1;
+    if (k->group > GROUPED || s->tiles < CHUNK / 2) return;
+    k->groups = (s->tiles + CHUNK - 1) / CHUNK;
+    if (k->groups > MAX_GROUPS) k->groups = MAX_GROUPS;
+    if (k->groups * k->group > ALL_GROUPS) k->groups = ALL_GROUPS / k->group;
+    if (k->groups < 2) k->groups = 2;
 }
 
-size_t yd_wino_dw_scratch(const yd_wino_dw *p)
+size_t yd_wino_dw_scratch(const yd_wino_dw *p, int threads)
 {
     work k;
-    return lay_out(p, &k, NULL) * sizeof(float);
+    set_sizes(p, &k);
+    return (k.groups * k.group + (k.groups > 1 ? (size_t)threads : 1) * k.own) * sizeof(float);
 }
 
 #if defined(__x86_64__)
@@ -190,7 +198,7 @@ static void add_sums(const work *k, size_t n, int first)
     }
 }
 
-// G'uG of LANES filters: input channel c, results from o on.
+// G'uG of LANES filters, u being the sum of all groups: input channel c, results from o on.
 AVX512 static void filters_out(const yd_wino_dw *p, const work *k, size_t o, size_t c)
 {
     const float *u = k->u + c * k->o_row + o;
@@ -200,6 +208,12 @@ AVX512 static void filters_out(const yd_wino_dw *p, const work *k, size_t o, siz
         vec d[6], out[3];
 #pragma GCC unroll 6
         for (int i = 0; i < 6; i++) d[i] = _mm512_load_ps(u + (size_t)(i * 6 + j) * k->u_plane);
+        for (size_t g = 1; g < k->groups; g++) {
+            const float *more = u + g * k->group;
+#pragma GCC unroll 6
+            for (int i = 0; i < 6; i++)
+                d[i] = _mm512_add_ps(d[i], _mm512_load_ps(more + (size_t)(i * 6 + j) * k->u_plane));
+        }
         line_gather(d, out);
 #pragma GCC unroll 3
         for (int i = 0; i < 3; i++) half[i][j] = out[i];
@@ -214,33 +228,81 @@ AVX512 static void filters_out(const yd_wino_dw *p, const work *k, size_t o, siz
         for (int t = 0; t < 9; t++) p->dw[((o + l) * k->c + c) * 9 + (size_t)t] = taps[t][l];
 }
 
+static void transform(const yd_wino_dw *p, const work *k, size_t t, size_t row)
+{
+    const yd_wino_sizes *s = &k->sizes;
+    yd_wino_tile_in(&k->in, s, tile_at(s, t), 0, k->c, k->v + row * s->c_row);
+    tile_grad(p, k, tile_at(s, t), row);
+}
+
+static void use_thread(work *k, float *own, size_t thread)
+{
+    k->v = own + thread * k->own;
+    k->m = k->v + POINTS * k->sizes.v_plane;
+    k->sums = k->m + POINTS * k->m_plane;
+}
+
+static void use_group(work *k, float *groups, size_t group)
+{
+    k->u = groups + group * k->group;
+    k->total = k->u + POINTS * k->u_plane;
+}
+
+// All tiles of one group, by one thread.
+static void run_group(const yd_wino_dw *p, const work *k, size_t group)
+{
+    const size_t tiles = k->sizes.tiles, begin = tiles * group / k->groups, end = tiles * (group + 1) / k->groups;
+    for (size_t from = begin; from < end; from += k->sizes.rows) {
+        const size_t left = end - from, n = left < k->sizes.rows ? left : k->sizes.rows;
+        for (size_t i = 0; i < n; i++) transform(p, k, from + i, i);
+        for (size_t i = 0; i < POINTS * k->blocks; i++) multiply(k, i % POINTS, i / POINTS, n, from == begin);
+        add_sums(k, n, from == begin);
+    }
+}
+
+// All tiles, by all threads: in a parallel region.
+static void run_split(const yd_wino_dw *p, const work *k)
+{
+    const yd_wino_sizes *s = &k->sizes;
+    for (size_t from = 0; from < s->tiles; from += s->rows) {
+        const size_t left = s->tiles - from, n = left < s->rows ? left : s->rows;
+#pragma omp for schedule(static)
+        for (size_t i = 0; i < n; i++) transform(p, k, from + i, i);
+#pragma omp for schedule(static)
+        for (size_t i = 0; i <= POINTS * k->blocks; i++) {
+            if (i < POINTS * k->blocks)
+                multiply(k, i % POINTS, i / POINTS, n, from == 0);
+            else
+                add_sums(k, n, from == 0);
+        }
+    }
+}
+
 void yd_wino_dw_run(const yd_wino_dw *p, void *scratch, int threads)
 {
     work k;
-    lay_out(p, &k, scratch);
-    const yd_wino_sizes *s = &k.sizes;
-    const size_t products_of_chunk = POINTS * k.blocks;
+    set_sizes(p, &k);
+    float *const groups = scratch, *const own = groups + k.groups * k.group;
+    use_group(&k, groups, 0);
+    use_thread(&k, own, 0);
 #pragma omp parallel num_threads(threads)
     {
-        for (size_t from = 0; from < s->tiles; from += s->rows) {
-            const size_t left = s->tiles - from, n = left < s->rows ? left : s->rows;
-#pragma omp for schedule(static)
-            for (size_t i = 0; i < n; i++) {
-                yd_wino_tile_in(&k.in, s, tile_at(s, from + i), 0, k.c, k.v + i * s->c_row);
-                tile_grad(p, &k, tile_at(s, from + i), i);
-            }
-#pragma omp for schedule(static)
-            for (size_t i = 0; i <= products_of_chunk; i++) {
-                if (i < products_of_chunk)
-                    multiply(&k, i % POINTS, i / POINTS, n, from == 0);
-                else if (p->db)
-                    add_sums(&k, n, from == 0);
-            }
+        if (k.groups == 1) run_split(p, &k);
+        work mine = k;
+        if (k.groups > 1) use_thread(&mine, own, (size_t)omp_get_thread_num());
+#pragma omp for schedule(dynamic)
+        for (size_t g = k.groups > 1 ? 0 : 1; g < k.groups; g++) {
+            use_group(&mine, groups, g);
+            run_group(p, &mine, g);
         }
 #pragma omp for schedule(static)
         for (size_t i = 0; i < k.vectors * k.c; i++) filters_out(p, &k, i / k.c * LANES, i % k.c);
     }
-    if (p->db) memcpy(p->db, k.total, k.o * sizeof(float));
+    if (!p->db) return;
+    for (size_t o = 0; o < k.o; o++) {
+        p->db[o] = k.total[o];
+        for (size_t g = 1; g < k.groups; g++) p->db[o] += k.total[g * k.group + o];
+    }
 }
 
 #else

@@ -82,6 +82,40 @@ static double running_mean(double mean, double value, long count, double span)
     return mean + (value - mean) / n;
 }
 
+static int all_finite(const float *v, size_t n)
+{
+    for (size_t i = 0; v && i < n; i++)
+        if (!isfinite(v[i])) return 0;
+    return 1;
+}
+
+// Does this input or parameter hold a NaN or an infinity? Other tensors share their memory and are gone by now.
+static int is_bad(const trainer *t, int id, const yd_tensor *x)
+{
+    const size_t n = yd_tensor_numel(x);
+    if (x->kind == YD_T_INPUT) return !all_finite(t->be->buffer(t->exec, id), n * (size_t)t->cfg->batch);
+    if (x->kind != YD_T_PARAM) return 0;
+    float *v = yd_malloc(n * sizeof *v);
+    const int bad = v && !t->be->weights_read(t->weights, YD_W_PARAM, x->param, v, NULL) && !all_finite(v, n);
+    yd_free(v);
+    return bad;
+}
+
+// The loss of iteration k is no number: say where that began.
+static int refuse_loss(const trainer *t, long k, yd_err *err)
+{
+    for (int i = 0; i < t->graph->n_tensors; i++) {
+        const yd_tensor *x = &t->graph->tensors[i];
+        if (is_bad(t, i, x))
+            return yd_fail_field(err, YD_E_NUMERIC, x->name, "finite numbers",
+                                 "the loss of iteration %ld is not finite: %s '%s' has a NaN or an infinity", k,
+                                 x->kind == YD_T_INPUT ? "the input" : "the parameter", x->name);
+    }
+    return yd_fail_field(err, YD_E_NUMERIC, "loss", "a finite loss",
+                         "the loss of iteration %ld is not finite, though inputs and parameters are: an activation "
+                         "overflowed; a lower lr may help", k);
+}
+
 static int one_iteration(trainer *t, double *grad_norm, yd_err *err)
 {
     const long k = t->state.iteration + 1;
@@ -92,9 +126,7 @@ static int one_iteration(trainer *t, double *grad_norm, yd_err *err)
     if (rc) return rc;
     double loss = 0;
     for (int i = 0; i < b->n; i++) loss += (double)t->loss[i];
-    if (!isfinite(loss))
-        return yd_fail_field(err, YD_E_NUMERIC, "loss", "a finite loss",
-                             "the loss of iteration %ld is not finite: a lower lr may help", k);
+    if (!isfinite(loss)) return refuse_loss(t, k, err);
     const yd_adamw hp = {.lr = rate_at(t->cfg, k),
                          .beta1 = 0.9f,
                          .beta2 = 0.999f,

@@ -649,6 +649,16 @@ static int run_with_nan(yd_exec *e, yd_err *err)
     return real_run(e, err);
 }
 
+// The last convolution's weights.
+static int run_with_bad_gradient(yd_exec *e, yd_err *err)
+{
+    int rc = real_run(e, err);
+    for (int i = 0; i < nan_graph->n_tensors; i++)
+        if (nan_graph->tensors[i].kind == YD_T_PGRAD && strncmp(nan_graph->tensors[i].name, "g.final", 7) == 0)
+            be->buffer(e, i)[0] = INFINITY;
+    return rc;
+}
+
 static void test_nan_stops(void)
 {
     yd_train_config c;
@@ -667,7 +677,13 @@ static void test_nan_stops(void)
     opt = (yd_train_options){.mode = YD_TRAIN_RESUME};
     int rc = train(&c, &opt, &r, &e);
     be->run = real_run;
-    CHECK_MSG(rc == YD_E_NUMERIC && strstr(e.detail, "iteration 4"), "%d %s", rc, e.detail);
+    CHECK_MSG(rc == YD_E_NUMERIC && strstr(e.detail, "iteration 4") && strstr(e.detail, "input 'weight'"), "%d %s", rc,
+              e.detail);
+    be->run = run_with_bad_gradient;
+    rc = train(&c, &opt, &r, &e);
+    be->run = real_run;
+    CHECK_MSG(rc == YD_E_NUMERIC && strstr(e.detail, "iteration 2") && strstr(e.detail, "gradient of 'final"), "%d %s",
+              rc, e.detail);
     CHECK(!yd_file_read(in_root("nan.checkpoint.safetensors"), 1 << 30, &after, &na, &e));
     CHECK(na == nb && !memcmp(before, after, nb));
     yd_free(before);

@@ -315,7 +315,7 @@ static double reference_dw(const data *d, int o, int c, int k)
 
 static void run_dw(const yd_wino_dw *p, int threads)
 {
-    size_t bytes = yd_wino_dw_scratch(p);
+    size_t bytes = yd_wino_dw_scratch(p, threads);
     char *scratch = aligned_alloc(64, (bytes + 127) / 64 * 64);
     memset(scratch, 0xff, bytes + 1);
     scratch[bytes] = 42;
@@ -345,11 +345,13 @@ static void check_dw(const data *d, size_t shape_at)
     CHECK_MSG(worst_bias <= LIMIT * top_bias, "shape %zu: db is off by %.3g of %.3g", shape_at, worst_bias, top_bias);
 }
 
-// Both storage types against the loops, and the same bytes for any number of threads.
+// Samples that reach several groups and chunks, beside the shapes above. Both storage types against the loops, and the same bytes for any number of threads.
 static void test_weight_gradient(void)
 {
-    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
-        shape s = shapes[i];
+    static const shape more[] = {{5, 33, 30, 17, 20, 0, 0, 0}, {2, 40, 60, 16, 48, 0, 0, 0}, {1, 40, 44, 176, 180, 0, 0, 0}};
+    const size_t common = sizeof shapes / sizeof *shapes;
+    for (size_t i = 0; i < common + sizeof more / sizeof *more; i++) {
+        shape s = i < common ? shapes[i] : more[i - common];
         s.up = 0;
         data d = make(s);
         uint16_t *x = rounded(d.x, d.nx), *dy = rounded(d.y, d.ny);
