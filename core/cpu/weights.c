@@ -210,7 +210,8 @@ fail:
 
 static int copy_matches(const yd_copy *c, int param, yd_slice slice, yd_form form, const dnnl_memory_desc_t *md)
 {
-    if (c->form != form || c->param != param || c->slice.first != slice.first || c->slice.count != slice.count) return 0;
+    if (c->form != form || c->param != param || c->slice.first != slice.first || c->slice.count != slice.count)
+        return 0;
     return form != YD_FORM_DNNL || dnnl_memory_desc_equal(&c->md, md);
 }
 

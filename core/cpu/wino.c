@@ -190,7 +190,8 @@ INLINED void line_out(const vec m[6], vec out[4])
 
 // Channels [c0, c1) of a patch that lies inside the map, with channels that fill vectors. Read at twice its size, a
 // patch's rows are 0 1 1 2 2 3 of the small map, likewise its columns.
-INLINED void tile_in_whole(const yd_wino *p, const yd_wino_sizes *s, yd_wino_tile t, size_t c0, size_t c1, float *v, int bf16, int up)
+INLINED void tile_in_whole(const yd_wino *p, const yd_wino_sizes *s, yd_wino_tile t, size_t c0, size_t c1, float *v,
+                           int bf16, int up)
 {
     const size_t h = (size_t)p->h >> up, w = (size_t)p->w >> up, row = w * s->c;
     const size_t base = (t.sample * h + ((size_t)(t.y - 1) >> up)) * row + ((size_t)(t.x - 1) >> up) * s->c;
@@ -203,7 +204,8 @@ INLINED void tile_in_whole(const yd_wino *p, const yd_wino_sizes *s, yd_wino_til
 }
 
 // The same for any patch: what lies outside is zero.
-INLINED void tile_in_part(const yd_wino *p, const yd_wino_sizes *s, yd_wino_tile t, size_t c0, size_t c1, float *v, int bf16)
+INLINED void tile_in_part(const yd_wino *p, const yd_wino_sizes *s, yd_wino_tile t, size_t c0, size_t c1, float *v,
+                          int bf16)
 {
     const size_t h = (size_t)(p->h >> p->up), w = (size_t)(p->w >> p->up);
     size_t row_at[6], col_at[6];
@@ -247,8 +249,8 @@ AVX512 void yd_wino_tile_in(const yd_wino *p, const yd_wino_sizes *s, yd_wino_ti
 
 // One vector of a tile's results, from output channel o on; m is its place in the first plane. `whole`: all 16 pixels
 // lie inside the map and the channels fill the vector.
-INLINED void tile_out_body(const yd_wino *p, yd_wino_tile t, size_t o, const float *m, size_t plane, int y_bf16, int res,
-                           int whole)
+INLINED void tile_out_body(const yd_wino *p, yd_wino_tile t, size_t o, const float *m, size_t plane, int y_bf16,
+                           int res, int whole)
 {
     const size_t channels = (size_t)p->o;
     const __mmask16 some = lanes(channels - o);

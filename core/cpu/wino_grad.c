@@ -103,7 +103,8 @@ INLINED void spread_tile(const yd_wino_dw *p, const work *k, yd_wino_tile t, siz
         for (int j = 0; j < 4; j++) {
             int in = t.y + i < p->h && t.x + j < p->w;
             inside[i][j] = in ? 0xffffu : 0;
-            at[i][j] = in ? ((t.sample * (size_t)p->h + (size_t)(t.y + i)) * (size_t)p->w + (size_t)(t.x + j)) * k->o : 0;
+            at[i][j] =
+                in ? ((t.sample * (size_t)p->h + (size_t)(t.y + i)) * (size_t)p->w + (size_t)(t.x + j)) * k->o : 0;
         }
     float *m = k->m + row * k->o_row, *sums = k->sums + row * k->o_row;
     for (size_t o = 0; o < k->o; o += LANES) {
@@ -112,8 +113,7 @@ INLINED void spread_tile(const yd_wino_dw *p, const work *k, yd_wino_tile t, siz
         for (int j = 0; j < 4; j++) {
             vec d[4], out[6];
 #pragma GCC unroll 4
-            for (int i = 0; i < 4; i++)
-                d[i] = load(p->dy, at[i][j] + o, bf16, whole, (__mmask16)(some & inside[i][j]));
+            for (int i = 0; i < 4; i++) d[i] = load(p->dy, at[i][j] + o, bf16, whole, (__mmask16)(some & inside[i][j]));
             sum = _mm512_add_ps(sum, _mm512_add_ps(_mm512_add_ps(d[0], d[1]), _mm512_add_ps(d[2], d[3])));
             line_spread(d, out);
 #pragma GCC unroll 6

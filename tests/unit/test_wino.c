@@ -348,7 +348,8 @@ static void check_dw(const data *d, size_t shape_at)
 // Samples that reach several groups and chunks, beside the shapes above. Both storage types against the loops, and the same bytes for any number of threads.
 static void test_weight_gradient(void)
 {
-    static const shape more[] = {{5, 33, 30, 17, 20, 0, 0, 0}, {2, 40, 60, 16, 48, 0, 0, 0}, {1, 40, 44, 176, 180, 0, 0, 0}};
+    static const shape more[] = {
+        {5, 33, 30, 17, 20, 0, 0, 0}, {2, 40, 60, 16, 48, 0, 0, 0}, {1, 40, 44, 176, 180, 0, 0, 0}};
     const size_t common = sizeof shapes / sizeof *shapes;
     for (size_t i = 0; i < common + sizeof more / sizeof *more; i++) {
         shape s = i < common ? shapes[i] : more[i - common];
