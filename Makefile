@@ -99,6 +99,9 @@ $(O)/unit/%: $(O)/tests/unit/%.o $(ORACLE_OBJ) $(DAEMON_OBJ) $(O)/libcore.a
 	$(call say,LD,$@)
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS_DAEMON) $(LIBS_CORE)
 
+# Tests of what belongs to the command alone.
+$(O)/unit/test_plot: $(call obj,tools/plot.c tools/plot_svg.c tools/plot_raster.c tools/font.c)
+
 $(O)/bench/%: $(O)/tests/bench/%.o $(O)/tests/bench/common.o $(ORACLE_OBJ) $(DAEMON_OBJ) $(O)/libcore.a
 	@mkdir -p $(@D)
 	$(call say,LD,$@)
