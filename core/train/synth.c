@@ -1,7 +1,7 @@
-// Procedural training pictures: dead leaves, pages, patterns, screens, drawings, smooth light. See synth.h for the parts.
+// Procedural training pictures: dead leaves, ground and grass, pages, patterns, screens, drawings, smooth light. See synth.h for the parts.
 //
-// A picture is a pure function of (seed, number). Half of them are dead leaves: overlapping shapes whose sizes follow a power law have
-// edges, contrasts and a spectrum much like photos'. The other kinds are what photos have little of and enlargers spoil: letters, fine
+// A picture is a pure function of (seed, number). Half of them are dead leaves and rough ground: overlapping shapes whose sizes follow a power law
+// have edges, contrasts and a spectrum much like photos'. The other kinds are what photos have little of and enlargers spoil: letters, fine
 // regular patterns, sharp lines, slow gradients.
 // Owns the fine canvas while it draws. Fails only when memory is out.
 // Read next: core/train/synth_scene.c
@@ -96,8 +96,8 @@ static const struct {
     scene draw;
     float share;
 } scenes[] = {
-    {yd_synth_leaves, 0.46f}, {yd_synth_page, 0.14f},    {yd_synth_pattern, 0.15f},
-    {yd_synth_screen, 0.09f}, {yd_synth_drawing, 0.09f}, {yd_synth_smooth, 0.07f},
+    {yd_synth_leaves, 0.36f}, {yd_synth_ground, 0.18f},  {yd_synth_page, 0.12f},  {yd_synth_pattern, 0.12f},
+    {yd_synth_screen, 0.08f}, {yd_synth_drawing, 0.08f}, {yd_synth_smooth, 0.06f},
 };
 enum { N_SCENES = sizeof scenes / sizeof scenes[0] };
 

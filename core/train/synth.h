@@ -81,6 +81,7 @@ void yd_synth_paragraph(yd_synth *s, float x0, float y0, float x1, float y1, flo
 // ---- synth_scene.c
 
 void yd_synth_leaves(yd_synth *s);
+void yd_synth_ground(yd_synth *s);
 void yd_synth_page(yd_synth *s);
 void yd_synth_pattern(yd_synth *s);
 void yd_synth_screen(yd_synth *s);

@@ -52,12 +52,12 @@ static float value_noise(float x, float y, uint32_t key)
 
 static float clouds(float x, float y, uint32_t key)
 {
-    float sum = 0, weight = 0.5f;
-    for (uint32_t octave = 0; octave < 4; octave++) {
+    float sum = 0, weight = 0.55f;
+    for (uint32_t octave = 0; octave < 6; octave++) {
         sum += weight * value_noise(x, y, key + octave);
         x = 2 * x + 17;
         y = 2 * y + 31;
-        weight *= 0.6f;
+        weight *= 0.65f;
     }
     return sum;
 }
@@ -107,6 +107,7 @@ static void fill_at(const yd_synth_fill *f, float x, float y, float out[3])
     float at = 0;
     if (f->gradient > 0) at += f->gradient * clamp01(f->ramp[0] * x + f->ramp[1] * y + f->ramp_at);
     if (f->gradient < 1) at += (1 - f->gradient) * (0.5f + 0.5f * texture_at(f, x, y));
+    at = clamp01(at); // clouds reach a little beyond
     for (int c = 0; c < 3; c++) out[c] = f->a[c] + (f->b[c] - f->a[c]) * at;
 }
 

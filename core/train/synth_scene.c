@@ -4,6 +4,8 @@
 // Read next: core/train/synth_paint.c
 #include "core/train/synth.h"
 
+#include <math.h>
+
 static float side_of(const yd_synth *s)
 {
     return (float)s->side;
@@ -82,6 +84,55 @@ void yd_synth_leaves(yd_synth *s)
     const int most = 6000, count = (int)(area * yd_synth_between(s, 0.1f, 0.6f));
     const float plainness = yd_synth_between(s, 0.05f, 0.45f), soft = yd_synth_chance(s, 0.5f) ? 4 : 16;
     scatter(s, count < most ? count : most, smallest, side_of(s) * 0.45f, plainness, soft);
+}
+
+// Blades: long thin leaves that lean much the same way, darker behind and lighter before.
+static void blades(yd_synth *s)
+{
+    const int count = 300 + yd_synth_below(s, 2500);
+    const float length = yd_synth_between(s, 12, 70), lean = yd_synth_between(s, 0.1f, 1.0f), ratio = yd_synth_between(s, 0.03f, 0.12f);
+    float way[2], low[3], high[3];
+    yd_synth_direction(s, way);
+    yd_synth_colour(s, low);
+    yd_synth_colour(s, high);
+    for (int i = 0; i < count; i++) {
+        yd_synth_shape shape;
+        yd_synth_fill fill;
+        any_shape(s, length * yd_synth_between(s, 0.4f, 1.3f), 0, &shape);
+        shape.kind = YD_SHAPE_ELLIPSE;
+        shape.ratio = ratio + 1.2f / shape.r;
+        const float dx = way[0] + lean * shape.dir[0], dy = way[1] + lean * shape.dir[1], norm = dx * dx + dy * dy;
+        if (norm > 0.01f) shape.dir[0] = dx / sqrtf(norm), shape.dir[1] = dy / sqrtf(norm);
+        yd_synth_plain(&fill, low);
+        const float before = (float)i / (float)count, to = before * yd_synth_between(s, 0.3f, 1.0f);
+        for (int c = 0; c < 3; c++) fill.b[c] = low[c] + (high[c] - low[c]) * to;
+        for (int c = 0; c < 3; c++) fill.a[c] = fill.b[c] * yd_synth_between(s, 0.5f, 1.0f);
+        light_across(s, &shape, &fill);
+        yd_synth_paint(s, &shape, &fill);
+    }
+}
+
+// Stone, sand, bark, water, grass: areas with a rough texture of all sizes, and blades or pebbles on them.
+void yd_synth_ground(yd_synth *s)
+{
+    const int areas = 1 + yd_synth_below(s, 5);
+    for (int i = 0; i < areas; i++) {
+        yd_synth_fill f;
+        yd_synth_shape shape;
+        any_fill(s, 0, &f);
+        yd_synth_colour(s, f.b);
+        f.texture = yd_synth_chance(s, 0.2f) ? YD_TEXTURE_WOOD : YD_TEXTURE_CLOUDS;
+        f.gradient = yd_synth_between(s, 0, 0.4f);
+        f.period = yd_synth_size(s, 20, 200);
+        if (yd_synth_chance(s, 0.4f)) f.tilt = yd_synth_between(s, 0, 3.0f) / side_of(s);
+        any_shape(s, side_of(s) * yd_synth_between(s, 0.3f, 0.7f), 12, &shape);
+        if (i == 0)
+            background(s, &f);
+        else
+            yd_synth_paint(s, &shape, &f);
+    }
+    if (yd_synth_chance(s, 0.5f)) blades(s);
+    if (yd_synth_chance(s, 0.5f)) scatter(s, yd_synth_below(s, 300), yd_synth_between(s, 5, 15), 60, 0.2f, 4);
 }
 
 // Paper, or something behind the letters; paragraphs, sometimes a heading, sometimes turned to large letters.
