@@ -154,7 +154,7 @@ static yd_plot_panel *add_panel(curves *c, const char *title, const char *x_labe
 static yd_plot_series *add_series(curves *c, yd_plot_panel *p, const char *name)
 {
     yd_plot_series *s = &c->series[p - c->panel][p->n];
-    *s = (yd_plot_series){.name = name, .colour = p->n, .points = c->next};
+    *s = (yd_plot_series){.name = name, .colour = p->n % (YD_PLOT_COLOURS - 1), .points = c->next};
     p->n++;
     return s;
 }
@@ -168,7 +168,7 @@ static void add_point(curves *c, yd_plot_series *s, double x, double y, const ch
 // One figure against executed work: rows of one group are one line.
 static void add_frontier(curves *c, const yd_eval *e, yd_eval_figure figure, double level, const char *title, yd_plot_front front)
 {
-    yd_plot_panel *p = add_panel(c, title, "executed work: network pixels x steps / picture's");
+    yd_plot_panel *p = add_panel(c, title, "executed work: network pixels x steps / pixels");
     p->front = front;
     p->level = level;
     p->x_from_zero = 1;
@@ -204,7 +204,7 @@ static void add_bins(curves *c, const yd_eval *e)
     yd_plot_panel *p = add_panel(c, "LPIPS per attention (less is better)", "attention");
     for (int r = 0; r < e->n_rows; r++) add_bin_line(c, p, e->rows[r].name, e->rows[r].bins, e->n_bins);
     add_bin_line(c, p, "bicubic", e->bicubic_bins, e->n_bins);
-    p->series = c->series[p - c->panel];
+    c->series[p - c->panel][p->n - 1].colour = YD_PLOT_COLOURS - 1;
 }
 
 static size_t count_points(const yd_eval *e)

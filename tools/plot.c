@@ -28,7 +28,7 @@
 #define LEVEL 0x888888u
 
 // Told apart by people with colour blindness too (after Okabe and Ito), without the yellow that white swallows.
-static const uint32_t colours[YD_PLOT_COLOURS] = {0x0072b2, 0xd55e00, 0x009e73, 0xcc79a7, 0xe69f00, 0x56b4e9, 0x7a4fa3, 0x5c5c5c};
+static const uint32_t colours[YD_PLOT_COLOURS] = {0x0072b2, 0xd55e00, 0x009e73, 0xcc79a7, 0xe69f00, 0x56b4e9, 0x7a4fa3, 0x5c5c5c, 0x000000};
 
 typedef struct box {
     double x0, y0, x1, y1;
@@ -295,11 +295,12 @@ static int columns_of(const yd_plot *p)
     return p->columns > 0 && p->columns < p->n ? p->columns : p->n;
 }
 
-// Height of what is above the frames, the same for all panels.
-static int head_height(const yd_plot *p)
+// Height of what is above the frames of one line of panels.
+static int head_height(const yd_plot *p, int line)
 {
+    const int columns = columns_of(p);
     int lines = 0;
-    for (int i = 0; i < p->n; i++) {
+    for (int i = line * columns; i < p->n && i < (line + 1) * columns; i++) {
         const int own = legend(&p->panels[i], 0, 0, NULL);
         if (own > lines) lines = own;
     }
@@ -311,7 +312,8 @@ int yd_plot_size(const yd_plot *p, int *w, int *h, yd_err *err)
     if (p->n < 1) return yd_fail(err, YD_E_INVALID, "a plot needs at least one panel");
     const int columns = columns_of(p), lines = (p->n + columns - 1) / columns;
     *w = columns * (LEFT + FRAME_W + RIGHT);
-    *h = TOP + lines * (head_height(p) + FRAME_H + BOTTOM);
+    *h = TOP;
+    for (int i = 0; i < lines; i++) *h += head_height(p, i) + FRAME_H + BOTTOM;
     return 0;
 }
 
@@ -332,13 +334,15 @@ static int draw_panel(view *v, int head, const yd_pen *pen, yd_err *err)
 
 int yd_plot_draw(const yd_plot *p, const yd_pen *pen, yd_err *err)
 {
-    const int columns = columns_of(p), head = head_height(p);
+    const int columns = columns_of(p);
     box *labels = yd_malloc(YD_PLOT_MAX_LABELS * sizeof *labels);
     if (!labels) return yd_fail(err, YD_E_NOMEM, "no memory for the labels of a plot");
     pen->text(pen->user, LEFT, 21, YD_PEN_LEFT, 1, INK, p->title);
-    int rc = 0;
+    int rc = 0, head = 0, top = TOP;
     for (int i = 0; i < p->n && rc == 0; i++) {
-        const double x = i % columns * (LEFT + FRAME_W + RIGHT) + LEFT, y = TOP + i / columns * (head + FRAME_H + BOTTOM) + head;
+        if (i > 0 && i % columns == 0) top += head + FRAME_H + BOTTOM;
+        head = head_height(p, i / columns);
+        const double x = i % columns * (LEFT + FRAME_W + RIGHT) + LEFT, y = top + head;
         view v = {.panel = &p->panels[i], .frame = {x, y, x + FRAME_W, y + FRAME_H}, .labels = labels};
         rc = draw_panel(&v, head, pen, err);
     }

@@ -27,7 +27,7 @@ typedef struct yd_plot_series {
     int n; // joined by lines in this order
 } yd_plot_series;
 
-#define YD_PLOT_COLOURS 8
+#define YD_PLOT_COLOURS 9 // the last is black
 
 typedef struct yd_plot_panel {
     const char *title, *x_label;
