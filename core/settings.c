@@ -122,6 +122,11 @@ int yd_setting_set(yd_sample_settings *set, const char *name, const char *value,
     return rc;
 }
 
+const char *yd_sampler_name(yd_sampler_kind kind)
+{
+    return sampler_words[kind];
+}
+
 size_t yd_settings_print(const yd_sample_settings *s, char *dst, size_t cap)
 {
     int n = snprintf(dst, cap,

@@ -50,6 +50,8 @@ int yd_upscale_bytes(const yd_model_config *cfg, const yd_sample_settings *set, 
 // Parse one setting by its public name ("steps", "seed", "sampler", "eta", "variance", "attention", "mask_form", "lower_bound", "allocation", "fidelity",
 // "lr_noise", "spacing", "skip") from text. 1 taken, 0 not a sampling setting, YD_E_SETTING naming the field and what it accepts.
 int yd_setting_set(yd_sample_settings *set, const char *name, const char *value, yd_err *err);
+// A sampler's public name, static.
+const char *yd_sampler_name(yd_sampler_kind kind);
 // One JSON object (no trailing newline) of the settings as used, for job JSON and reports. Length needed, as snprintf.
 size_t yd_settings_print(const yd_sample_settings *set, char *dst, size_t cap);
 

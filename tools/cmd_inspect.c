@@ -1,6 +1,7 @@
 // yoda inspect: what a model file is, whether its tensors fit its network, and what running it costs on this machine.
 //
 // Loading is yodad's own, so a file that inspect accepts is one that yodad serves; a missing or unexpected tensor is named and is an error.
+#include "core/upscale.h"
 #include "core/engine.h"
 #include "core/fingerprint.h"
 #include "core/mem.h"
@@ -45,7 +46,7 @@ static void print_profiles(const yd_model_config *cfg)
         yd_sample_settings s;
         yd_model_config_profile(cfg, (yd_quality)q, &s);
         const int derived = (q == YD_QUALITY_FAST && !cfg->fast.given) || (q == YD_QUALITY_BEST && !cfg->best.given);
-        printf("%-12s %d steps, %s", yd_quality_name((yd_quality)q), s.steps, s.sampler == YD_SAMPLER_DDIM ? "ddim" : "ancestral");
+        printf("%-12s %d steps, %s", yd_quality_name((yd_quality)q), s.steps, yd_sampler_name(s.sampler));
         if (s.sampler == YD_SAMPLER_DDIM) printf(" eta %g", (double)s.eta);
         printf(", %s map, %s %g", s.attention, s.mask_form == YD_MASK_MAX ? "max" : "add", s.lower_bound);
         if (s.allocation != YD_ALLOCATION_LATE) printf(" %s", s.allocation == YD_ALLOCATION_STRIDED ? "strided" : "windows");
