@@ -173,6 +173,10 @@ install: all ## install into $(DESTDIR)$(PREFIX): programs, models, systemd unit
 
 IMAGES := astronaut coffee
 .PHONY: images
+.PHONY: paper-ablation
+paper-ablation: all ## the paper's ablations at small scale: six trainings and their evaluation (hours; tools/paper-ablation)
+	@tools/paper-ablation all
+
 images: all ## make the README's pictures from docs/images with the shipped model
 	@for i in $(IMAGES); do \
 	    $(BIN)/yoda sheet docs/images/$$i.png docs/images/$$i-sheet.png && \

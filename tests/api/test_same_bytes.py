@@ -7,7 +7,7 @@ from harness import MAX_THREADS, Daemon, YODA, check, make_model, png
 
 # A corner with detail on a flat ground: with a low bound most windows are off for most steps.
 PICTURE = png(72, 56, lambda x, y: ((x * 13 + y * 29) % 256,) * 3 if x < 20 and y < 16 else (90, 120, 150))
-QUERY = "steps=4&seed=11&lower_bound=0.25&mask_form=max"
+QUERY = "steps=4&seed=11&attention=edge&lower_bound=0.25&mask_form=max"
 
 
 def by_command(folder, *args):
