@@ -9,6 +9,8 @@
 #include <strings.h>
 #include <unistd.h>
 
+#define MODEL_PATH 1100
+
 // A command line may do what it likes with its own machine: limits keep sizes representable, no more.
 static const yd_image_limits cli_limits = {
     .max_pixels = 1L << 28, .min_side = 16, .max_side = 65535, .max_bytes = (size_t)1 << 30};
@@ -24,44 +26,72 @@ int yd_cli_fail(const char *command, const char *subject, const yd_err *err)
     return YD_CLI_FAILED;
 }
 
-// Find the only model in a folder: 1 found, 0 none there, or a failure.
-static int only_model_in(const char *folder, char *dst, size_t cap, yd_err *err)
+// Where models lie: beside the program in a checkout, installed, and in the working directory. 0 when there is no i-th folder; *dst is
+// empty when it cannot be told.
+static int model_folder(int i, char *dst, size_t cap)
 {
-    char pattern[1100];
-    glob_t found;
-    if (snprintf(pattern, sizeof pattern, "%s/*.safetensors", folder) >= (int)sizeof pattern) return 0;
-    if (glob(pattern, 0, NULL, &found) != 0) return 0;
-    int rc = 1;
-    if (found.gl_pathc > 1)
-        rc = yd_fail(err, YD_E_NOT_FOUND, "%s holds %zu models; choose one with --model", folder, found.gl_pathc);
-    else if (snprintf(dst, cap, "%s", found.gl_pathv[0]) >= (int)cap)
-        rc = yd_fail(err, YD_E_NOT_FOUND, "the model's path is too long: %s", found.gl_pathv[0]);
-    globfree(&found);
-    return rc;
-}
-
-int yd_cli_default_model(char *dst, size_t cap, yd_err *err)
-{
-    const char *named = getenv("YODA_MODEL");
-    if (named && *named) {
-        if (snprintf(dst, cap, "%s", named) < (int)cap) return 0;
-        return yd_fail(err, YD_E_NOT_FOUND, "YODA_MODEL is too long a path");
-    }
-    char self[512] = "", folder[600];
+    static const char *const folders[] = {"../models", "../share/yodad/models", "models"};
+    char self[512] = "";
+    if (i >= (int)(sizeof folders / sizeof *folders)) return 0;
+    *dst = 0;
+    if (i == 2) return snprintf(dst, cap, "%s", folders[i]) > 0;
     ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
     if (n > 0) self[n] = 0;
     char *slash = strrchr(self, '/');
     if (slash) *slash = 0;
-    static const char *const beside[] = {"../models", "../share/yodad/models"};
-    for (size_t i = 0; slash && i < sizeof beside / sizeof *beside; i++) {
-        snprintf(folder, sizeof folder, "%s/%s", self, beside[i]);
-        int rc = only_model_in(folder, dst, cap, err);
-        if (rc) return rc < 0 ? rc : 0;
+    if (slash && snprintf(dst, cap, "%s/%s", self, folders[i]) >= (int)cap) *dst = 0;
+    return 1;
+}
+
+// The model of that name in a folder, or the first one by name: 1 found, 0 none.
+static int model_in(const char *folder, const char *name, char *dst, size_t cap)
+{
+    char pattern[MODEL_PATH];
+    glob_t found;
+    if (!*folder || snprintf(pattern, sizeof pattern, "%s/%s.safetensors", folder, name ? name : "*") >= (int)sizeof pattern) return 0;
+    if (name) return access(pattern, F_OK) == 0 && snprintf(dst, cap, "%s", pattern) < (int)cap;
+    if (glob(pattern, 0, NULL, &found) != 0) return 0; // sorted
+    const int fits = snprintf(dst, cap, "%s", found.gl_pathv[0]) < (int)cap;
+    globfree(&found);
+    return fits;
+}
+
+// "yoda-compact-4x, yoda-photo-4x": what --model may name, for an error.
+static void list_models(char *dst, size_t cap)
+{
+    char folder[MODEL_PATH], pattern[MODEL_PATH + 16];
+    size_t used = 0;
+    *dst = 0;
+    for (int i = 0; used == 0 && model_folder(i, folder, sizeof folder); i++) {
+        glob_t found;
+        snprintf(pattern, sizeof pattern, "%s/*.safetensors", folder);
+        if (!*folder || glob(pattern, 0, NULL, &found) != 0) continue;
+        for (size_t k = 0; k < found.gl_pathc; k++) {
+            const char *slash = strrchr(found.gl_pathv[k], '/'), *name = slash ? slash + 1 : found.gl_pathv[k];
+            const int put = snprintf(dst + used, cap - used, "%s%.*s", used ? ", " : "", (int)strcspn(name, "."), name);
+            if (put < 0 || (size_t)put >= cap - used) break;
+            used += (size_t)put;
+        }
+        globfree(&found);
     }
-    int rc = only_model_in("models", dst, cap, err);
-    if (rc) return rc < 0 ? rc : 0;
-    return yd_fail_field(err, YD_E_NOT_FOUND, "model", "--model FILE, YODA_MODEL=FILE, or a file models/*.safetensors",
-                         "there is no model");
+}
+
+int yd_cli_find_model(const char *named, char *dst, size_t cap, yd_err *err)
+{
+    char folder[MODEL_PATH], there[128];
+    if (!named || !*named) named = getenv("YODA_MODEL");
+    if (named && !*named) named = NULL;
+    if (named && (strchr(named, '/') || strchr(named, '.') || access(named, F_OK) == 0)) {
+        if (snprintf(dst, cap, "%s", named) < (int)cap) return 0;
+        return yd_fail(err, YD_E_NOT_FOUND, "the model's path is too long");
+    }
+    for (int i = 0; model_folder(i, folder, sizeof folder); i++)
+        if (model_in(folder, named, dst, cap)) return 0;
+    if (!named)
+        return yd_fail_field(err, YD_E_NOT_FOUND, "model", "--model FILE, YODA_MODEL=FILE, or a file models/*.safetensors",
+                             "there is no model");
+    list_models(there, sizeof there);
+    return yd_fail_field(err, YD_E_NOT_FOUND, "model", *there ? there : "a file", "there is no model '%.100s'", named);
 }
 
 int yd_cli_decode_image(const char *path, const yd_decode_options *opt, yd_image *out, yd_err *err)

@@ -25,9 +25,10 @@ int yd_cmd_forward(int argc, char **argv);
 // Print "yoda COMMAND: SUBJECT: what happened (accepted: ...)" on stderr; returns YD_CLI_FAILED. subject may be NULL.
 int yd_cli_fail(const char *command, const char *subject, const yd_err *err);
 
-// The model to use when none is named: $YODA_MODEL, or the only *.safetensors in the first of these folders that has one: ../models and
-// ../share/yodad/models seen from the program, ./models. YD_E_NOT_FOUND.
-int yd_cli_default_model(char *dst, size_t cap, yd_err *err);
+// The model to use: a path (it has a slash or a dot, or such a file is there), or the name of one in the first of these folders that has
+// it: ../models and ../share/yodad/models seen from the program, ./models. named NULL: $YODA_MODEL, which may be either, or the first by name.
+// YD_E_NOT_FOUND, naming what is there.
+int yd_cli_find_model(const char *named, char *dst, size_t cap, yd_err *err);
 
 // Decode a picture file (at least 16 and at most 65535 pixels a side, 2^28 in all). opt NULL: the defaults.
 int yd_cli_decode_image(const char *path, const yd_decode_options *opt, yd_image *out, yd_err *err);

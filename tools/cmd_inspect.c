@@ -104,7 +104,8 @@ int yd_cmd_inspect(int argc, char **argv)
     yd_err err;
     yd_err_clear(&err);
     yd_session s = {0};
-    int rc = no_run ? yd_model_load(opt.model, &s.model, &err) : yd_session_open(&opt, &s, &err);
+    int rc = no_run ? yd_cli_find_model(opt.model, s.path, sizeof s.path, &err) : yd_session_open(&opt, &s, &err);
+    if (rc == 0 && no_run) rc = yd_model_load(s.path, &s.model, &err);
     if (rc == 0) {
         print_model(s.model);
         print_profiles(&s.model->cfg);

@@ -332,9 +332,8 @@ static int load_config(const work_args *a, yd_model_config *cfg, yd_err *err)
 {
     char path[1024];
     yd_model *m = NULL;
-    const char *file = a->session.model;
-    int rc = file ? 0 : yd_cli_default_model(path, sizeof path, err);
-    if (rc == 0) rc = yd_model_load(file ? file : path, &m, err);
+    int rc = yd_cli_find_model(a->session.model, path, sizeof path, err);
+    if (rc == 0) rc = yd_model_load(path, &m, err);
     if (rc == 0) *cfg = m->cfg;
     yd_model_free(m);
     return rc;

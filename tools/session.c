@@ -16,11 +16,7 @@ int yd_session_open(const yd_session_options *opt, yd_session *s, yd_err *err)
     memset(s, 0, sizeof *s);
     yd_engine_options engine = {0};
     yd_backend_info be;
-    int rc = 0;
-    if (!opt->model)
-        rc = yd_cli_default_model(s->path, sizeof s->path, err);
-    else if (snprintf(s->path, sizeof s->path, "%s", opt->model) >= (int)sizeof s->path)
-        rc = yd_fail(err, YD_E_NOT_FOUND, "the model's path is too long");
+    int rc = yd_cli_find_model(opt->model, s->path, sizeof s->path, err);
     if (rc == 0) rc = yd_model_load(s->path, &s->model, err);
     if (rc == 0) rc = yd_model_config_windows(&s->model->cfg, (int)opt->window, (int)opt->overlap, err);
     if (rc == 0) rc = yd_cli_open_backend(opt->device, opt->threads, opt->winograd, &s->backend, err);

@@ -25,7 +25,7 @@ typedef struct yd_session_options {
 #define YD_MODEL_ARG(o)                                                                                                \
     {                                                                                                                  \
         "model", 'm', YD_ARG_TEXT, &(o)->model, 0, 0, "FILE",                                                          \
-            "model file (default: $YODA_MODEL, or the one in models/)"                                                 \
+            "file, or name of one in models/ (default: $YODA_MODEL, else the first)"                                   \
     }
 #define YD_WINDOW_ARGS(o)                                                                                              \
     {"window", 'w', YD_ARG_LONG, &(o)->window, 8, 2048, "PX", "side of a window (default: the model's)"},              \

@@ -98,6 +98,17 @@ def the_default_model_is_found_or_asked_for():
 
 
 @case
+def a_model_is_chosen_by_file_or_by_name():
+    os.mkdir("models")
+    tiny_model("models/one.safetensors")
+    tiny_model("two", 2)
+    digests = [next(line for line in yoda("inspect", name, "--no-run").stdout.splitlines() if "sha256:" in line)
+               for name in ["one", "models/one.safetensors", "./two", "two"]]
+    check(digests[0] == digests[1] and digests[2] == digests[3] != digests[0], f"not the models that were named: {digests}")
+    yoda_fails("inspect", "three", says=["three", "accepted", "yoda-compact-4x"])
+
+
+@case
 def convert_changes_the_config_and_no_weight():
     tiny_model()
     tensors, metadata = read_safetensors("tiny.safetensors")
