@@ -11,6 +11,7 @@
 //                "noise_scale": 1000},
 //    "noise_input": "sqrt_gamma" | "sqrt_one_minus_gamma" | "timestep",    what the network is told about the noise
 //    "prediction": "eps" | "x0" | "v", "target": "direct" | "residual", "residual_scale": 4, "clip": 3,
+//    "mask_input": true,   Eq. 9: the network sees zeros outside the mask; false: the enlarged picture at the step's noise level
 //    "schedule": {"kind": "linear"|"cosine", "train_steps": 2000, "start": 1e-6, "end": 1e-2},
 //    "scale": 4, "window": 128, "overlap": 24, "conditioning": "pillow8",
 //    "defaults": {"steps": 8, "sampler": "ddim", "eta": 0.5, "attention": "edge", "mask_form": "add", "lower_bound": 0.4,
@@ -86,6 +87,8 @@ typedef struct yd_model_config {
     yd_target target;
     float residual_scale; // residual target: the network's variable is residual_scale * (HR - up(LR))
     float clip;           // x0 is clamped to [-clip, clip]; 0 = never
+    int mask_input;       // 1: the network is shown m*z (Eq. 9). 0: z of Eq. 12, outside the mask the mean at the step's noise level. Weights
+                          // are trained for one of them; 0 goes with the late allocation only
     yd_schedule_config schedule;
     int scale;            // native upscaling factor
     int window, overlap;  // pixels of the output grid; window is a multiple of yd_net_multiple()

@@ -142,6 +142,7 @@ void yd_model_config_init(yd_model_config *c)
                 .norm_groups = 32, .image_size = 128, .unshuffle = 1, .mid_attention = 1, .noise_scale = 1.0f},
         .residual_scale = 1.0f,
         .clip = 1.0f,
+        .mask_input = 1,
         .schedule = {.kind = YD_SCHEDULE_LINEAR, .train_steps = 2000, .start = 1e-6, .end = 1e-2},
         .scale = 4,
         .window = 128,
@@ -245,7 +246,7 @@ static yd_noise_input told_to(yd_net_type type)
 static void read_ours(reader *r, yd_model_config *c)
 {
     static const char *const keys[] = {"format", "name", "network", "noise_input", "prediction", "target", "residual_scale", "clip",
-                                       "schedule", "scale", "window", "overlap", "conditioning", "defaults", "profiles", NULL};
+                                       "mask_input", "schedule", "scale", "window", "overlap", "conditioning", "defaults", "profiles", NULL};
     static const char *const formats[] = {"yoda-model-1", NULL}, *const conditioning[] = {"pillow8", NULL};
     int noise, prediction = (int)c->prediction, target = (int)c->target, ignored = 0;
     only_keys(r, 0, "the whole", keys);
@@ -258,6 +259,7 @@ static void read_ours(reader *r, yd_model_config *c)
     read_word(r, 0, "target", target_words, &target);
     read_float(r, 0, "residual_scale", 1e-3, 1e3, &c->residual_scale);
     read_float(r, 0, "clip", 0, 1e3, &c->clip);
+    read_bool(r, 0, "mask_input", &c->mask_input);
     read_word(r, 0, "conditioning", conditioning, &ignored);
     read_int(r, 0, "scale", 1, 16, &c->scale);
     read_int(r, 0, "window", MIN_WINDOW, MAX_WINDOW, &c->window);
@@ -457,6 +459,7 @@ size_t yd_model_config_print(const yd_model_config *c, char *dst, size_t cap)
         c->net.mid_attention ? "true" : "false", (double)c->net.noise_scale);
     put(&p, " \"noise_input\": \"%s\", \"prediction\": \"%s\", \"target\": \"%s\", \"residual_scale\": %.9g, \"clip\": %.9g,\n",
         noise_words[c->noise_input], prediction_words[c->prediction], target_words[c->target], (double)c->residual_scale, (double)c->clip);
+    if (!c->mask_input) put(&p, " \"mask_input\": false,\n"); // only where it is not the default: it names a checkpoint's settings too
     put(&p, " \"schedule\": {\"kind\": \"%s\", \"train_steps\": %d, \"start\": %.17g, \"end\": %.17g},\n", schedule_words[c->schedule.kind],
         c->schedule.train_steps, c->schedule.start, c->schedule.end);
     put(&p, " \"scale\": %d, \"window\": %d, \"overlap\": %d, \"conditioning\": \"pillow8\",\n", c->scale, c->window, c->overlap);

@@ -24,6 +24,7 @@
 #include <string.h>
 
 #define ALLOCATION_SLACK 4096 // what the allocator adds to some twenty blocks: headers and alignment
+#define REST_RUN         64   // pixels whose noise is drawn at a time for the network to see
 #define BANDS            16   // the canvas is updated in so many bands of rows, each with its own scratch
 
 struct yd_sampler {
@@ -77,6 +78,10 @@ int yd_sampler_accepts(const yd_model_config *cfg, const yd_sample_settings *set
     if (!rc && set->fidelity > 0.0 && cfg->prediction == YD_PREDICT_EPS)
         rc = yd_fail_field(err, YD_E_SETTING, "fidelity", "0 for this model",
                            "fidelity is %g, but the model predicts noise: its first prediction is no picture to be faithful to", set->fidelity);
+    if (!rc && !cfg->mask_input && set->allocation != YD_ALLOCATION_LATE)
+        rc = yd_fail_field(err, YD_E_SETTING, "allocation", "late for this model",
+                           "allocation is not late, but the model's mask_input is false: it is shown pixels outside the mask at the step's noise "
+                           "level, and one that rests between its steps is at another");
     return rc;
 }
 
@@ -234,10 +239,24 @@ static float told(const yd_sampler *s, int step)
     return yd_schedule_timestep(cfg, yd_schedule_position(s->sched, cfg, step));
 }
 
-// n pixels of the canvas from p on, all of them shown as off where `from` is out of reach.
-static float *gather_run(const yd_sampler *s, size_t p, int from, int n, float *x)
+// Pixels at rest as Eq. 11 would draw them for this step. Nothing of it is kept, so that windows may be skipped as ever (I3, I4).
+static void show_rest(const yd_sampler *s, int step, size_t p, int from, int n, float *x)
+{
+    float drawn[3 * REST_RUN];
+    for (int count; n > 0; n -= count, p += (size_t)count, x += 6 * count) {
+        const uint32_t row = (uint32_t)(p / (size_t)s->w), col = (uint32_t)(p % (size_t)s->w);
+        count = n < REST_RUN ? n : REST_RUN;
+        if (!s->noise) yd_rng_row(s->set.seed, (uint32_t)step, row, col, count, 3, drawn);
+        yd_rows_show_rest(s->a + p, from, s->sched->sqrt_gamma[step], s->sched->sqrt_1m_gamma[step], s->cfg.target == YD_TARGET_RESIDUAL,
+                          s->noise ? s->noise[step] + p * 3 : drawn, count, x);
+    }
+}
+
+// n pixels of one row of the canvas from p on, all of them shown as off where `from` is out of reach.
+static float *gather_run(const yd_sampler *s, int step, size_t p, int from, int n, float *x)
 {
     yd_rows_gather(s->up + p * 3, s->cond ? s->cond + p * 3 : NULL, s->z + p * 3, s->a + p, from, n, x);
+    if (!s->cfg.mask_input) show_rest(s, step, p, from, n, x);
     return x + (size_t)n * 6;
 }
 
@@ -247,9 +266,9 @@ void yd_sampler_gather(const yd_sampler *s, const yd_unit *u, float *x, float *l
     for (int dy = 0; dy < s->win.window_h; dy++) {
         const int cy = u->y + dy, beyond = cy >= s->h;
         const size_t row = (size_t)(beyond ? reflect(cy, s->h) : cy) * (size_t)s->w;
-        x = gather_run(s, row + (size_t)u->x, beyond ? INT_MAX : s->r[u->step], cols, x);
+        x = gather_run(s, u->step, row + (size_t)u->x, beyond ? INT_MAX : s->r[u->step], cols, x);
         for (int cx = u->x + cols; cx < u->x + s->win.window_w; cx++)
-            x = gather_run(s, row + (size_t)reflect(cx, s->w), INT_MAX, 1, x);
+            x = gather_run(s, u->step, row + (size_t)reflect(cx, s->w), INT_MAX, 1, x);
     }
     *level = told(s, u->step);
 }

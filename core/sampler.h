@@ -58,7 +58,8 @@ void yd_sampler_work(const yd_sampler *s, yd_work *out);
 int yd_sampler_next(yd_sampler *s, yd_unit *u);
 int yd_sampler_done(const yd_sampler *s);
 
-// Write the unit's network input: x [window_h*window_w*6] (cond, m*z) and the noise level the network is told.
+// Write the unit's network input: x [window_h*window_w*6] (cond, m*z; with mask_input false cond, z) and the noise level the network is
+// told. Beyond the picture's border its mirror image is shown, as pixels that are off.
 void yd_sampler_gather(const yd_sampler *s, const yd_unit *u, float *x, float *level);
 // Take the unit's prediction [window_h*window_w*3]. Returns 1 when it completed a step (*info filled),
 // 0 otherwise; YD_E_NUMERIC on NaN or Inf: the job has failed. Leading steps without an active pixel were passed when the sampler was made.
@@ -86,7 +87,7 @@ void yd_sampler_set_noise(yd_sampler *s, const float *const *noise);
 int yd_sampler_set_condition(yd_sampler *s, const float *cond, yd_err *err);
 
 // yd_sample_settings_check, and whether this model can do it: fidelity wants a network whose first prediction is a picture, and one
-// that predicts eps makes noise of it. YD_E_SETTING.
+// that predicts eps makes noise of it; mask_input false wants the late allocation. YD_E_SETTING.
 int yd_sampler_accepts(const yd_model_config *cfg, const yd_sample_settings *set, yd_err *err);
 
 // Check every field's range. YD_E_SETTING naming the field and what it accepts.

@@ -78,6 +78,12 @@ YD_SIMD void yd_rows_gather(const uint16_t *up, const float *cond, const float *
     }
 }
 
+YD_SIMD void yd_rows_show_rest(const uint16_t *a, int from, float on_mean, float on_noise, int residual, const float *noise, int n, float *x)
+{
+    for (int p = 0; p < n; p++, x += 6, noise += 3)
+        for (int c = 0; c < 3 && a[p] < from; c++) x[3 + c] = on_mean * (residual ? 0.0f : x[c]) + on_noise * noise[c];
+}
+
 YD_SIMD int yd_rows_blend(float *acc, const float *pred, float wy, const float *wx, int n)
 {
     uint32_t bad = 0;

@@ -36,6 +36,7 @@ static void print_model(const yd_model *m)
     print_network(&m->cfg.net);
     printf("predicts     %s of the %s\n", prediction_names[m->cfg.prediction],
            m->cfg.target == YD_TARGET_RESIDUAL ? "residual over plain upsampling" : "picture itself");
+    if (!m->cfg.mask_input) printf("sees         pixels outside the mask too, as the enlarged picture at the step's noise level\n");
     printf("scale        %dx, windows of %d pixels, overlap %d\n", m->cfg.scale, m->cfg.window, m->cfg.overlap);
     printf("parameters   %zu in %d tensors\n", m->param_count, m->n_params);
 }

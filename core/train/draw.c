@@ -157,6 +157,8 @@ typedef struct row_job {
     float hr_mul, up_mul, add, clamp; // y = clamp(hr*hr_mul + up*up_mul + add); clamp 0 = none
     float sqrt_gamma, sqrt_1m_gamma;
     float target_y, target_eps; // target = target_y*y + target_eps*eps
+    int show_rest;      // the network is shown pixels that are off, as rest_up*(the condition) + noise
+    float rest_up;
     const float *noise;
     float *x, *target, *mask;
 } row_job;
@@ -175,8 +177,9 @@ YD_SIMD static long fill_row(const row_job *r)
             float y = hr * r->hr_mul + up * r->up_mul + r->add;
             if (r->clamp > 0) y = y > r->clamp ? r->clamp : y < -r->clamp ? -r->clamp : y;
             r->x[i * 6 + c] = up * (1.0f / 127.5f) - 1.0f;
-            r->x[i * 6 + 3 + c] = m * (r->sqrt_gamma * y + r->sqrt_1m_gamma * eps);
             r->target[i * 3 + c] = r->target_y * y + r->target_eps * eps;
+            if (r->show_rest && !(m > 0)) y = r->rest_up * r->x[i * 6 + c];
+            r->x[i * 6 + 3 + c] = (r->show_rest ? 1.0f : m) * (r->sqrt_gamma * y + r->sqrt_1m_gamma * eps);
         }
     }
     return active;
@@ -201,7 +204,9 @@ static void set_target(row_job *r, const yd_model_config *m)
     } else {
         r->hr_mul = unit;
         r->add = -1.0f;
+        r->rest_up = 1.0f;
     }
+    r->show_rest = !m->mask_input;
     switch (m->prediction) {
     case YD_PREDICT_X0:
         r->target_y = 1.0f;

@@ -44,6 +44,23 @@ static void config_is_read(void)
     CHECK(strcmp(err.accepted, "auto, f32, bf16") == 0);
 }
 
+// Whether the network is shown m*z or z belongs to the weights: it is kept, and settings that it cannot go with are refused.
+static void mask_input(void)
+{
+    static const char off[] = "{\"mask_input\": false}", strided[] = "{\"defaults\": {\"allocation\": \"strided\"}}", word[] = "{\"mask_input\": \"no\"}";
+    yd_model_config c, again;
+    yd_err err = {0};
+    char text[4096];
+    CHECK(yd_model_config_parse(small, strlen(small), &c, &err) == 0 && c.mask_input == 1);
+    yd_model_config_print(&c, text, sizeof text);
+    CHECK(!strstr(text, "mask_input")); // texts of models from before stay as they are
+    CHECK(yd_model_config_update(&c, off, sizeof off - 1, &err) == 0 && c.mask_input == 0);
+    const size_t n = yd_model_config_print(&c, text, sizeof text);
+    CHECK(yd_model_config_parse(text, n, &again, &err) == 0 && again.mask_input == 0);
+    CHECK(yd_model_config_update(&again, strided, sizeof strided - 1, &err) == YD_E_CHECKPOINT && strcmp(err.field, "allocation") == 0);
+    CHECK(yd_model_config_update(&again, word, sizeof word - 1, &err) == YD_E_CHECKPOINT && strcmp(err.field, "mask_input") == 0);
+}
+
 static void config_survives_printing(void)
 {
     yd_model_config a, b;
@@ -493,6 +510,7 @@ int main(int argc, char **argv)
 {
     static const t_case cases[] = {
         {"a model config is read", config_is_read},
+        {"mask_input is kept, and goes with late masks", mask_input},
         {"a config survives printing", config_survives_printing},
         {"bad fields are named", bad_fields_are_named},
         {"profiles: given, derived, laid over, refused", profiles},

@@ -166,6 +166,10 @@ static void oracle(const yd_model_config *cfg, const yd_sample_settings *set, co
             for (int c = 0; c < 3; c++) {
                 net_x[i * 6 + c] = cond[i * 3 + c];
                 net_x[i * 6 + 3 + c] = on[s][a[i]] ? z[i * 3 + c] : 0.0f;
+                if (!cfg->mask_input && !on[s][a[i]]) {
+                    const double rest = residual ? 0.0 : (double)cond[i * 3 + c];
+                    net_x[i * 6 + 3 + c] = (float)(sqrt(k->gamma[s]) * rest + sqrt(1 - k->gamma[s]) * (double)noise[s][i * 3 + c]);
+                }
             }
         predict(net_x, cfg->noise_input == YD_NOISE_SQRT_GAMMA ? (float)sqrt(k->gamma[s]) : (float)sqrt(1 - k->gamma[s]), net_out);
         for (int i = 0; i < n * 3; i++) {
@@ -235,6 +239,9 @@ static void agrees_with_oracle(void)
                     set.mask_form = form ? YD_MASK_MAX : YD_MASK_ADD;
                     set.variance = form ? YD_VARIANCE_BETA : YD_VARIANCE_POSTERIOR;
                     agrees(&c, &set, &sc, expect, "late");
+                    c.mask_input = 0;
+                    agrees(&c, &set, &sc, expect, "late, z shown outside the mask");
+                    c.mask_input = 1;
                     set.allocation = YD_ALLOCATION_STRIDED;
                     agrees(&c, &set, &sc, expect, "strided");
                     if (predictions[p] == YD_PREDICT_EPS) continue;
@@ -381,17 +388,58 @@ static void fidelity_is_a_line(void)
     scene_free(&sc);
 }
 
+// Without Eq. 9 the network's input is the same at the first step of all pixels, differs after it, and is never empty; nor beyond the
+// border. What is shown of a pixel at rest is what it would come on with.
+static void rest_can_be_shown(void)
+{
+    scene sc = scene_new(20, 25, 4); // smaller than a window: the rest of it is mirrored
+    yd_model_config c = config(YD_PREDICT_EPS, YD_TARGET_DIRECT);
+    yd_sample_settings set = settings(8, YD_SAMPLER_DDIM, 0.0f, 0.25);
+    for (int i = 0; i < sc.w * sc.h; i++) sc.map[i] = i % sc.w < 10 ? 0.75f : 0.0f; // the left half is on from the first step
+    c.mask_input = 0;
+    yd_sampler *s = make(&c, &set, &sc);
+    yd_unit u;
+    float level, noise[3 * 20];
+    CHECK(yd_sampler_next(s, &u) && u.step == 8);
+    yd_sampler_gather(s, &u, net_x, &level);
+    yd_schedule *k = NULL;
+    CHECK(yd_schedule_make(&c.schedule, 8, 1.0, &k, NULL) == 0);
+    double worst = 0;
+    for (int y = 0; y < WINDOW; y++) {
+        const int py = y < sc.h ? y : 2 * (sc.h - 1) - y;
+        yd_rng_row(42, 8, (uint32_t)py, 0, sc.w, 3, noise);
+        for (int x = 0; x < WINDOW; x++) {
+            const int px = x < sc.w ? x : 2 * (sc.w - 1) - x, on = x < 10 && y < sc.h;
+            for (int ch = 0; ch < 3; ch++) {
+                const double low = sc.rgb[(py * sc.w + px) * 3 + ch] / 127.5 - 1, eps = (double)noise[px * 3 + ch];
+                const double want = on ? eps : sqrt(k->gamma[8]) * low + sqrt(1 - k->gamma[8]) * eps;
+                worst = fmax(worst, fabs(want - (double)net_x[(y * WINDOW + x) * 6 + 3 + ch]));
+            }
+        }
+    }
+    CHECK_MSG(worst < 1e-6, "off by %g", worst);
+    yd_schedule_free(k);
+    yd_sampler_free(s);
+    yd_err err = {0};
+    for (int other = YD_ALLOCATION_STRIDED; other <= YD_ALLOCATION_WINDOWS; other++) {
+        set.allocation = (yd_allocation)other;
+        CHECK(yd_sampler_accepts(&c, &set, &err) == YD_E_SETTING && strcmp(err.field, "allocation") == 0 && strstr(err.detail, "mask_input"));
+    }
+    scene_free(&sc);
+}
+
 // A map with a bright corner on a larger canvas: skipping must save work and change no byte.
 static void skipping_changes_nothing(void)
 {
     scene sc = scene_new(150, 117, 5);
     for (int y = 0; y < sc.h; y++)
         for (int x = 0; x < sc.w; x++) sc.map[y * sc.w + x] = x > 120 && y > 90 ? 1.0f : x < 20 ? 0.35f : 0.0f;
-    for (int kind = 0; kind < 8; kind++) {
+    for (int kind = 0; kind < 10; kind++) {
         yd_model_config c = config(kind < 4 ? YD_PREDICT_X0 : YD_PREDICT_EPS, YD_TARGET_DIRECT);
         yd_sample_settings set = settings(12, kind & 1 ? YD_SAMPLER_DPMPP_2M : YD_SAMPLER_DDIM, 0.7f, 0.1);
-        set.allocation = kind >= 6 ? YD_ALLOCATION_WINDOWS : kind >= 2 ? YD_ALLOCATION_STRIDED : YD_ALLOCATION_LATE;
+        set.allocation = kind < 2 || kind >= 8 ? YD_ALLOCATION_LATE : kind < 6 ? YD_ALLOCATION_STRIDED : YD_ALLOCATION_WINDOWS;
         set.fidelity = kind < 4 ? 0.4 : 0.0;
+        c.mask_input = kind < 8;
         long with, without;
         yd_sampler *a = make(&c, &set, &sc);
         float *ra = run(a, &with);
@@ -634,6 +682,7 @@ int main(int argc, char **argv)
         {"a map of ones has one allocation, bit for bit", map_of_ones_has_one_allocation},
         {"fidelity is the line from the sample to the first prediction", fidelity_is_a_line},
         {"a map of zeros refines every pixel exactly k times", map_of_zeros_refines_k_times},
+        {"pixels at rest can be shown to the network", rest_can_be_shown},
         {"skipping windows saves work and changes no byte", skipping_changes_nothing},
         {"levelled windows run for what they are worth", levelled_windows_run_for_what_they_are_worth},
         {"interleaved jobs and thread counts change no byte", interleaving_and_threads_change_nothing},

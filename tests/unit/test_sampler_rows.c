@@ -63,6 +63,21 @@ static void test_gather(void)
     CHECK(x[3] == 0 && x[6 * N - 1] == 0);
 }
 
+static void test_show_rest(void)
+{
+    static float x[6 * N], want[6 * N];
+    for (int residual = 0; residual < 2; residual++) {
+        fill();
+        yd_rows_gather(up, NULL, z, a, 7, N, x);
+        memcpy(want, x, sizeof x);
+        int rest = 0;
+        for (int i = 0; i < N; i++)
+            for (int c = 0; c < 3 && a[i] < 7; c++, rest++) want[6 * i + 3 + c] = 0.9f * (residual ? 0.0f : want[6 * i + c]) + 0.4f * noise[3 * i + c];
+        yd_rows_show_rest(a, 7, 0.9f, 0.4f, residual, noise, N, x);
+        CHECK(rest > N && memcmp(x, want, sizeof x) == 0);
+    }
+}
+
 static void test_blend(void)
 {
     static float acc[3 * N], want[3 * N];
@@ -191,6 +206,7 @@ int main(int argc, char **argv)
     static const t_case cases[] = {
         {"samples of 16 bits become the same floats as by division", test_condition},
         {"gathering pixels", test_gather},
+        {"pixels at rest, shown", test_show_rest},
         {"blending predictions, and what is not finite", test_blend},
         {"a step of the update", test_update},
         {"sampler rows: second order", test_look_ahead},

@@ -337,12 +337,13 @@ static void check_sample(const yd_train_config *c, const yd_dataset *data, const
                                ? clampf(c->model.residual_scale * (hr - up), c->model.clip)
                                : hr;
                 float eps = noise[3 * j + k];
+                const float mean = c->model.target == YD_TARGET_RESIDUAL ? 0 : up, rest = c->model.mask_input ? 0 : sg * mean + s1 * eps;
                 float want = c->model.prediction == YD_PREDICT_X0    ? y0
                              : c->model.prediction == YD_PREDICT_EPS ? eps
                                                                      : sg * eps - s1 * y0;
                 worst = fmax(worst, fabs((double)(b->target[o * 3 + (size_t)k] - want)));
                 worst = fmax(worst, fabs((double)(b->x[o * 6 + (size_t)k] - up)));
-                worst = fmax(worst, fabs((double)(b->x[o * 6 + 3 + (size_t)k] - (m ? sg * y0 + s1 * eps : 0))));
+                worst = fmax(worst, fabs((double)(b->x[o * 6 + 3 + (size_t)k] - (m ? sg * y0 + s1 * eps : rest))));
             }
         }
     }
@@ -371,6 +372,7 @@ static void test_samples(void)
         c.model.target = i / 3 % 2 ? YD_TARGET_RESIDUAL : YD_TARGET_DIRECT;
         c.mask_form = i / 6 % 2 ? YD_MASK_MAX : YD_MASK_ADD;
         c.model.noise_input = (yd_noise_input)(i / 12 % 3);
+        c.model.mask_input = i / 36 % 2 == 0;
         yd_draw_sample(&c, data, i, 0, &d);
         yd_draw_sample(&c, data, i, 0, &again);
         CHECK(d.x == again.x && d.u == again.u && d.noise_seed == again.noise_seed);
