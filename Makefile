@@ -174,7 +174,7 @@ install: all ## install into $(DESTDIR)$(PREFIX): programs, models, systemd unit
 IMAGES := astronaut coffee
 .PHONY: images
 .PHONY: paper-ablation
-paper-ablation: all ## the paper's ablations at small scale: six trainings and their evaluation (hours; tools/paper-ablation)
+paper-ablation: all ## the paper's ablations at small scale: six trainings of six minutes of one core and their evaluation (tools/paper-ablation)
 	@tools/paper-ablation all
 
 images: all ## make the README's pictures from docs/images with the shipped model
