@@ -8,6 +8,7 @@
 // Read next: image_sniff.c, image_open.c, image_decode.c; image_encode.c
 #include "core/image.h"
 
+#include "core/image_parts.h"
 #include "core/image_vips.h"
 #include "core/mem.h"
 
@@ -20,7 +21,7 @@
 
 // ---- the formats
 
-static yd_image_kind kinds[] = { // `reads` is written once, by start_vips
+static yd_image_kind kinds[] = { // `reads` is written once, by start_vips or by yd_image_set_reads
     {"png", "image/png", "png", 0, 1, YD_PNG, 1, 0},
     {"jpeg", "image/jpeg", "jpg jpeg", 0, 1, YD_JPEG, 0, 1},
     {"webp", "image/webp", "webp", 0, 1, YD_WEBP, 0, 1},
@@ -43,6 +44,7 @@ static void name_writable(void)
 static void name_accepted(void)
 {
     size_t n = 0;
+    accepted[0] = '\0';
     for (size_t i = 0; i < KINDS; i++)
         if (kinds[i].reads) n += (size_t)snprintf(accepted + n, sizeof accepted - n, "%s%s", n ? ", " : "", kinds[i].name);
 }
@@ -140,6 +142,19 @@ int yd_vips_fail(yd_err *err, int code, const char *what)
 }
 
 // ---- formats by name
+
+unsigned yd_image_reads(void)
+{
+    unsigned mask = 0;
+    for (size_t i = 0; i < KINDS; i++) mask |= (unsigned)(kinds[i].reads != 0) << i;
+    return mask;
+}
+
+void yd_image_set_reads(unsigned mask)
+{
+    for (size_t i = 0; i < KINDS; i++) kinds[i].reads = (int)(mask >> i & 1);
+    name_accepted();
+}
 
 const yd_image_kind *yd_image_kinds(size_t *n)
 {

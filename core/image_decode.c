@@ -8,6 +8,7 @@
 // Read next: image_meta.c, image_encode.c
 #include "core/image_source.h"
 
+#include "core/image_parts.h"
 #include "core/mem.h"
 
 #include <string.h>
@@ -128,7 +129,7 @@ static int prepare_bands(const yd_source *s, VipsImage **out)
     return 0;
 }
 
-static int decode_pixels(const yd_source *s, const yd_color_plan *plan, yd_image *out, yd_err *err)
+static int decode_pixels(const yd_source *s, const yd_color_plan *plan, yd_image_room_fn room, void *arg, yd_image *out, yd_err *err)
 {
     VipsImage *bands = NULL;
     line_buffer line = {0};
@@ -139,7 +140,7 @@ static int decode_pixels(const yd_source *s, const yd_color_plan *plan, yd_image
                            "the picture's colours cannot be converted to sRGB");
     if (rc == 0) rc = line_new(s, s->colours, plan, &line, err);
     if (rc == 0) {
-        rc = yd_image_alloc(out, turned ? s->h : s->w, turned ? s->w : s->h, s->alpha, err);
+        rc = room(arg, turned ? s->h : s->w, turned ? s->w : s->h, s->alpha, out, err);
         if (rc == 0 && copy_strips(bands, s, plan, &line, out)) rc = yd_source_damaged(s, err);
         line_free(&line);
     }
@@ -149,8 +150,8 @@ static int decode_pixels(const yd_source *s, const yd_color_plan *plan, yd_image
     return rc;
 }
 
-int yd_image_decode(const void *bytes, size_t len, const yd_image_limits *lim, const yd_decode_options *opt, yd_image *out,
-                    yd_err *err)
+int yd_image_decode_into(const void *bytes, size_t len, const yd_image_limits *lim, const yd_decode_options *opt, yd_image_room_fn room,
+                         void *arg, yd_image *out, yd_err *err)
 {
     yd_source s;
     yd_color_plan plan = {0};
@@ -158,10 +159,23 @@ int yd_image_decode(const void *bytes, size_t len, const yd_image_limits *lim, c
     int rc = yd_source_open(bytes, len, lim, &s, err);
     if (rc) return rc;
     rc = yd_color_plan_make(&s, opt ? opt->color_space : YD_COLOR_SOURCE, &plan, err);
-    if (rc == 0) rc = decode_pixels(&s, &plan, out, err);
+    if (rc == 0) rc = decode_pixels(&s, &plan, room, arg, out, err);
     if (rc == 0) rc = yd_meta_collect(&s, &plan, &out->meta, err);
     yd_color_plan_clear(&plan);
     g_object_unref(s.im);
+    return rc;
+}
+
+static int own_room(void *arg, int w, int h, int with_alpha, yd_image *out, yd_err *err)
+{
+    (void)arg;
+    return yd_image_alloc(out, w, h, with_alpha, err);
+}
+
+int yd_image_decode(const void *bytes, size_t len, const yd_image_limits *lim, const yd_decode_options *opt, yd_image *out,
+                    yd_err *err)
+{
+    int rc = yd_image_decode_into(bytes, len, lim, opt, own_room, NULL, out, err);
     if (rc) yd_image_clear(out);
     return rc;
 }

@@ -9,6 +9,7 @@
 // in TIFF; IPTC - ourselves, in JPEG only (PNG and WebP have no place for it, libvips cuts it short in TIFF); resolution - libvips for PNG and
 // TIFF, ourselves for JPEG.
 #include "core/image_container.h"
+#include "core/image_parts.h"
 #include "core/image_vips.h"
 #include "core/mem.h"
 #include "core/output.h"
@@ -17,12 +18,6 @@
 #include <vips/vips.h>
 
 enum { JPEG_MAX_SIDE = 65535, WEBP_MAX_SIDE = 16383, MAP_EFFORT = 6, WEBP_EFFORT = 4 };
-
-// Channels of a file, interleaved.
-typedef struct packed {
-    void *samples; // uint8_t or uint16_t
-    int w, h, bands, depth;
-} packed;
 
 static uint16_t over_white(uint32_t v, uint32_t alpha)
 {
@@ -70,18 +65,22 @@ static void pack16(const yd_image *im, int flatten, uint16_t *dst)
     }
 }
 
-static int pack(const yd_image *im, const yd_output *out, packed *p, yd_err *err)
+static int flattens(const yd_output *out)
 {
-    int deep = out->format == YD_PNG || out->format == YD_TIFF, flatten = out->format == YD_JPEG;
-    int depth = !deep ? 8 : out->bit_depth ? out->bit_depth : im->depth;
-    *p = (packed){NULL, im->w, im->h, (im->grey ? 1 : 3) + (im->alpha && !flatten), depth};
-    p->samples = yd_calloc((size_t)im->w * (size_t)im->h, (size_t)(p->bands * depth / 8));
-    if (!p->samples) return yd_fail(err, YD_E_NOMEM, "no memory to encode a picture of %d x %d pixels", im->w, im->h);
-    if (depth == 16)
-        pack16(im, flatten, p->samples);
+    return out->format == YD_JPEG;
+}
+
+size_t yd_packing_bytes(const yd_packing *p)
+{
+    return (size_t)p->w * (size_t)p->h * (size_t)(p->bands * p->depth / 8);
+}
+
+void yd_image_pack(const yd_image *im, const yd_output *out, const yd_packing *p, void *dst)
+{
+    if (p->depth == 16)
+        pack16(im, flattens(out), dst);
     else
-        pack8(im, flatten, p->samples);
-    return 0;
+        pack8(im, flattens(out), dst);
 }
 
 // ---- libvips
@@ -118,19 +117,18 @@ static int save(VipsImage *im, const yd_output *out, int with_blobs, void **buf,
     }
 }
 
-static VipsInterpretation interpretation(const packed *p)
+static VipsInterpretation interpretation(const yd_packing *p)
 {
     if (p->depth == 16) return p->bands < 3 ? VIPS_INTERPRETATION_GREY16 : VIPS_INTERPRETATION_RGB16;
     return p->bands < 3 ? VIPS_INTERPRETATION_B_W : VIPS_INTERPRETATION_sRGB;
 }
 
 // Through libvips; *buf is released with g_free.
-static int save_packed(const packed *p, const yd_output *out, const yd_image_meta *m, void **buf, size_t *n, yd_err *err)
+static int save_packed(const yd_packing *p, const void *samples, const yd_output *out, const yd_image_meta *m, void **buf, size_t *n, yd_err *err)
 {
     VipsImage *raw = NULL, *im = NULL;
-    size_t size = (size_t)p->w * (size_t)p->h * (size_t)(p->bands * p->depth / 8);
     int known = m && m->xres > 0, rc = 0;
-    raw = vips_image_new_from_memory(p->samples, size, p->w, p->h, p->bands,
+    raw = vips_image_new_from_memory(samples, yd_packing_bytes(p), p->w, p->h, p->bands,
                                      p->depth == 16 ? VIPS_FORMAT_USHORT : VIPS_FORMAT_UCHAR);
     if (!raw ||
         vips_copy(raw, &im, "interpretation", interpretation(p), "xres", known ? m->xres : 1.0, "yres",
@@ -150,12 +148,12 @@ static int wants_blocks(yd_image_format fmt, const yd_image_meta *m)
     return m->icc.p || m->exif.p || m->xmp.p || m->iptc.p || m->xres > 0;
 }
 
-static int encode_packed(const packed *p, const yd_output *out, const yd_image_meta *m, void **bytes, size_t *len,
+static int encode_packed(const yd_packing *p, const void *samples, const yd_output *out, const yd_image_meta *m, void **bytes, size_t *len,
                          yd_err *err)
 {
     void *buf = NULL;
     size_t n = 0;
-    int rc = save_packed(p, out, m, &buf, &n, err);
+    int rc = save_packed(p, samples, out, m, &buf, &n, err);
     if (rc == 0 && wants_blocks(out->format, m))
         rc = yd_container_add(out->format, buf, n, m, bytes, len, err);
     else if (rc == 0) {
@@ -171,7 +169,7 @@ static int encode_packed(const packed *p, const yd_output *out, const yd_image_m
 
 // ---- the outside
 
-static int check_settings(const yd_image *im, const yd_output *out, yd_err *err)
+static int check_settings(int w, int h, const yd_output *out, yd_err *err)
 {
     int most = out->format == YD_JPEG ? JPEG_MAX_SIDE : out->format == YD_WEBP ? WEBP_MAX_SIDE : 0;
     yd_output format_only = *out;
@@ -182,38 +180,59 @@ static int check_settings(const yd_image *im, const yd_output *out, yd_err *err)
         return yd_fail_field(err, YD_E_SETTING, "encode_quality", "1 to 100", "encode_quality %d is out of range", out->encode_quality);
     if (out->bit_depth != 0 && out->bit_depth != 8 && out->bit_depth != 16)
         return yd_fail_field(err, YD_E_SETTING, "bit_depth", "source, 8, 16", "bit depth %d is not accepted", out->bit_depth);
-    if (most && (im->w > most || im->h > most))
+    if (most && (w > most || h > most))
         return yd_fail_field(err, YD_E_SETTING, "format", "png, tiff",
                              "a %s file holds at most %d pixels a side, the result has %d x %d",
-                             yd_image_format_name(out->format), most, im->w, im->h);
+                             yd_image_format_name(out->format), most, w, h);
     return yd_output_check(&format_only, err);
 }
 
-int yd_image_encode(const yd_image *im, const yd_output *out, void **bytes, size_t *len, yd_err *err)
+int yd_image_packing(const yd_image *im, const yd_output *out, yd_packing *p, yd_err *err)
+{
+    const int deep = out->format == YD_PNG || out->format == YD_TIFF;
+    *p = (yd_packing){.w = im->w, .h = im->h, .bands = (im->grey ? 1 : 3) + (im->alpha && !flattens(out))};
+    p->depth = !deep ? 8 : out->bit_depth ? out->bit_depth : im->depth;
+    return check_settings(im->w, im->h, out, err);
+}
+
+int yd_image_encode_packed(const yd_packing *p, const void *samples, const yd_image_meta *from, const yd_output *out, void **bytes,
+                           size_t *len, yd_err *err)
 {
     yd_image_meta *meta = NULL;
-    packed p = {0};
     *bytes = NULL;
     *len = 0;
     int rc = yd_image_init(err);
-    if (rc == 0) rc = check_settings(im, out, err);
-    if (rc == 0) rc = yd_image_meta_adapt(im->meta, out->metadata, im->w, im->h, &meta, err);
-    if (rc == 0) rc = pack(im, out, &p, err);
-    if (rc == 0) rc = encode_packed(&p, out, meta, bytes, len, err);
-    yd_free(p.samples);
+    if (rc == 0) rc = check_settings(p->w, p->h, out, err);
+    if (rc == 0) rc = yd_image_meta_adapt(from, out->metadata, p->w, p->h, &meta, err);
+    if (rc == 0) rc = encode_packed(p, samples, out, meta, bytes, len, err);
     yd_image_meta_unref(meta);
     return rc;
 }
 
-int yd_image_encode_grey(const uint8_t *plane, int w, int h, void **bytes, size_t *len, yd_err *err)
+int yd_image_encode(const yd_image *im, const yd_output *out, void **bytes, size_t *len, yd_err *err)
 {
+    yd_packing p;
     *bytes = NULL;
     *len = 0;
-    int rc = yd_image_init(err);
+    int rc = yd_image_packing(im, out, &p, err);
     if (rc) return rc;
+    void *samples = yd_calloc((size_t)p.w * (size_t)p.h, (size_t)(p.bands * p.depth / 8));
+    if (!samples) return yd_fail(err, YD_E_NOMEM, "no memory to encode a picture of %d x %d pixels", im->w, im->h);
+    yd_image_pack(im, out, &p, samples);
+    rc = yd_image_encode_packed(&p, samples, im->meta, out, bytes, len, err);
+    yd_free(samples);
+    return rc;
+}
+
+void yd_output_for_maps(yd_output *out)
+{
+    yd_output_init(out);
+    out->effort = MAP_EFFORT;
+}
+
+int yd_image_encode_grey(const uint8_t *plane, int w, int h, void **bytes, size_t *len, yd_err *err)
+{
     yd_output png;
-    yd_output_init(&png);
-    png.effort = MAP_EFFORT;
-    const packed p = {(void *)(uintptr_t)plane, w, h, 1, 8};
-    return encode_packed(&p, &png, NULL, bytes, len, err);
+    yd_output_for_maps(&png);
+    return yd_image_encode_packed(&(yd_packing){w, h, 1, 8}, plane, NULL, &png, bytes, len, err);
 }

@@ -3,6 +3,7 @@
 #define YD_CORE_IMAGE_SOURCE_H
 
 #include "core/image_meta.h"
+#include "core/image_parts.h"
 #include <vips/vips.h>
 
 // What a PNG's chunks say that libvips does not pass on. Pointers are into the file.
@@ -30,9 +31,6 @@ typedef struct yd_source {
     int pages;
     yd_png_facts png;
 } yd_source;
-
-// Name of the format these bytes begin like ("png", "GIF", ...), NULL when unknown. Accepted formats have their name in lower case.
-const char *yd_image_sniff(const void *bytes, size_t len);
 
 // The checks of a format's own structure that come before libvips: sizes within lim, no more scans, tiles or exotic codecs than are
 // accepted. kind is what yd_image_sniff said.

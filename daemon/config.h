@@ -65,6 +65,13 @@
     NUMBER(sse_heartbeat_ms, 15000, 100, 3600000, "time between comment lines on quiet event streams")                 \
     NUMBER(drain_timeout_ms, 30000, 0, 3600000, "running jobs may take this long to finish at shutdown")               \
     NUMBER(drain_delay_ms, 0, 0, 600000, "keep serving this long after not being ready at shutdown, for balancers")    \
+    NUMBER(codec_processes, -1, -1, 64,                                                                                \
+           "processes that read and write pictures; -1 suits the cores; 0 lets threads of the daemon do it, unprotected")   \
+    NUMBER(codec_memory_bytes, 1 * YD_GIB, 512 * YD_MIB, 64 * YD_GIB,                                                  \
+           "address space of such a process, beside what the size of the picture at hand accounts for")                \
+    NUMBER(codec_cpu_ms, 10000, 100, 3600000, "processor time for one picture, beside what its size accounts for")     \
+    NUMBER(codec_wall_ms, 15000, 100, 3600000, "time for one picture, beside what its size accounts for")              \
+    NUMBER(codec_recycle, 500, 1, 1000000, "pictures after which such a process is replaced")                          \
     NUMBER(fake_unit_us, 1000, 0, 60000000, "time one unit of work takes on the fake device")                          \
     NUMBER(fake_nan_at, 0, 0, 1000000000, "the fake device predicts NaN in this unit; 0 never")                        \
     NUMBER(fake_fail_at, 0, 0, 1000000000, "the fake device fails in this run; 0 never")

@@ -43,6 +43,8 @@ struct yd_job {
     char *last_words; // data of the final event, should memory be out by then
     char request_id[64];
 
+    struct yd_codec_task *codec; // the codec's part of its stage, while there is one
+
     yd_prepared prep; // from COMPUTING to the end of ARCHIVING
     int has_prep;
     int64_t created_us, started_us, computing_us, encoding_us; // monotonic

@@ -11,6 +11,7 @@
 #include "core/fingerprint.h"
 #include "core/mem.h"
 #include "daemon/clock.h"
+#include "daemon/codec.h"
 #include "daemon/log.h"
 #include "daemon/service.h"
 #include <signal.h>
@@ -126,7 +127,10 @@ static void allow_descriptors(const yd_config *cfg)
 static int serve(program *p)
 {
     yd_err err = {0};
-    if (yd_service_open(&p->loop, &p->cfg, &p->service, &err)) return fail(&err);
+    if (yd_service_open(&p->loop, &p->cfg, &p->service, &err)) {
+        uv_run(&p->loop, UV_RUN_DEFAULT); // what was started already ends
+        return fail(&err);
+    }
     yd_service_on_broken(p->service, on_broken, p);
     p->term.data = p->interrupt.data = p->poll.data = p;
     uv_signal_init(&p->loop, &p->term);
@@ -180,11 +184,13 @@ int main(int argc, char **argv)
     static program p;
     yd_config_action action;
     yd_err err = {0};
+    if (argc > 1 && strcmp(argv[1], YD_CODEC_ARGUMENT) == 0) return yd_codec_child_main(argc, argv);
     yd_cpu_prepare_process(argv);
     if (yd_config_load(argc, argv, environ, &p.cfg, &action, &err)) return fail(&err);
     if (action != YD_RUN) return show(action, &p.cfg);
     yd_log_set_level(p.cfg.log_level);
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGCHLD, SIG_DFL); // ignored, as some parents leave it, codec processes could not be told apart when they end
     allow_descriptors(&p.cfg);
     if (uv_loop_init(&p.loop)) return fail(&(yd_err){.detail = "no event loop"});
     const int status = serve(&p);

@@ -13,6 +13,7 @@
 #define MAX_REASONS 32
 #define MAX_MODELS  16
 #define LABEL_MAX   64
+#define MAX_TALLY   16
 
 typedef struct histogram {
     uint64_t bucket[MAX_BUCKETS + 1]; // the last one: above every bound
@@ -32,6 +33,13 @@ static const bounds share_bounds = {10, {0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8,
 static const char *const stage_names[] = {"prepare", "compute", "encode", "total"};
 static const char *const outcome_names[] = {"succeeded", "failed", "cancelled"};
 
+// Counts by a label with few values.
+typedef struct tally {
+    const char *name[MAX_TALLY];
+    uint64_t count[MAX_TALLY];
+    int n;
+} tally;
+
 struct yd_metrics {
     struct {
         char name[LABEL_MAX];
@@ -43,6 +51,7 @@ struct yd_metrics {
         uint64_t count;
     } reason[MAX_REASONS];
     int n_reasons;
+    tally codec_restarts, codec_calls;
     histogram wait, duration[YD_STAGE_COUNT], step, share, occupancy;
     uint64_t windows_run, windows_skipped, sse_dropped;
     int64_t sse_clients;
@@ -128,6 +137,25 @@ void yd_metrics_rejected(yd_metrics *m, const char *reason)
     m->reason[i].count++;
 }
 
+static void add_to(tally *a, const char *name)
+{
+    int i = 0;
+    while (i < a->n && strcmp(a->name[i], name) != 0) i++;
+    if (i == MAX_TALLY) return;
+    if (i == a->n) a->name[a->n++] = name;
+    a->count[i]++;
+}
+
+void yd_metrics_codec_restart(yd_metrics *m, const char *reason)
+{
+    add_to(&m->codec_restarts, reason);
+}
+
+void yd_metrics_codec_call(yd_metrics *m, const char *op)
+{
+    add_to(&m->codec_calls, op);
+}
+
 static void head(yd_text *t, const char *name, const char *type, const char *help)
 {
     yd_text_printf(t, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
@@ -197,6 +225,30 @@ static void print_histograms(yd_text *t, const yd_metrics *m)
     print_histogram(t, "yodad_diffused_pixel_share", "", &m->share, &share_bounds);
 }
 
+static void print_tally(yd_text *t, const char *name, const char *key, const tally *a)
+{
+    for (int i = 0; i < a->n; i++) {
+        yd_text_printf(t, "%s{", name);
+        label(t, key, a->name[i]);
+        yd_text_printf(t, "} %llu\n", (unsigned long long)a->count[i]);
+    }
+}
+
+static void print_codecs(yd_text *t, const yd_metrics *m, const yd_metrics_now *now)
+{
+    head(t, "yodad_codec_restarts_total", "counter", "Codec processes that ended and were replaced, by reason.");
+    print_tally(t, "yodad_codec_restarts_total", "reason", &m->codec_restarts);
+    head(t, "yodad_codec_calls_total", "counter", "Pictures given to codec processes, by what was to be done.");
+    print_tally(t, "yodad_codec_calls_total", "op", &m->codec_calls);
+    head(t, "yodad_codec_processes", "gauge", "Codec processes by state.");
+    const int other = now->codec_processes - now->codec_idle - now->codec_busy;
+    yd_text_printf(t, "yodad_codec_processes{state=\"idle\"} %d\nyodad_codec_processes{state=\"busy\"} %d\n", now->codec_idle,
+                   now->codec_busy);
+    yd_text_printf(t, "yodad_codec_processes{state=\"starting\"} %d\n", other);
+    head(t, "yodad_codec_queue_depth", "gauge", "Pictures that wait for a codec process.");
+    yd_text_printf(t, "yodad_codec_queue_depth %d\n", now->codec_waiting);
+}
+
 static void print_now(yd_text *t, const yd_metrics_now *now)
 {
     head(t, "yodad_queue_depth", "gauge", "Jobs that wait.");
@@ -230,6 +282,7 @@ char *yd_metrics_text(const yd_metrics *m, const yd_metrics_now *now, size_t *le
     yd_text_printf(&t, "yodad_sse_clients %lld\n", (long long)m->sse_clients);
     head(&t, "yodad_sse_dropped_previews_total", "counter", "Previews that slow readers did not get.");
     yd_text_printf(&t, "yodad_sse_dropped_previews_total %llu\n", (unsigned long long)m->sse_dropped);
+    print_codecs(&t, m, now);
     print_now(&t, now);
     return yd_text_take(&t, len);
 }

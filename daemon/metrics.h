@@ -31,10 +31,15 @@ void yd_metrics_sse_clients(yd_metrics *m, int delta);
 void yd_metrics_sse_dropped(yd_metrics *m, uint64_t previews);
 void yd_metrics_rejected(yd_metrics *m, const char *reason);
 
+// A codec process ended and is replaced; one was given a picture. Both static strings, at most 16 different ones.
+void yd_metrics_codec_restart(yd_metrics *m, const char *reason);
+void yd_metrics_codec_call(yd_metrics *m, const char *op);
+
 // What is read at the moment of the exposition rather than counted.
 typedef struct yd_metrics_now {
     size_t queue_depth;
     double queue_oldest_s;
+    int codec_processes, codec_idle, codec_busy, codec_waiting;
     size_t device_weights_bytes, device_arena_bytes, jobs_bytes, results_bytes;
     const char *version, *model, *device;
 } yd_metrics_now;

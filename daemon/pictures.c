@@ -1,28 +1,26 @@
-// Pictures beside the result: previews, attention maps, masks. All encoding happens in the pool.
+// Pictures beside the result: previews, attention maps, masks. Pixels are made in the pool, files by codecs.
 //
 // While a job is under way they come from its prepared state; a fresh preview is copied by the worker after the unit it is at. After
 // the end they come from the record: the map as a PNG, the activation steps as a PNG with two halves (low bytes above high bytes)
-// from which the mask of any step follows, the preview from the result. Threads: the loop thread, except *_work and the encoders.
+// from which the mask of any step follows, the preview from the result. Threads: the loop thread, except what codec calls
+// give and take.
 #include "daemon/service_internal.h"
 
 #include "core/mem.h"
 #include "core/output.h"
-#include "core/resize.h"
 #include "daemon/clock.h"
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
 
-#define PREVIEW_QUALITY 85
-
 struct yd_picture_call {
-    yd_task task; // first: freed with it
+    yd_codec_task task; // first: freed with it
     yd_picture_call *next;
     yd_picture_want want;
     yd_picture_fn fn;
     void *arg;
-    atomic_int cancelled; // nobody wants it any more: it is not even made
-    // What work reads.
+    int started, cancelled; // cancelled: nobody wants it any more, it is not even made
+    // What making reads.
     yd_blob *from; // encoded source, or the finished answer (as_is)
     int as_is;
     yd_blob *pixels;  // or RGB bytes of the output picture
@@ -31,199 +29,129 @@ struct yd_picture_call {
     const yd_sampler *sampler;
     int w, h, threshold; // threshold: fewest steps of a pixel in the mask
     // What it makes.
+    uint8_t *plane; // of w x h
+    yd_image small;
     yd_blob *answer;
-    int rc;
+    int rc; // known before anything is made
     yd_err err;
 };
 
-// ---- encoders (pool threads) ---------------------------------------------------------------------------------------
+// ---- making (pool threads) -----------------------------------------------------------------------------------------
 
-static void fit(int w, int h, int max_side, int *fw, int *fh)
+static yd_picture_call *of(yd_codec_call *c)
 {
-    int longest = w > h ? w : h;
-    *fw = w;
-    *fh = h;
-    if (max_side <= 0 || longest <= max_side) return;
-    *fw = (int)((int64_t)w * max_side / longest);
-    *fh = (int)((int64_t)h * max_side / longest);
-    if (*fw < 1) *fw = 1;
-    if (*fh < 1) *fh = 1;
+    return (yd_picture_call *)(void *)c;
 }
 
-static int wrap(void *bytes, size_t len, const char *mime, int w, int h, yd_blob **out, yd_err *err)
+static int put_plane(yd_picture_call *c, int rc, yd_err *err)
 {
-    yd_blob *b = yd_blob_new(bytes, len, mime, 0);
-    if (!b) return yd_fail(err, YD_E_NOMEM, "no memory for a picture");
-    b->width = w;
-    b->height = h;
-    *out = b;
-    return 0;
+    if (!rc) rc = yd_codec_put_grey(&c->task.call, c->plane, c->w, c->h, err);
+    yd_free(c->plane);
+    c->plane = NULL;
+    return rc;
 }
 
-int yd_picture_encode(const uint8_t *rgb, int w, int h, int max_side, int jpeg, yd_blob **out, yd_err *err)
+static int put_small(yd_picture_call *c, int rc, yd_err *err)
 {
-    int fw, fh, rc = 0;
-    void *bytes = NULL;
-    size_t len = 0;
-    uint8_t *small = NULL;
-    yd_image im = {0};
-    yd_output how;
-    yd_output_init(&how);
-    how.format = jpeg ? YD_JPEG : YD_PNG;
-    how.encode_quality = PREVIEW_QUALITY;
-    how.effort = 1;
-    fit(w, h, max_side, &fw, &fh);
-    if (fw != w || fh != h) {
-        small = yd_malloc((size_t)fw * (size_t)fh * 3);
-        rc = small ? yd_resize_bicubic_u8(rgb, w, h, 3, small, fw, fh, err)
-                   : yd_fail(err, YD_E_NOMEM, "no memory for a preview");
+    yd_preview_output(c->want.jpeg, &c->task.call.output);
+    if (!rc) rc = yd_codec_put_image(&c->task.call, &c->small, err);
+    yd_image_clear(&c->small);
+    return rc;
+}
+
+// The pixels of the present, or those that were copied.
+static int make_small(yd_picture_call *c, yd_err *err)
+{
+    if (c->pixels) return yd_draw_preview(c->pixels->bytes, c->w, c->h, c->want.max_side, &c->small, err);
+    uint8_t *rgb = yd_malloc((size_t)c->w * (size_t)c->h * 3);
+    if (!rgb) return yd_fail(err, YD_E_NOMEM, "no memory for a preview");
+    yd_sampler_preview(c->sampler, rgb);
+    int rc = yd_draw_preview(rgb, c->w, c->h, c->want.max_side, &c->small, err);
+    yd_free(rgb);
+    return rc;
+}
+
+// What there is already needs no codec; what was packed is read first; the rest is made here.
+static int give(yd_codec_call *call, yd_err *err)
+{
+    yd_picture_call *c = of(call);
+    if (c->rc) {
+        *err = c->err;
+        return c->rc;
     }
-    if (!rc) rc = yd_image_from_rgb8(&im, fw, fh, small ? small : rgb, NULL, err);
-    if (!rc) rc = yd_image_encode(&im, &how, &bytes, &len, err);
-    if (!rc) rc = wrap(bytes, len, yd_image_format_mime(how.format), fw, fh, out, err);
-    yd_image_clear(&im);
-    yd_free(small);
-    return rc;
-}
-
-static int encode_grey(const uint8_t *plane, int w, int h, yd_blob **out, yd_err *err)
-{
-    void *bytes = NULL;
-    size_t len = 0;
-    int rc = yd_image_encode_grey(plane, w, h, &bytes, &len, err);
-    return rc ? rc : wrap(bytes, len, yd_image_format_mime(YD_PNG), w, h, out, err);
-}
-
-int yd_attention_encode(const float *map, int w, int h, int max_side, yd_blob **out, yd_err *err)
-{
-    int fw, fh, rc = 0;
-    size_t n = (size_t)w * (size_t)h;
-    uint8_t *full = yd_malloc(n), *small = NULL;
-    if (!full) return yd_fail(err, YD_E_NOMEM, "no memory for a picture of the attention map");
-    for (size_t i = 0; i < n; i++) full[i] = map[i] >= 1 ? 255 : map[i] > 0 ? (uint8_t)(map[i] * 255 + 0.5f) : 0;
-    fit(w, h, max_side, &fw, &fh);
-    if (fw != w || fh != h) {
-        small = yd_malloc((size_t)fw * (size_t)fh);
-        rc = small ? yd_resize_bicubic_u8(full, w, h, 1, small, fw, fh, err)
-                   : yd_fail(err, YD_E_NOMEM, "no memory for a map");
-    }
-    if (!rc) rc = encode_grey(small ? small : full, fw, fh, out, err);
-    yd_free(small);
-    yd_free(full);
-    return rc;
-}
-
-int yd_activation_pack(const uint16_t *a, int w, int h, yd_blob **out, yd_err *err)
-{
-    size_t n = (size_t)w * (size_t)h;
-    uint8_t *plane = h <= INT_MAX / 2 ? yd_malloc(2 * n) : NULL;
-    if (!plane) return yd_fail(err, YD_E_NOMEM, "no memory for the activation steps");
-    for (size_t i = 0; i < n; i++) {
-        plane[i] = (uint8_t)(a[i] & 0xff);
-        plane[n + i] = (uint8_t)(a[i] >> 8);
-    }
-    int rc = encode_grey(plane, w, 2 * h, out, err);
-    yd_free(plane);
-    return rc;
-}
-
-int yd_invented_encode(const yd_blob *source, const yd_image_limits *lim, const yd_output *out, const yd_image *result,
-                       yd_invented *account, yd_blob **picture, yd_err *err)
-{
-    const yd_decode_options how = {.color_space = out->color_space};
-    yd_image in = {0}, im = {0};
-    yd_output png;
-    void *bytes = NULL;
-    size_t len = 0;
-    yd_output_init(&png);
-    int rc = yd_image_decode(source->bytes, source->len, lim, &how, &in, err);
-    if (!rc) rc = yd_invented_account(&in, result, account, &im, err);
-    if (!rc) rc = yd_image_encode(&im, &png, &bytes, &len, err);
-    if (!rc) rc = wrap(bytes, len, yd_image_format_mime(YD_PNG), im.w, im.h, picture, err);
-    yd_image_clear(&im);
-    yd_image_clear(&in);
-    return rc;
-}
-
-// Decode what this daemon has encoded itself.
-static int decode_own(const yd_blob *b, yd_image *im, yd_err *err)
-{
-    static const yd_decode_options plain = {YD_COLOR_SRGB}; // what is made of it carries no profile
-    yd_image_limits all = {LONG_MAX, 1, 131072, SIZE_MAX};
-    return yd_image_decode(b->bytes, b->len, &all, &plain, im, err);
-}
-
-static int mask_from_packed(yd_picture_call *c, uint8_t *mask)
-{
-    yd_image im = {0};
-    int rc = decode_own(c->from, &im, &c->err);
-    size_t n = (size_t)c->w * (size_t)c->h;
-    if (!rc && (im.w != c->w || im.h != 2 * c->h))
-        rc = yd_fail(&c->err, YD_E_INTERNAL, "the activation steps have another size");
-    for (size_t i = 0; !rc && i < n; i++) {
-        int a = yd_narrow(im.rgb[3 * i]) | yd_narrow(im.rgb[3 * (n + i)]) << 8;
-        mask[i] = a >= c->threshold ? 255 : 0;
-    }
-    yd_image_clear(&im);
-    return rc;
-}
-
-static int make_mask(yd_picture_call *c)
-{
-    size_t n = (size_t)c->w * (size_t)c->h;
-    uint8_t *mask = yd_malloc(n);
-    int rc = mask ? 0 : yd_fail(&c->err, YD_E_NOMEM, "no memory for a mask");
-    if (!rc && c->from) rc = mask_from_packed(c, mask);
-    for (size_t i = 0; !rc && !c->from && i < n; i++) mask[i] = c->activation[i] >= c->threshold ? 255 : 0;
-    if (!rc) rc = encode_grey(mask, c->w, c->h, &c->answer, &c->err);
-    yd_free(mask);
-    return rc;
-}
-
-static int make_preview(yd_picture_call *c)
-{
-    yd_image im = {0};
-    int rc = c->from ? decode_own(c->from, &im, &c->err) : 0;
-    if (!rc && c->from) { // the result, which may have another size than the canvas
-        c->w = im.w;
-        c->h = im.h;
-    }
-    uint8_t *made = rc || c->pixels ? NULL : yd_malloc((size_t)c->w * (size_t)c->h * 3);
-    if (!rc && !c->pixels && !made) rc = yd_fail(&c->err, YD_E_NOMEM, "no memory for a preview");
-    if (!rc && c->from)
-        yd_image_rgb8(&im, made);
-    else if (!rc && c->sampler)
-        yd_sampler_preview(c->sampler, made);
-    const uint8_t *rgb = c->pixels ? c->pixels->bytes : made;
-    if (!rc) rc = yd_picture_encode(rgb, c->w, c->h, c->want.max_side, c->want.jpeg, &c->answer, &c->err);
-    yd_free(made);
-    yd_image_clear(&im);
-    return rc;
-}
-
-static void call_work(yd_task *task)
-{
-    yd_picture_call *c = (yd_picture_call *)task;
-    if (c->rc || atomic_load(&c->cancelled)) return;
-    if (c->as_is)
+    if (c->as_is) {
         c->answer = yd_blob_ref(c->from);
-    else if (c->want.kind == YD_PICTURE_MASK)
-        c->rc = make_mask(c);
-    else if (c->want.kind == YD_PICTURE_ATTENTION)
-        c->rc = yd_attention_encode(c->map, c->w, c->h, 0, &c->answer, &c->err);
-    else
-        c->rc = make_preview(c);
+        return YD_CODEC_NOTHING;
+    }
+    if (c->from) return yd_codec_put_file(call, c->from->bytes, c->from->len, err);
+    if (c->want.kind == YD_PICTURE_MASK) return put_plane(c, yd_draw_mask(c->activation, c->w, c->h, c->threshold, &c->plane, err), err);
+    if (c->want.kind == YD_PICTURE_ATTENTION)
+        return put_plane(c, yd_draw_attention(c->map, c->w, c->h, 0, &c->plane, &c->w, &c->h, err), err);
+    return put_small(c, make_small(c, err), err);
 }
 
-static void call_after(yd_task *task)
+static int take(yd_codec_call *call, yd_err *err)
+{
+    return yd_codec_take_blob(call, 0, &of(call)->answer, err);
+}
+
+// What was packed has been read: a mask of the activation steps, a smaller picture of the result.
+static int take_packed(yd_codec_call *call, yd_err *err)
+{
+    yd_picture_call *c = of(call);
+    if (c->want.kind == YD_PICTURE_MASK) return yd_draw_mask_of(&call->image, c->threshold, &c->plane, err);
+    uint8_t *rgb = yd_malloc((size_t)call->w * (size_t)call->h * 3);
+    if (!rgb) return yd_fail(err, YD_E_NOMEM, "no memory for a preview");
+    yd_image_rgb8(&call->image, rgb);
+    int rc = yd_draw_preview(rgb, call->w, call->h, c->want.max_side, &c->small, err);
+    yd_free(rgb);
+    return rc;
+}
+
+static int give_made(yd_codec_call *call, yd_err *err)
+{
+    yd_picture_call *c = of(call);
+    return c->plane ? put_plane(c, 0, err) : put_small(c, 0, err);
+}
+
+// ---- calls ---------------------------------------------------------------------------------------------------------
+
+static void call_after(yd_codec_task *task)
 {
     yd_picture_call *c = (yd_picture_call *)task;
     yd_blob_unref(c->from);
     yd_blob_unref(c->pixels);
-    if (atomic_load(&c->cancelled))
+    yd_free(c->plane);
+    yd_image_clear(&c->small);
+    if (c->cancelled)
         yd_blob_unref(c->answer);
     else
-        c->fn(c->arg, c->rc, c->answer, c->rc ? &c->err : NULL);
+        c->fn(c->arg, task->call.rc, c->answer, task->call.rc ? &task->call.err : NULL);
+}
+
+static void packed_read(yd_codec_task *task)
+{
+    const yd_picture_call *c = (yd_picture_call *)task;
+    if (task->call.rc || c->cancelled || c->as_is)
+        call_after(task);
+    else
+        yd_codec_task_again(task, YD_CODEC_ENCODE, give_made, take, call_after);
+}
+
+static void call_start(yd_picture_call *c, yd_job *j)
+{
+    const int reads = c->from && !c->as_is && !c->rc;
+    yd_codec_call *call = &c->task.call;
+    c->started = 1;
+    *call = (yd_codec_call){.op = reads ? YD_CODEC_DECODE : YD_CODEC_ENCODE, .fill = give, .take = reads ? take_packed : take};
+    if (reads) { // of our own making; what is made of it carries no profile
+        const int mask = c->want.kind == YD_PICTURE_MASK;
+        call->limits = (yd_image_limits){LONG_MAX, 1, 131072, SIZE_MAX};
+        call->color_space = YD_COLOR_SRGB;
+        call->w = mask ? c->w : j->rec.out_w;
+        call->h = mask ? 2 * c->h : j->rec.out_h;
+    }
+    yd_codec_task_start(&c->task, j, reads ? packed_read : call_after);
 }
 
 // ---- asking --------------------------------------------------------------------------------------------------------
@@ -321,14 +249,15 @@ int yd_service_picture(yd_service *s, yd_job *j, const yd_picture_want *want, yd
         c->next = j->wait_preview;
         j->wait_preview = c;
     } else
-        yd_task_start(&c->task, j, call_work, call_after);
+        call_start(c, j);
     if (out) *out = c;
     return 0;
 }
 
 void yd_picture_cancel(yd_picture_call *c)
 {
-    atomic_store(&c->cancelled, 1);
+    c->cancelled = 1;
+    if (c->started) yd_codec_cancel(&c->task.call);
 }
 
 void yd_pictures_serve(yd_job *j, yd_blob *pixels)
@@ -342,27 +271,37 @@ void yd_pictures_serve(yd_job *j, yd_blob *pixels)
             c->from = yd_blob_ref(j->rec.result);
         else
             c->rc = not_there(j, &c->err);
-        yd_task_start(&c->task, j, call_work, call_after);
+        call_start(c, j);
     }
 }
 
 // ---- previews of the event stream ----------------------------------------------------------------------------------
 
 typedef struct preview_task {
-    yd_task task;
+    yd_codec_task task;
     yd_blob *pixels;
     int w, h, max_side, step;
     yd_blob *blob;
 } preview_task;
 
-static void preview_work(yd_task *task)
+static int give_preview(yd_codec_call *call, yd_err *err)
 {
-    preview_task *t = (preview_task *)task;
-    yd_err ignored; // a preview that cannot be made is only missing
-    if (yd_picture_encode(t->pixels->bytes, t->w, t->h, t->max_side, 1, &t->blob, &ignored)) t->blob = NULL;
+    const preview_task *t = (const preview_task *)(const void *)call;
+    yd_image small = {0};
+    int rc = yd_draw_preview(t->pixels->bytes, t->w, t->h, t->max_side, &small, err);
+    yd_preview_output(1, &call->output);
+    if (!rc) rc = yd_codec_put_image(call, &small, err);
+    yd_image_clear(&small);
+    return rc;
 }
 
-static void preview_after(yd_task *task)
+static int take_preview(yd_codec_call *call, yd_err *err)
+{
+    return yd_codec_take_blob(call, 0, &((preview_task *)(void *)call)->blob, err);
+}
+
+// A preview that cannot be made is only missing.
+static void preview_after(yd_codec_task *task)
 {
     preview_task *t = (preview_task *)task;
     yd_job *j = task->job;
@@ -395,5 +334,6 @@ void yd_preview_encode(yd_job *j, yd_blob *pixels, int step)
     t->step = step;
     j->preview_encoding = 1;
     j->preview_us = yd_mono_us();
-    yd_task_start(&t->task, j, preview_work, preview_after);
+    t->task.call = (yd_codec_call){.op = YD_CODEC_ENCODE, .fill = give_preview, .take = take_preview};
+    yd_codec_task_start(&t->task, j, preview_after);
 }

@@ -1,7 +1,7 @@
 // How jobs move: from the queue through the pool and the device to their end.
 //
-// Stages and who performs each change: see job.h. Everything here runs on the loop thread except the functions named *_work, which run
-// on pool threads and touch only their own task, the blobs of the job and its prepared state; the job is pinned meanwhile, and its stage
+// Stages and who performs each change: see job.h. Everything here runs on the loop thread except what codec calls give and
+// take, which happens on pool threads and touches only the task, the blobs of the job and its prepared state; the job is pinned meanwhile, and its stage
 // keeps anybody else away from what they change.
 // Failure: whoever meets an error ends the job with it (yd_pipeline_finish); no error of one job touches another. Read next: worker.h.
 #include "daemon/service_internal.h"
@@ -10,8 +10,6 @@
 #include "daemon/clock.h"
 #include "daemon/log.h"
 #include <math.h>
-#include <omp.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -20,16 +18,10 @@
 
 // ---- pool tasks ----------------------------------------------------------------------------------------------------
 
-static _Thread_local int pool_thread_named;
-
 static void task_work(uv_work_t *req)
 {
     yd_task *t = (yd_task *)req;
-    if (!pool_thread_named) {
-        pool_thread_named = 1;
-        pthread_setname_np(pthread_self(), "yodad-pool");
-        omp_set_num_threads(1); // the cores belong to the compute thread's team
-    }
+    yd_pool_thread();
     t->work(t);
 }
 
@@ -57,8 +49,7 @@ void yd_task_start(yd_task *t, yd_job *j, void (*work)(yd_task *t), void (*after
 
 // ---- measurements --------------------------------------------------------------------------------------------------
 
-// The moving average takes in a new measurement; 0 is none yet.
-static void average(double *mean, double now)
+void yd_average(double *mean, double now)
 {
     *mean = *mean > 0 ? (1 - NEW_WEIGHT) * *mean + NEW_WEIGHT * now : now;
 }
@@ -154,6 +145,7 @@ void yd_pipeline_finish(yd_job *j, yd_job_state state, const yd_err *err)
     yd_service *s = j->service;
     if (yd_job_state_final(j->rec.state)) return;
     atomic_store(&j->stop, 1);
+    if (j->codec) yd_codec_cancel(&j->codec->call);
     yd_scheduler_stop(&s->sched, &j->turn);
     j->rec.state = state;
     if (state == YD_JOB_FAILED && err) j->rec.problem = *err;
@@ -186,30 +178,42 @@ void yd_pipeline_finish(yd_job *j, yd_job_state state, const yd_err *err)
 // ---- decode and prepare --------------------------------------------------------------------------------------------
 
 typedef struct prepare_task {
-    yd_task task;
-    yd_image_limits limits;
+    yd_codec_task task;
     yd_model_config model;
     yd_job_settings settings;
     yd_blob *input;
     yd_prepared prep;
-    yd_blob *map; // small picture of the attention map, for the event
-    int rc;
-    yd_err err;
+    uint8_t *plane; // small picture of the attention map, for the event
+    int plane_w, plane_h;
+    yd_blob *map; // the same, encoded
 } prepare_task;
 
-static void prepare_work(yd_task *task)
+static int give_input(yd_codec_call *c, yd_err *err)
 {
-    prepare_task *t = (prepare_task *)task;
-    yd_image im = {0};
-    const yd_output *output = &t->settings.output;
-    const yd_decode_options how = {.color_space = output->color_space};
-    t->rc = yd_image_decode(t->input->bytes, t->input->len, &t->limits, &how, &im, &t->err);
-    if (!t->rc && !atomic_load(&task->job->stop))
-        t->rc = yd_prepare(&t->model, &t->settings.sample, output, &im, &t->prep, &t->err);
-    yd_image_clear(&im);
-    if (t->rc || !t->prep.sampler) return;
+    const prepare_task *t = (const prepare_task *)(const void *)c;
+    return yd_codec_put_file(c, t->input->bytes, t->input->len, err);
+}
+
+static int prepare_decoded(yd_codec_call *c, yd_err *err)
+{
+    prepare_task *t = (prepare_task *)(void *)c;
+    if (atomic_load(&t->task.job->stop)) return 0;
+    int rc = yd_prepare(&t->model, &t->settings.sample, &t->settings.output, &c->image, &t->prep, err);
+    if (rc) return rc;
     yd_err ignored; // a missing picture of the map is no reason to fail
-    yd_attention_encode(t->prep.map, t->prep.w, t->prep.h, t->settings.preview_max_side, &t->map, &ignored);
+    yd_draw_attention(t->prep.map, t->prep.w, t->prep.h, t->settings.preview_max_side, &t->plane, &t->plane_w, &t->plane_h, &ignored);
+    return 0;
+}
+
+static int give_plane(yd_codec_call *c, yd_err *err)
+{
+    const prepare_task *t = (const prepare_task *)(const void *)c;
+    return yd_codec_put_grey(c, t->plane, t->plane_w, t->plane_h, err);
+}
+
+static int take_map(yd_codec_call *c, yd_err *err)
+{
+    return yd_codec_take_blob(c, 0, &((prepare_task *)(void *)c)->map, err);
 }
 
 static json_t *attention_data(const yd_job *j, const yd_blob *map)
@@ -227,8 +231,6 @@ static json_t *attention_data(const yd_job *j, const yd_blob *map)
     return o;
 }
 
-static void start_encode(yd_job *j);
-
 static void begin_compute(yd_job *j, yd_blob *map)
 {
     yd_service *s = j->service;
@@ -243,28 +245,43 @@ static void begin_compute(yd_job *j, yd_blob *map)
     j->rec.progress.step = yd_sampler_idle_steps(j->prep.sampler);
     yd_scheduler_ready(&s->sched, &j->turn, work.units, work.windows);
     yd_metrics_duration(s->metrics, YD_STAGE_PREPARE, j->rec.timings.prepare_ms / 1000);
-    average(&s->prepare_px_s, j->rec.timings.prepare_ms / 1000 / j->rec.grid_w / j->rec.grid_h);
+    yd_average(&s->prepare_px_s, j->rec.timings.prepare_ms / 1000 / j->rec.grid_w / j->rec.grid_h);
     yd_metrics_share(s->metrics, work.pixel_share);
     yd_job_event(j, YD_EVENT_ATTENTION, attention_data(j, map), yd_blob_ref(map));
     // The event's readers may have cancelled it.
-    if (!yd_job_state_final(j->rec.state) && work.units == 0) start_encode(j);
+    if (!yd_job_state_final(j->rec.state) && work.units == 0) yd_encode_start(j);
 }
 
-static void prepare_after(yd_task *task)
+static void prepare_after(yd_codec_task *task)
 {
     prepare_task *t = (prepare_task *)task;
     yd_job *j = task->job;
-    yd_blob_unref(t->input);
-    if (yd_job_state_final(j->rec.state) || t->rc) {
+    if (yd_job_state_final(j->rec.state))
         yd_prepared_clear(&t->prep);
-        if (t->rc) yd_pipeline_finish(j, YD_JOB_FAILED, &t->err);
-    } else {
+    else {
         j->prep = t->prep;
         j->has_prep = 1;
         begin_compute(j, t->map);
     }
+    yd_free(t->plane);
     yd_blob_unref(t->map);
     yd_pipeline_kick(j->service);
+}
+
+static void decode_after(yd_codec_task *task)
+{
+    prepare_task *t = (prepare_task *)task;
+    yd_job *j = task->job;
+    yd_blob_unref(t->input);
+    j->codec = NULL;
+    if (task->call.rc) {
+        yd_prepared_clear(&t->prep);
+        yd_pipeline_finish(j, YD_JOB_FAILED, &task->call.err);
+        yd_pipeline_kick(j->service);
+    } else if (t->plane && !yd_job_state_final(j->rec.state))
+        yd_codec_task_again(task, YD_CODEC_ENCODE, give_plane, take_map, prepare_after);
+    else
+        prepare_after(task);
 }
 
 static void start_prepare(yd_job *j)
@@ -286,112 +303,18 @@ static void start_prepare(yd_job *j)
     j->started_us = yd_mono_us();
     j->rec.timings.wait_ms = (double)(j->started_us - j->created_us) / 1000;
     yd_metrics_wait(s->metrics, j->rec.timings.wait_ms / 1000);
-    t->limits = yd_service_image_limits(s);
     t->model = s->model;
     t->settings = j->rec.settings;
     t->input = yd_blob_ref(j->rec.input);
-    yd_task_start(&t->task, j, prepare_work, prepare_after);
+    t->task.call = (yd_codec_call){.op = YD_CODEC_DECODE, .fill = give_input, .take = prepare_decoded};
+    t->task.call.limits = yd_service_image_limits(s);
+    t->task.call.color_space = j->rec.settings.output.color_space;
+    t->task.call.w = j->rec.in_w;
+    t->task.call.h = j->rec.in_h;
+    j->codec = &t->task;
+    yd_codec_task_start(&t->task, j, decode_after);
     yd_job_event(j, YD_EVENT_STARTED,
                  json_pack("{s:f, s:f}", "wait_ms", j->rec.timings.wait_ms, "eta_s", yd_job_eta_s(j)), NULL);
-}
-
-// ---- encode and archive --------------------------------------------------------------------------------------------
-
-typedef struct encode_task {
-    yd_task task;
-    yd_output output;
-    yd_image_limits limits;
-    yd_blob *input; // when what is invented is to be accounted for
-    yd_blob *result, *invented, *attention, *activation;
-    yd_invented account;
-    int rc;
-    yd_err err;
-} encode_task;
-
-// The pictures that are asked for after the end are packed when the result is already out: nobody waits for them.
-static void archive_work(yd_task *task)
-{
-    encode_task *t = (encode_task *)task;
-    const yd_prepared *p = &task->job->prep;
-    if (yd_attention_encode(p->map, p->w, p->h, 0, &t->attention, &t->err)) return;
-    yd_activation_pack(yd_sampler_activation(p->sampler), p->w, p->h, &t->activation, &t->err);
-}
-
-static void archive_after(yd_task *task)
-{
-    encode_task *t = (encode_task *)task;
-    yd_job *j = task->job;
-    yd_err err = {0};
-    j->rec.attention = t->attention;
-    j->rec.activation = t->activation;
-    j->rec.bytes = yd_job_bytes(j);
-    if (!j->gone) j->service->store->attach(j->service->store, &j->rec, &err);
-}
-
-static void encode_work(yd_task *task)
-{
-    encode_task *t = (encode_task *)task;
-    yd_image im = {0};
-    void *bytes = NULL;
-    size_t len = 0;
-    t->rc = yd_finish(&task->job->prep, &im, &t->err);
-    if (!t->rc) t->rc = yd_image_encode(&im, &t->output, &bytes, &len, &t->err);
-    if (!t->rc) {
-        t->result = yd_blob_new(bytes, len, yd_image_format_mime(t->output.format), 1);
-        if (!t->result)
-            t->rc = yd_fail(&t->err, YD_E_NOMEM, "no memory for the result");
-        else {
-            t->result->width = im.w;
-            t->result->height = im.h;
-        }
-    }
-    if (!t->rc && t->input)
-        t->rc = yd_invented_encode(t->input, &t->limits, &t->output, &im, &t->account, &t->invented, &t->err);
-    yd_image_clear(&im);
-}
-
-static void encode_after(yd_task *task)
-{
-    encode_task *t = (encode_task *)task;
-    yd_job *j = task->job;
-    yd_blob_unref(t->input);
-    if (yd_job_state_final(j->rec.state) || t->rc) {
-        yd_blob_unref(t->result);
-        yd_blob_unref(t->invented);
-        if (t->rc) yd_pipeline_finish(j, YD_JOB_FAILED, &t->err);
-        return;
-    }
-    j->rec.result = t->result;
-    j->rec.invented = t->invented;
-    j->rec.account = t->account;
-    j->rec.timings.encode_ms = (double)(yd_mono_us() - j->encoding_us) / 1000;
-    yd_metrics_duration(j->service->metrics, YD_STAGE_ENCODE, j->rec.timings.encode_ms / 1000);
-    average(&j->service->encode_px_s, j->rec.timings.encode_ms / 1000 / j->rec.out_w / j->rec.out_h);
-    encode_task *archive = yd_calloc(1, sizeof *archive);
-    if (archive) {
-        j->stage = YD_STAGE_ARCHIVING;
-        yd_task_start(&archive->task, j, archive_work, archive_after);
-    }
-    yd_pipeline_finish(j, YD_JOB_SUCCEEDED, NULL);
-}
-
-static void start_encode(yd_job *j)
-{
-    encode_task *t = yd_calloc(1, sizeof *t);
-    yd_err err = {0};
-    j->stage = YD_STAGE_ENCODING;
-    j->encoding_us = yd_mono_us();
-    j->rec.timings.compute_ms = (double)(j->encoding_us - j->computing_us) / 1000;
-    yd_metrics_duration(j->service->metrics, YD_STAGE_COMPUTE, j->rec.timings.compute_ms / 1000);
-    if (!t) {
-        yd_fail(&err, YD_E_NOMEM, "no memory to encode the result");
-        yd_pipeline_finish(j, YD_JOB_FAILED, &err);
-        return;
-    }
-    t->output = j->rec.settings.output;
-    t->limits = yd_service_image_limits(j->service);
-    if (j->rec.settings.report) t->input = yd_blob_ref(j->rec.input);
-    yd_task_start(&t->task, j, encode_work, encode_after);
 }
 
 // ---- the device ----------------------------------------------------------------------------------------------------
@@ -508,7 +431,7 @@ static void unit_done(yd_job *j, yd_batch_item *it)
         yd_job_event(j, YD_EVENT_STEP, step_data(j, &it->info), NULL);
     }
     if (it->rgb && !yd_job_state_final(j->rec.state)) hand_out_preview(j, it);
-    if (it->finished && j->stage == YD_STAGE_COMPUTING && !yd_job_state_final(j->rec.state)) start_encode(j);
+    if (it->finished && j->stage == YD_STAGE_COMPUTING && !yd_job_state_final(j->rec.state)) yd_encode_start(j);
 }
 
 static void item_back(yd_service *s, yd_batch_item *it, const yd_batch *b)
@@ -541,7 +464,7 @@ static void judge_device(yd_service *s, const yd_batch *b)
     }
     if (b->ran == 0) return;
     s->device_failures = 0;
-    average(&s->unit_s[b->engine], b->run_s / b->ran);
+    yd_average(&s->unit_s[b->engine], b->run_s / b->ran);
     yd_metrics_batch(s->metrics, b->ran, s->engine[b->engine].max_batch);
 }
 

@@ -15,7 +15,7 @@ static const char *device_word(const yd_service *s)
 
 int yd_service_ready(const yd_service *s, json_t **report)
 {
-    int ready = s->device == YD_DEVICE_READY && !s->draining;
+    int ready = s->device == YD_DEVICE_READY && yd_codecs_ready(s->codecs) && !s->draining;
     if (!report) return ready;
     *report = json_pack("{s:b, s:b, s:s, s:s, s:s, s:{s:i, s:I}, s:i, s:s}", "ready", ready, "draining", s->draining,
                         "model", s->device == YD_DEVICE_READY ? s->model.name : "", "device", device_word(s),
@@ -189,6 +189,12 @@ char *yd_service_metrics_text(yd_service *s, size_t *len)
         .model = s->model.name,
         .device = s->engine[0].backend.name,
     };
+    yd_codecs_now codecs;
+    yd_codecs_look(s->codecs, &codecs);
+    now.codec_processes = codecs.processes;
+    now.codec_idle = codecs.idle;
+    now.codec_busy = codecs.busy;
+    now.codec_waiting = codecs.waiting;
     for (int i = 0; i < s->n_engines; i++) {
         now.device_weights_bytes += s->engine[i].weight_bytes;
         now.device_arena_bytes += s->engine[i].arena_bytes;

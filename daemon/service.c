@@ -67,6 +67,11 @@ static void on_opened(void *arg, int rc, const yd_err *err)
     yd_pipeline_kick(s);
 }
 
+static void on_codecs(void *arg)
+{
+    yd_pipeline_kick(arg);
+}
+
 static int make_device(const yd_config *cfg, yd_device **out, yd_err *err)
 {
     char path[512];
@@ -87,9 +92,8 @@ int yd_service_open(uv_loop_t *loop, const yd_config *cfg, yd_service **out, yd_
 {
     yd_device *device = NULL;
     yd_service *s = yd_calloc(1, sizeof *s);
-    int rc = yd_image_init(err);
-    if (!s && !rc) rc = yd_fail(err, YD_E_NOMEM, "no memory for the service");
-    if (rc) goto fail;
+    int rc = s ? 0 : yd_fail(err, YD_E_NOMEM, "no memory for the service");
+    if (rc) return rc;
     s->loop = loop;
     s->cfg = cfg;
     s->metrics = yd_metrics_new();
@@ -98,20 +102,22 @@ int yd_service_open(uv_loop_t *loop, const yd_config *cfg, yd_service **out, yd_
     rc = s->metrics && s->jobs ? yd_store_memory_open(&s->store, err)
                                : yd_fail(err, YD_E_NOMEM, "no memory for the service");
     if (!rc) rc = make_device(cfg, &device, err);
+    if (!rc && (rc = yd_codecs_open(loop, cfg, s->metrics, NULL, &s->codecs, err))) device->close(device);
     yd_worker_events ev = {on_opened, yd_pipeline_batch_done, s};
     if (!rc) rc = yd_worker_start(loop, device, &ev, &s->worker, err);
-    if (rc) goto fail;
+    if (rc) {
+        if (s->codecs) yd_codecs_close(s->codecs, NULL, NULL); // its handles close when the loop runs
+        free_service(s);
+        return rc;
+    }
+    yd_codecs_on_ready(s->codecs, on_codecs, s);
     s->sweep_timer.data = s->drain_timer.data = s;
     uv_timer_init(loop, &s->sweep_timer);
     uv_timer_init(loop, &s->drain_timer);
     uv_timer_start(&s->sweep_timer, on_sweep, SWEEP_MS, SWEEP_MS);
-    s->holds = 4; // the caller, the worker, two timers
+    s->holds = 5; // the caller, the worker, the codecs, two timers
     *out = s;
     return 0;
-
-fail:
-    if (s) free_service(s);
-    return rc;
 }
 
 void yd_service_on_broken(yd_service *s, void (*fn)(void *arg, const yd_err *err), void *arg)
@@ -179,7 +185,7 @@ static void on_handle_closed(uv_handle_t *h)
     yd_service_release(h->data);
 }
 
-static void on_worker_closed(void *arg)
+static void on_part_closed(void *arg)
 {
     yd_service_release(arg);
 }
@@ -203,7 +209,8 @@ void yd_service_close(yd_service *s, void (*done)(void *arg), void *arg)
     s->draining = s->closing = 1;
     s->drained = NULL;
     yd_pipeline_end_all(s, YD_JOB_CANCELLED, NULL);
-    yd_worker_stop(s->worker, on_worker_closed, s);
+    yd_worker_stop(s->worker, on_part_closed, s);
+    yd_codecs_close(s->codecs, on_part_closed, s);
     forget_all(s);
     uv_close((uv_handle_t *)&s->sweep_timer, on_handle_closed);
     uv_close((uv_handle_t *)&s->drain_timer, on_handle_closed);

@@ -1,7 +1,8 @@
-// What the files of the service share: its state, and the calls between submit.c, pipeline.c, pictures.c, report.c and service.c.
+// What the files of the service share: its state, and the calls between submit.c, pipeline.c, encode.c, pictures.c, report.c and service.c.
 #ifndef YD_DAEMON_SERVICE_INTERNAL_H
 #define YD_DAEMON_SERVICE_INTERNAL_H
 
+#include "daemon/codec.h"
 #include "daemon/job.h"
 #include "daemon/worker.h"
 
@@ -17,6 +18,7 @@ struct yd_service {
     size_t input_bytes; // encoded pictures of jobs that are not finished
     int under_way;      // jobs that are not final, and final ones that still hold a stage
 
+    yd_codecs *codecs;
     yd_worker *worker;
     yd_device_state device;
     yd_err device_err;
@@ -56,6 +58,23 @@ void yd_task_start(yd_task *t, yd_job *j, void (*work)(yd_task *t), void (*after
 void yd_job_pin(yd_job *j);
 void yd_job_unpin(yd_job *j);
 
+// ---- codec tasks (codec_task.c): calls of a codec for a job, which is pinned in between ----
+typedef struct yd_codec_task {
+    yd_codec_call call;
+    yd_job *job;
+    void (*after)(struct yd_codec_task *t); // on the loop thread
+    int again;
+} yd_codec_task;
+
+// Start a task that is embedded first in a larger struct allocated with yd_calloc, its call's op, fill and take set; it is freed after
+// `after`, unless that has called yd_codec_task_again.
+void yd_codec_task_start(yd_codec_task *t, yd_job *j, void (*after)(yd_codec_task *t));
+// From `after`: another round. op, fill, take and after as given, the call's other fields as they are.
+void yd_codec_task_again(yd_codec_task *t, yd_codec_op op, int (*fill)(yd_codec_call *c, yd_err *err),
+                         int (*take)(yd_codec_call *c, yd_err *err), void (*after)(yd_codec_task *t));
+// For take: a copy of the encoded picture, of w x h pixels. hash as for yd_blob_new. YD_E_NOMEM.
+int yd_codec_take_blob(const yd_codec_call *c, int hash, yd_blob **out, yd_err *err);
+
 // ---- pipeline.c ----
 // Start what may start, feed the device. Call after everything that changes what is possible.
 void yd_pipeline_kick(yd_service *s);
@@ -65,6 +84,7 @@ void yd_pipeline_finish(yd_job *j, yd_job_state state, const yd_err *err);
 // End every job that has not ended.
 void yd_pipeline_end_all(yd_service *s, yd_job_state state, const yd_err *err);
 double yd_job_eta_s(const yd_job *j);
+void yd_average(double *mean, double now); // a moving average takes in a new measurement; 0 is none yet
 // Take a job out of the table; it is freed when nobody pins it.
 void yd_job_forget(yd_job *j);
 
@@ -76,15 +96,22 @@ yd_image_limits yd_service_image_limits(const yd_service *s);
 void yd_preview_encode(yd_job *j, yd_blob *pixels, int step);
 // A copy asked for by waiting calls has come (pixels as above), or will never come (NULL).
 void yd_pictures_serve(yd_job *j, yd_blob *pixels);
-// Shrink to at most max_side (0: as it is) and encode. On a pool thread.
-int yd_picture_encode(const uint8_t *rgb, int w, int h, int max_side, int jpeg, yd_blob **out, yd_err *err);
-// Activation steps as a picture that keeps masks of every step (low bytes above high bytes). On a pool thread.
-int yd_activation_pack(const uint16_t *a, int w, int h, yd_blob **out, yd_err *err);
-int yd_attention_encode(const float *map, int w, int h, int max_side, yd_blob **out, yd_err *err);
 
-// Account for what a result invents beside its encoded source: the numbers and their picture. On a pool thread.
-int yd_invented_encode(const yd_blob *source, const yd_image_limits *lim, const yd_output *out, const yd_image *result,
-                       yd_invented *account, yd_blob **picture, yd_err *err);
+// ---- picture_draw.c: what pictures beside the result are made of. On pool threads; memory is the caller's. ----
+// RGB bytes shrunk to at most max_side (0: as they are).
+int yd_draw_preview(const uint8_t *rgb, int w, int h, int max_side, yd_image *out, yd_err *err);
+// How previews are encoded.
+void yd_preview_output(int jpeg, yd_output *out);
+// The map as grey bytes, shrunk to at most max_side (0: as it is).
+int yd_draw_attention(const float *map, int w, int h, int max_side, uint8_t **plane, int *pw, int *ph, yd_err *err);
+// Activation steps as a plane that keeps masks of every step (w x 2h: low bytes above high bytes), and a mask of such a picture.
+int yd_draw_activation(const uint16_t *a, int w, int h, uint8_t **plane, yd_err *err);
+int yd_draw_mask(const uint16_t *a, int w, int h, int threshold, uint8_t **plane, yd_err *err);
+int yd_draw_mask_of(const yd_image *packed, int threshold, uint8_t **plane, yd_err *err);
+
+// ---- encode.c ----
+// The last unit of work is back: finish, encode, account, end the job; then pack maps and masks.
+void yd_encode_start(yd_job *j);
 
 // ---- job.c ----
 json_t *yd_invented_json(const yd_invented *a); // a new reference; NULL: out of memory

@@ -30,7 +30,8 @@ yd_image_limits yd_service_image_limits(const yd_service *s)
 
 static int check_device(const yd_service *s, yd_err *err)
 {
-    if (s->device == YD_DEVICE_READY) return 0;
+    if (s->device == YD_DEVICE_READY && yd_codecs_ready(s->codecs)) return 0;
+    if (s->device == YD_DEVICE_READY) return yd_fail(err, YD_E_DEVICE, "the processes that read pictures are still being started");
     if (s->device == YD_DEVICE_LOADING) return yd_fail(err, YD_E_DEVICE, "the model is still being loaded");
     return yd_fail(err, YD_E_DEVICE, "the compute device does not work: %.250s", s->device_err.detail);
 }

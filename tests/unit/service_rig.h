@@ -49,6 +49,7 @@ static inline void setup(void)
     yd_config_set(&cfg, "device", "fake", NULL);
     cfg.fake_unit_us = 0;
     cfg.preview_interval_ms = 0;
+    cfg.codec_processes = 0; // test programs are no codecs
 }
 
 static inline void open_service(void)

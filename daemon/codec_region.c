@@ -1,0 +1,41 @@
+// Memory that the daemon shares with a codec process: made by the daemon, of a fixed size.
+//
+// The seals are what makes it safe to read: a process that could shrink the file would end whoever reads beyond its new end. Bytes nobody
+// has written take no memory, so a region may be as large as the largest answer. Threads: any; a region belongs to one call.
+#include "daemon/codec.h"
+
+#include "core/mem.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+int yd_region_make(yd_region *r, size_t size, yd_err *err)
+{
+    *r = (yd_region){.fd = memfd_create("yodad-picture", MFD_CLOEXEC | MFD_ALLOW_SEALING)};
+    if (r->fd < 0) return yd_fail(err, YD_E_NOMEM, "no shared memory for a picture: %m");
+    void *p = MAP_FAILED;
+    if (ftruncate(r->fd, (off_t)size) == 0 && fcntl(r->fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) == 0)
+        p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, r->fd, 0);
+    if (p == MAP_FAILED) {
+        const int rc = yd_fail(err, YD_E_NOMEM, "no shared memory of %zu bytes for a picture: %m", size);
+        yd_region_free(r);
+        return rc;
+    }
+    r->base = p;
+    r->size = size;
+    return 0;
+}
+
+void yd_region_close_fd(yd_region *r)
+{
+    if (r->fd >= 0) close(r->fd);
+    r->fd = -1;
+}
+
+void yd_region_free(yd_region *r)
+{
+    if (r->base) munmap(r->base, r->size);
+    yd_region_close_fd(r);
+    *r = (yd_region){.fd = -1};
+}
