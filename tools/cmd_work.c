@@ -3,7 +3,7 @@
 // The activation steps of a picture fix its whole schedule (core/mask.h), so the units of a job are known from its map and its windows
 // alone. For a set of pictures this prints the mean of executed / all pixel-steps, and of executed / all window-steps for each size of
 // window, over attention maps, mask forms and lower bounds. A pixel-step is what the paper counts; a window-step is what a
-// network can be spared.
+// network can be spared. The allocation `windows` levels the steps over each layout's windows, so that both depend on the layout.
 // Read next: core/windows.h, core/mask.h, docs/attention-work.md
 #include "core/attention.h"
 #include "core/mem.h"
@@ -29,16 +29,18 @@ typedef struct shape {
 typedef struct count {
     double units, units_all; // window-steps, sums over the pictures
     double share;            // executed / all, sum of each picture's
+    double pixels;           // executed / all pixel-steps, likewise
     double read;             // pixels that go through the network when nothing is skipped / pixels of the picture, likewise
 } count;
 
 typedef struct cell { // of one map, form and bound
-    double pixels;    // executed / all pixel-steps, sum of each picture's
+    double pixels;    // the share of pixel-steps that the map asks for, sum of each picture's
     count by[MAX_LIST];
 } cell;
 
 typedef struct survey {
     yd_model_config cfg;
+    yd_allocation allocation;
     int steps, shrink, n_maps, n_forms, n_bounds, n_shapes, n_pictures;
     const yd_attention_method *map[MAX_LIST];
     yd_mask_form form[2];
@@ -51,7 +53,8 @@ typedef struct canvas { // one picture on the upsampled grid
     int w, h;
     uint8_t *up;
     float *map;
-    uint16_t *a;
+    uint16_t *a;       // steps of every pixel, as the map has them
+    uint16_t *levelled; // the same as a layout's windows level them
 } canvas;
 
 static cell *cell_at(const survey *s, int map, int form, int bound)
@@ -64,6 +67,7 @@ static void canvas_clear(canvas *c)
     yd_free(c->up);
     yd_free(c->map);
     yd_free(c->a);
+    yd_free(c->levelled);
 }
 
 // The picture as the model is given it, in bytes: as it is, or shrunk first.
@@ -99,14 +103,24 @@ static int canvas_make(const survey *s, const yd_image *in, canvas *c, yd_err *e
     c->up = yd_malloc(px * 3);
     c->map = yd_malloc(px * sizeof *c->map);
     c->a = yd_malloc(px * sizeof *c->a);
-    if (!c->up || !c->map || !c->a) rc = yd_fail(err, YD_E_NOMEM, "no memory for %d x %d pixels", c->w, c->h);
+    c->levelled = yd_malloc(px * sizeof *c->levelled);
+    if (!c->up || !c->map || !c->a || !c->levelled) rc = yd_fail(err, YD_E_NOMEM, "no memory for %d x %d pixels", c->w, c->h);
     else rc = yd_resize_bicubic_u8(low, w, h, 3, c->up, c->w, c->h, err);
 out:
     yd_free(low);
     return rc;
 }
 
-// Add the window-steps that the canvas's activation steps need.
+// The steps of every pixel in this layout, as the sampler allocates them; max: room for one value per window.
+static const uint16_t *allocate(const survey *s, const canvas *c, const yd_windows *ws, uint16_t *max)
+{
+    if (s->allocation != YD_ALLOCATION_WINDOWS) return c->a;
+    memcpy(c->levelled, c->a, (size_t)c->w * (size_t)c->h * sizeof *c->a);
+    yd_windows_level(ws, c->levelled, max);
+    return c->levelled;
+}
+
+// Add the window-steps that the canvas's steps need.
 static int count_windows(const survey *s, const canvas *c, const shape *sh, count *sum, yd_err *err)
 {
     yd_windows ws;
@@ -117,12 +131,14 @@ static int count_windows(const survey *s, const canvas *c, const shape *sh, coun
     if (rc == 0 && !max) rc = yd_fail(err, YD_E_NOMEM, "no memory for %d windows", n);
     if (rc == 0) {
         long units = 0;
-        yd_windows_max(&ws, c->a, max);
+        const uint16_t *a = allocate(s, c, &ws, max);
+        yd_windows_max(&ws, a, max);
         for (int i = 0; i < n; i++) units += max[i];
         const double all = (double)n * s->steps;
         sum->units += (double)units;
         sum->units_all += all;
         sum->share += (double)units / all;
+        sum->pixels += yd_mask_share(a, (long)c->w * c->h, s->steps);
         sum->read += (double)n * sh->window * sh->window / ((double)c->w * c->h);
     }
     yd_free(max);
@@ -250,6 +266,8 @@ static int read_shapes(survey *s, const char *list, long overlap, yd_err *err)
 
 // --- what is printed
 
+static const char *const allocation_name[] = {[YD_ALLOCATION_LATE] = "late", [YD_ALLOCATION_STRIDED] = "strided", [YD_ALLOCATION_WINDOWS] = "windows"};
+
 static double per_picture_s(const survey *s, const shape *sh, double units)
 {
     return units / s->n_pictures * sh->unit_ms * 1e-3;
@@ -257,15 +275,15 @@ static double per_picture_s(const survey *s, const shape *sh, double units)
 
 static void print_csv(const survey *s, int timed)
 {
-    printf("map,form,bound,steps,pictures,pixel_share,window,overlap,units,units_all,window_share,read%s\n",
+    printf("map,form,bound,allocation,steps,pictures,pixel_share,window,overlap,units,units_all,window_share,read%s\n",
            timed ? ",unit_ms,seconds,seconds_all" : "");
     for (int k = 0; k < s->n_maps * s->n_forms * s->n_bounds; k++) {
         const cell *at = &s->cells[k];
         const int bound = k % s->n_bounds, form = k / s->n_bounds % s->n_forms, map = k / s->n_bounds / s->n_forms;
         for (int i = 0; i < s->n_shapes; i++) {
             const shape *sh = &s->shape[i];
-            printf("%s,%s,%g,%d,%d,%.6f,%d,%d,%.0f,%.0f,%.6f,%.6f", s->map[map]->name, s->form[form] == YD_MASK_MAX ? "max" : "add",
-                   s->bound[bound], s->steps, s->n_pictures, at->pixels / s->n_pictures, sh->window, sh->overlap, at->by[i].units,
+            printf("%s,%s,%g,%s,%d,%d,%.6f,%d,%d,%.0f,%.0f,%.6f,%.6f", s->map[map]->name, s->form[form] == YD_MASK_MAX ? "max" : "add",
+                   s->bound[bound], allocation_name[s->allocation], s->steps, s->n_pictures, at->by[i].pixels / s->n_pictures, sh->window, sh->overlap, at->by[i].units,
                    at->by[i].units_all, at->by[i].share / s->n_pictures, at->by[i].read / s->n_pictures);
             if (timed)
                 printf(",%.4f,%.4f,%.4f", sh->unit_ms, per_picture_s(s, sh, at->by[i].units), per_picture_s(s, sh, at->by[i].units_all));
@@ -303,9 +321,10 @@ static void print_map(const survey *s, int map, int timed)
 
 static void print_tables(const survey *s, int timed)
 {
-    printf("executed / all steps, mean of %d picture%s: %s, %dx, %d steps\n", s->n_pictures, s->n_pictures == 1 ? "" : "s", s->cfg.name,
-           s->cfg.scale, s->steps);
-    printf("pixels: pixel-steps; window/overlap: window-steps%s\n", timed ? "; s: seconds a picture, units x the time of one here" : "");
+    printf("executed / all steps, mean of %d picture%s: %s, %dx, %d steps, allocation %s\n", s->n_pictures,
+           s->n_pictures == 1 ? "" : "s", s->cfg.name, s->cfg.scale, s->steps, allocation_name[s->allocation]);
+    printf("pixels: pixel-steps%s; window/overlap: window-steps%s\n",
+           s->allocation == YD_ALLOCATION_WINDOWS ? " before levelling" : "", timed ? "; s: seconds a picture, units x the time of one here" : "");
     for (int m = 0; m < s->n_maps; m++) print_map(s, m, timed);
     printf("\n  pixels through the\n  network / picture's");
     print_shapes(s);
@@ -322,7 +341,7 @@ static void print_tables(const survey *s, int timed)
 
 typedef struct work_args {
     yd_session_options session;
-    const char *maps, *forms, *bounds, *windows;
+    const char *maps, *forms, *bounds, *windows, *allocation;
     long steps;
     int shrink, csv, timed;
     const char *pictures[MAX_PICTURES];
@@ -339,9 +358,18 @@ static int load_config(const work_args *a, yd_model_config *cfg, yd_err *err)
     return rc;
 }
 
+static int read_allocation(survey *s, const char *name, yd_err *err)
+{
+    yd_sample_settings set = s->cfg.defaults;
+    const int rc = name ? yd_setting_set(&set, "allocation", name, err) : 0;
+    s->allocation = set.allocation;
+    return rc < 0 ? rc : 0;
+}
+
 static int read_settings(const work_args *a, survey *s, yd_err *err)
 {
     int rc = load_config(a, &s->cfg, err);
+    if (rc == 0) rc = read_allocation(s, a->allocation, err);
     if (rc) return rc;
     s->steps = a->steps ? (int)a->steps : s->cfg.defaults.steps;
     s->shrink = a->shrink;
@@ -402,6 +430,7 @@ int yd_cmd_work(int argc, char **argv)
         {"maps", 'a', YD_ARG_TEXT, &a.maps, 0, 0, "LIST", "attention methods (default: all)"},
         {"forms", 0, YD_ARG_TEXT, &a.forms, 0, 0, "LIST", "mask forms (default add,max)"},
         {"bounds", 'l', YD_ARG_TEXT, &a.bounds, 0, 0, "LIST", "lower bounds (default 0,0.2,0.4,0.6)"},
+        {"allocation", 0, YD_ARG_TEXT, &a.allocation, 0, 0, "NAME", "late, strided, windows (default: the model's)"},
         {"windows", 'w', YD_ARG_TEXT, &a.windows, 0, 0, "LIST", "window or window/overlap (default 32,48,64,96,128,192)"},
         {"overlap", 0, YD_ARG_LONG, &a.session.overlap, 0, 1024, "PX", "where --windows has none (default: as the model's)"},
         {"shrink", 0, YD_ARG_FLAG, &a.shrink, 0, 0, NULL, "the pictures are originals: shrink them first"},

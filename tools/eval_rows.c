@@ -1,6 +1,6 @@
 // The rows of an evaluation: see eval.h.
 //
-//   --setting "NAME: KEY=VALUE KEY=VALUE"   one base; without a name its text is its name
+//   --setting "NAME: KEY=VALUE KEY=A,B,C"   one base; without a name its text is its name. A list is a sweep of this base alone
 //   --sweep "KEY=A,B,C KEY=D,E"             every combination of the lists, applied to every base
 // Keys are the sampling settings by their public names (dashes are underscores), `quality`, and `method` (yoda, bicubic). What a row does
 // not say comes from the command's own options, and then from the model.
@@ -168,7 +168,25 @@ static void default_group(const yd_eval *e, const yd_model_config *cfg, int swep
     else snprintf(dst, cap, "%.60s", swept || !cfg ? "" : cfg->name);
 }
 
-static int add_base(yd_eval *e, const yd_model_config *cfg, const char *text, const sweep *sweeps, int n_sweeps, yd_err *err)
+// Move the pairs of a base whose values are lists to the sweeps behind the n that apply to every base.
+static int take_lists(spec *base, sweep *sweeps, int *n, yd_err *err)
+{
+    int kept = 0;
+    for (int i = 0; i < base->n; i++) {
+        char text[2 * WORD];
+        if (!strchr(base->pair[i].value, ',')) {
+            base->pair[kept++] = base->pair[i];
+            continue;
+        }
+        snprintf(text, sizeof text, "%s=%s", base->pair[i].key, base->pair[i].value);
+        const int rc = read_sweep(text, sweeps, n, err);
+        if (rc < 0) return rc;
+    }
+    base->n = kept;
+    return 0;
+}
+
+static int add_base(yd_eval *e, const yd_model_config *cfg, const char *text, sweep *sweeps, int n_sweeps, yd_err *err)
 {
     spec base = {0};
     char group[96];
@@ -180,6 +198,7 @@ static int add_base(yd_eval *e, const yd_model_config *cfg, const char *text, co
         base.n = 1;
     }
     if (text) rc = read_setting(text, group, sizeof group, &base, err);
+    if (rc == 0) rc = take_lists(&base, sweeps, &n_sweeps, err);
     for (int i = 0; i < n_sweeps && combinations <= YD_EVAL_MAX_ROWS; i++) combinations *= sweeps[i].n;
     for (long k = 0; k < combinations && rc == 0; k++) rc = add_row(e, cfg, group, &base, sweeps, n_sweeps, k, err);
     return rc;

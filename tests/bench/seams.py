@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """Do the borders of windows show? How rough the result's error is across them, against everywhere else.
 
-    tests/bench/seams.py MODEL WINDOW/OVERLAP... [yoda upscale's options]...
+    tests/bench/seams.py FOLDER WINDOW/OVERLAP... [yoda upscale's options]...
 
 Roughness is the mean of |e(x-1) - e(x)|, e the result minus the original, over the lines between two pixels where one window takes over from
-the next (the middle of an overlap), divided by the same over all other lines; 1 is no seam. Six pictures, both directions, and the
-spread (standard error) over the borders. Wants what quality.py wants.
+the next (the middle of an overlap), divided by the same over all other lines; 1 is no seam. All PNG files of the folder, shrunk to a
+quarter by Pillow's bicubic, both directions, and the spread (standard error) over the borders. Wants Pillow and numpy.
 """
+import glob
 import os
 import subprocess
 import sys
@@ -15,9 +16,15 @@ import tempfile
 import numpy as np
 from PIL import Image
 
-sys.dont_write_bytecode = True
-from frontier import degrade  # noqa: E402
-from quality import SIX  # noqa: E402
+SCALE = 4
+
+
+def shrink(path):
+    """An original, cut to a multiple of the scale, and its small picture."""
+    original = Image.open(path).convert("RGB")
+    w, h = original.size[0] // SCALE, original.size[1] // SCALE
+    original = original.crop((0, 0, w * SCALE, h * SCALE))
+    return original, original.resize((w, h), Image.BICUBIC)
 
 
 def borders(size, window, overlap):
@@ -39,23 +46,25 @@ def ratios(error, window, overlap):
 
 def main():
     args = sys.argv[1:]
-    shapes = [a for a in args[1:] if "/" in a and not a.startswith("-")]
-    if not shapes:
+    shapes = [a for a in args[1:] if "/" in a and a.replace("/", "").isdigit()]
+    paths = sorted(glob.glob(os.path.join(args[0], "*.png"))) if args else []
+    if not shapes or not paths:
         sys.exit(__doc__)
     options = [a for a in args[1:] if a not in shapes]
-    pictures = degrade(SIX)
+    pictures = [shrink(path) for path in paths]
     for shape in shapes:
         window, overlap = map(int, shape.split("/"))
-        found = []
+        found, loss = [], []
         with tempfile.TemporaryDirectory() as folder:
             small, large = os.path.join(folder, "small.png"), os.path.join(folder, "large.png")
             for original, low in pictures:
                 low.save(small)
-                subprocess.run(["build/yoda", "upscale", small, large, "--quiet", "--model", args[0], "--window", str(window), "--overlap",
-                                str(overlap), *options], check=True)
+                subprocess.run(["build/yoda", "upscale", small, large, "--quiet", "--window", str(window), "--overlap", str(overlap), *options],
+                               check=True)
                 error = np.asarray(Image.open(large).convert("RGB"), float) - np.asarray(original, float)
                 found += ratios(error, window, overlap) + ratios(error.transpose(1, 0, 2), window, overlap)
-        print(f"{shape:>8}  {np.mean(found):.3f} +- {np.std(found) / len(found) ** 0.5:.3f}  ({len(found)} borders)", flush=True)
+                loss.append(10 * np.log10(255 ** 2 / np.mean(error ** 2)))
+        print(f"{shape:>8}  {np.mean(found):.3f} +- {np.std(found) / len(found) ** 0.5:.3f}  ({len(found)} borders)  {np.mean(loss):.2f} dB", flush=True)
 
 
 if __name__ == "__main__":

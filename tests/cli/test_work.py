@@ -1,6 +1,8 @@
 """yoda work: counts that can be worked out by hand, and that upscaling confirms; windows of other sizes than the model's."""
 import csv
 import io
+import json
+import os
 import re
 
 from harness import busy_picture, case, check, read_bytes, tiny_model, write_png, yoda, yoda_fails
@@ -63,6 +65,30 @@ def work_is_what_upscale_does():
 
 
 @case
+def work_counts_every_allocation_as_it_runs():
+    tiny_model()
+    write_png("busy.png", 160, 112, lambda x, y: ((x * 7919 + y * 104729) % 251,) * 3 if x < 80 and y < 70 else (90, 120, 150))
+    os.mkdir("hr")
+    os.rename("busy.png", "hr/busy.png")
+    shares = {}
+    for allocation in ("late", "strided", "windows"):
+        for bound in (0.1, 0.5):
+            line, = work("hr/busy.png", "--shrink", "--maps", "edge", "--forms", "add", "--bounds", bound, "--windows", "32/8", "--steps", 6,
+                         "--allocation", allocation)
+            yoda("eval", "--hr", "hr", "--model", "tiny.safetensors", "--window", 32, "--overlap", 8, "-q", "--json", "out.json", "--setting",
+                 f"row: attention=edge mask_form=add lower_bound={bound} steps=6 allocation={allocation}")
+            with open("out.json") as f:
+                ran = json.load(f)["pictures"][0]
+            check(line["allocation"] == allocation, str(line))
+            check(int(line["units"]) == ran["window_steps"] and int(line["units_all"]) == ran["window_steps_all"], f"{line}\n{ran}")
+            check(abs(float(line["pixel_share"]) - ran["diffused_share"]) < 1e-6, f"{line}\n{ran}")
+            check(abs(float(line["window_share"]) * float(line["read"]) * 6 - ran["work"]) < 1e-4, f"{line}\n{ran}")
+            shares[allocation, bound] = float(line["window_share"])
+    for bound in (0.1, 0.5):
+        check(shares["late", bound] == shares["strided", bound] > shares["windows", bound], str(shares))
+
+
+@case
 def work_averages_over_pictures_and_shrinks_originals():
     tiny_model()
     flat_picture("flat.png", 96, 80)
@@ -97,6 +123,7 @@ def work_refuses_lists_it_cannot_use():
         ("--maps", "egde", ["attention", "edge"]),
         ("--forms", "sum", ["mask_form", "add, max"]),
         ("--forms", "add,max,add", ["forms", "two"]),
+        ("--allocation", "early", ["allocation", "late, strided, windows"]),
         ("--bounds", "0.1,1.5", ["lower_bound", "0 to 1"]),
         ("--bounds", "0.1,", ["bounds", "empty"]),
         ("--bounds", ",".join(["0.1"] * 17), ["bounds", "16"]),
