@@ -20,6 +20,7 @@ enum { ORIGINAL, BICUBIC, RESULT, DIFFERENCE, MAP, CELLS };
 #define CAPTION_H  (2 * (YD_FONT_H + 3) + GAP)
 #define STRIP_H    (CELL + CAPTION_H + GAP)
 #define MAX_STRIPS 200
+#define MAX_LINES  12 // of one panel that has a line for every row: with more nobody finds one
 #define STRENGTH   3 // of differences
 
 // --- sheet
@@ -249,7 +250,7 @@ int yd_eval_curves_write(const yd_eval *e, const char *path, yd_err *err)
         if (diffused && e->lpips)
             add_frontier(c, e, YD_EVAL_LPIPS, mean[YD_EVAL_BICUBIC_LPIPS], "LPIPS (less is better)", YD_PLOT_LESS_IS_BETTER);
         if (diffused) add_frontier(c, e, YD_EVAL_PSNR, mean[YD_EVAL_BICUBIC_PSNR], "PSNR, dB (more is better)", YD_PLOT_MORE_IS_BETTER);
-        if (diffused) add_shares(c, e);
+        if (diffused && diffused <= MAX_LINES) add_shares(c, e);
         if (e->n_bins) add_bins(c, e);
         snprintf(title, sizeof title, "%s, %d pictures, %dx, %s", e->has_model ? e->session.model->cfg.name : "results as given", e->n_measured,
                  e->scale, e->args->degrade);

@@ -11,7 +11,7 @@
 #include <string.h>
 
 #define FRAME_W   370
-#define FRAME_H   240
+#define FRAME_H   280
 #define LEFT      62
 #define RIGHT     18
 #define BOTTOM    48
@@ -19,7 +19,9 @@
 #define LEGEND_H  15
 #define TOP       34 // of the whole drawing
 #define TICKS     6
+#define LEVEL_REACH 0.6 // of the points' range
 #define RADIUS    3.6
+#define RING      1.5 // around the points of a front
 #define MAX_POINTS (1 << 20)
 
 #define INK   0x333333u
@@ -98,19 +100,36 @@ static void widen(double *lo, double *hi, int from_zero)
     *hi += span * 0.09;
 }
 
-static void settle_axes(view *v)
+// Where the points are.
+static box range_of(const yd_plot_panel *p)
 {
-    const yd_plot_panel *p = v->panel;
-    v->x_lo = v->y_lo = INFINITY;
-    v->x_hi = v->y_hi = -INFINITY;
+    box r = {INFINITY, INFINITY, -INFINITY, -INFINITY};
     for (int i = 0; i < p->n; i++)
         for (int k = 0; k < p->series[i].n; k++) {
             const yd_plot_point *at = &p->series[i].points[k];
             if (!is_point(at)) continue;
-            stretch(&v->x_lo, &v->x_hi, at->x);
-            stretch(&v->y_lo, &v->y_hi, at->y);
+            stretch(&r.x0, &r.x1, at->x);
+            stretch(&r.y0, &r.y1, at->y);
         }
-    if (isfinite(p->level)) stretch(&v->y_lo, &v->y_hi, p->level);
+    return r;
+}
+
+// A level far away from the points would press them flat: it is named in the legend instead.
+static int level_is_drawn(const yd_plot_panel *p)
+{
+    if (!isfinite(p->level)) return 0;
+    const box r = range_of(p);
+    const double span = r.y1 - r.y0, away = fmax(r.y0 - p->level, p->level - r.y1);
+    return !(span > 0) || away <= LEVEL_REACH * span;
+}
+
+static void settle_axes(view *v)
+{
+    const yd_plot_panel *p = v->panel;
+    const box r = range_of(p);
+    v->x_lo = r.x0, v->x_hi = r.x1;
+    v->y_lo = r.y0, v->y_hi = r.y1;
+    if (level_is_drawn(p)) stretch(&v->y_lo, &v->y_hi, p->level);
     widen(&v->x_lo, &v->x_hi, p->x_from_zero);
     widen(&v->y_lo, &v->y_hi, p->y_from_zero);
 }
@@ -164,13 +183,16 @@ static int legend(const yd_plot_panel *p, double left, double top, const yd_pen 
     for (int i = 0; i < p->n + 1; i++) {
         const int is_level = i == p->n;
         if (is_level && !isfinite(p->level)) break;
-        const char *name = is_level ? p->level_name : p->series[i].name;
-        const double wide = 16 + YD_PEN_LETTER_W * (double)strlen(name) + 12;
+        char far[64];
+        const int is_far = is_level && !level_is_drawn(p);
+        if (is_far) snprintf(far, sizeof far, "(%.40s: %.4g)", p->level_name, p->level);
+        const char *name = is_far ? far : is_level ? p->level_name : p->series[i].name;
+        const double key = is_far ? 0 : 16, wide = key + YD_PEN_LETTER_W * (double)strlen(name) + 12;
         if (x > 0 && x + wide > FRAME_W) x = 0, lines++;
         const double y = top + LEGEND_H * (lines - 1);
-        if (pen && is_level) pen->line(pen->user, left + x, y - 4, left + x + 12, y - 4, 1.2, 1, LEVEL);
-        else if (pen) pen->disc(pen->user, left + x + 6, y - 4, RADIUS, colour_of(&p->series[i]), NULL);
-        if (pen) pen->text(pen->user, left + x + 16, y, YD_PEN_LEFT, 0, INK, name);
+        if (pen && is_level && !is_far) pen->line(pen->user, left + x, y - 4, left + x + 12, y - 4, 1.2, 1, LEVEL);
+        else if (pen && !is_level) pen->disc(pen->user, left + x + 6, y - 4, RADIUS, colour_of(&p->series[i]), NULL);
+        if (pen) pen->text(pen->user, left + x + key, y, YD_PEN_LEFT, 0, INK, name);
         x += wide;
     }
     return lines;
@@ -212,6 +234,7 @@ static int draw_front(const view *v, const yd_pen *pen, yd_err *err)
         sort_by_x(all, kept);
         for (int i = 1; i < kept; i++)
             pen->line(pen->user, place_x(v, all[i - 1].x), place_y(v, all[i - 1].y), place_x(v, all[i].x), place_y(v, all[i].y), 7, 0, FRONT);
+        for (int i = 0; i < kept; i++) pen->disc(pen->user, place_x(v, all[i].x), place_y(v, all[i].y), RADIUS + RING, INK, NULL);
     }
     yd_free(front);
     yd_free(all);
@@ -326,7 +349,7 @@ static int draw_panel(view *v, int head, const yd_pen *pen, yd_err *err)
     draw_frame(v, pen);
     const int rc = draw_front(v, pen, err);
     if (rc < 0) return rc;
-    if (isfinite(p->level)) pen->line(pen->user, v->frame.x0, place_y(v, p->level), v->frame.x1, place_y(v, p->level), 1.2, 1, LEVEL);
+    if (level_is_drawn(p)) pen->line(pen->user, v->frame.x0, place_y(v, p->level), v->frame.x1, place_y(v, p->level), 1.2, 1, LEVEL);
     for (int i = 0; i < p->n; i++) draw_series(v, &p->series[i], pen);
     draw_labels(v, pen);
     return 0;

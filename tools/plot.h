@@ -33,8 +33,8 @@ typedef struct yd_plot_panel {
     const char *title, *x_label;
     const yd_plot_series *series;
     int n;
-    yd_plot_front front;    // draw the points that none beats in both x (less is better) and y, joined by a wide grey line
-    double level;           // a dashed horizontal line, NaN for none
+    yd_plot_front front;    // the points that none beats in both x (less is better) and y get a ring and are joined by a wide grey line
+    double level;           // a dashed horizontal line, NaN for none; far from all points it is only named in the legend
     const char *level_name; // its name in the legend
     int x_from_zero, y_from_zero;
 } yd_plot_panel;

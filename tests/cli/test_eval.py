@@ -174,6 +174,17 @@ def eval_makes_a_row_of_every_setting():
 
 
 @case
+def a_setting_may_have_lists_of_its_own():
+    tiny_model()
+    out = evaluate("--hr", originals(sizes=((96, 80),)), "--setting", "plain: attention=constant steps=1,3", "--setting",
+                   "edges: attention=edge steps=2 lower_bound=0.2,0.5", "--sweep", "eta=0,1", "--curves", "out.svg", *TINY)
+    names = [f"plain eta={e} steps={s}" for e in (0, 1) for s in (1, 3)] + [f"edges eta={e} lower_bound={b}" for e in (0, 1) for b in (0.2, 0.5)]
+    check([r["name"] for r in out["rows"]] == names, str([r["name"] for r in out["rows"]]))
+    check([r["settings"]["steps"] for r in out["rows"]] == [1, 3, 1, 3, 2, 2, 2, 2], str(out["rows"]))
+    check([r["settings"]["lower_bound"] for r in out["rows"][4:]] == [0.2, 0.5] * 2, str(out["rows"]))
+
+
+@case
 def eval_curves_are_png_too():
     tiny_model()
     text = yoda("eval", "--hr", originals(), "--sweep", "steps=1,2,3 eta=0,1", "--curves", "out.png", *TINY).stdout
@@ -239,6 +250,7 @@ def eval_refuses_what_has_no_meaning():
         (["--setting", "a: steps=many", *TINY], ["steps", "many"]),
         (["--setting", ": steps=4", *TINY], ["setting", "no name"]),
         (["--sweep", "steps=2,,4", *TINY], ["sweep", "empty value"]),
+        (["--setting", "a: steps=2,,4", *TINY], ["sweep", "empty value"]),
         (["--sweep", "steps", *TINY], ["sweep", "KEY=VALUE"]),
         (["--sweep", "steps=" + ",".join(["1"] * 65), *TINY], ["64"]),
         (["--method", "bicubic", "--setting", "a: method=yoda steps=2"], ["needs a model"]),

@@ -56,9 +56,27 @@ static void svg_has_a_circle_for_every_point(void)
     CHECK(count(svg, ">one<") == 2 && count(svg, ">five<") == 2 && count(svg, "lost") == 0);
     CHECK(count(svg, "a &lt; b &amp; &quot;c&quot;") > 0 && count(svg, "a < b") == 0);
     CHECK(count(svg, "stroke-dasharray") == 4); // level and its key, twice
+    CHECK(count(svg, "r=\"5.1\"") == 2 * 4);     // rings of the front: all points but the lost one
     CHECK(count(svg, "nan") == 0 && count(svg, "inf") == 0);
     free(svg);
     free(again);
+}
+
+// One that is far from all points would leave them no room.
+static void a_far_level_is_only_named(void)
+{
+    yd_plot_series series[2];
+    yd_plot_panel panel = sample(series, points); // from 1 to 3
+    const yd_plot plot = {.title = "plot", .panels = &panel, .n = 1};
+    char *svg;
+    size_t len;
+    yd_err err;
+    for (int far = 0; far < 2; far++) {
+        panel.level = far ? 4.5 : 4.1;
+        CHECK(yd_plot_svg(&plot, &svg, &len, &err) == 0);
+        CHECK(count(svg, "stroke-dasharray") == (far ? 0 : 2) && count(svg, ">level<") == !far && count(svg, "(level: 4.5)") == far);
+        free(svg);
+    }
 }
 
 // How many pixels have exactly this colour.
@@ -135,6 +153,7 @@ int main(int argc, char **argv)
         {"ticks are round", ticks_are_round},
         {"the front is what nothing beats", front_is_what_nothing_beats},
         {"an SVG has a circle for every point", svg_has_a_circle_for_every_point},
+        {"a far level is only named", a_far_level_is_only_named},
         {"pixels show the same plot", pixels_show_the_same_plot},
         {"odd data is drawn all the same", odd_data_is_drawn_all_the_same},
         {"running out of memory is an error", running_out_of_memory_is_an_error},
