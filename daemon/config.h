@@ -42,6 +42,12 @@
     NUMBER(queue_max, 64, 1, 100000, "jobs that may wait")                                                             \
     NUMBER(max_queue_bytes, 512 * YD_MIB, 1 * YD_KIB, 1024 * YD_GIB, "encoded pictures that may wait, in bytes")       \
     NUMBER(max_running, 8, 1, 256, "jobs under way at a time")                                                         \
+    NUMBER(ageing_percent, 50, 1, 100000, "of a second of work: what a second of waiting is worth beside jobs that have less left") \
+    NUMBER(priority_ahead_s, 300, 0, 86400, "head start of a job of high priority over a normal one, and of that over a low one") \
+    NUMBER(share_slack_ms, 2000, 0, 3600000, "device time by which owners may differ, so that short jobs need not wait")  \
+    NUMBER(share_catch_up_ms, 10000, 0, 3600000, "most device time that an owner is owed who could not be served")         \
+    NUMBER(max_idle_ms, 10000, 1, 3600000, "a started job gets a unit of work at least this often")                        \
+    NUMBER(reserve_after_ms, 5000, 0, 3600000, "a job that waits for memory is passed by others no longer than this")      \
     NUMBER(max_batch, 8, 1, 64, "most units of work in a run of the device, which takes as many as pay")                 \
     NUMBER(max_finished_jobs, 1000, 1, 1000000, "finished jobs that are kept")                                         \
     NUMBER(max_finished_bytes, 1 * YD_GIB, 1 * YD_MIB, 1024 * YD_GIB, "memory that finished jobs may take")            \
@@ -73,6 +79,7 @@
     NUMBER(codec_wall_ms, 15000, 100, 3600000, "time for one picture, beside what its size accounts for")              \
     NUMBER(codec_recycle, 500, 1, 1000000, "pictures after which such a process is replaced")                          \
     NUMBER(fake_unit_us, 1000, 0, 60000000, "time one unit of work takes on the fake device")                          \
+    NUMBER(fake_batch_us, 0, 0, 60000000, "time a run of the fake device takes beside its units, so that batches pay")       \
     NUMBER(fake_nan_at, 0, 0, 1000000000, "the fake device predicts NaN in this unit; 0 never")                        \
     NUMBER(fake_fail_at, 0, 0, 1000000000, "the fake device fails in this run; 0 never")
 

@@ -1,4 +1,4 @@
-// A device without a network, for tests of the service: every unit takes fake_unit_us and predicts a fixed multiple of what it sees.
+// A device without a network, for tests of the service: every run takes fake_batch_us, every unit in it fake_unit_us, and it predicts a fixed multiple of what it sees.
 //
 // The sampler, the scheduler and everything around are the real ones; only the arithmetic of the network is missing. Failures can be
 // asked for: the fake_nan_at-th unit predicts NaN, the fake_fail_at-th run fails as a whole.
@@ -14,7 +14,7 @@
 
 typedef struct fake_device {
     yd_device base;
-    int64_t unit_us, nan_at, fail_at;
+    int64_t batch_us, unit_us, nan_at, fail_at;
     int64_t units, runs; // so far
     int max_batch, n_engines;
     yd_dtype dtype[YD_ENGINES_MAX];
@@ -41,21 +41,27 @@ static int open_device(yd_device *d, yd_err *err)
     return rc;
 }
 
+static void wait_us(int64_t us)
+{
+    const struct timespec wait = {.tv_sec = us / 1000000, .tv_nsec = us % 1000000 * 1000};
+    if (us) nanosleep(&wait, NULL);
+}
+
 static int run(yd_device *d, int engine, yd_sampler *const *sampler, const yd_unit *unit, int n, int *done, yd_step_info *info,
                yd_err *errs)
 {
     fake_device *f = (fake_device *)d;
     const float factor = f->dtype[engine] == YD_BF16 ? 0.5f : 0.25f; // so that a unit on the wrong engine shows
-    struct timespec wait = {.tv_sec = f->unit_us / 1000000, .tv_nsec = f->unit_us % 1000000 * 1000};
     if (++f->runs == f->fail_at)
         return yd_fail(errs, YD_E_DEVICE, "the fake device fails in its run %lld", (long long)f->runs);
+    wait_us(f->batch_us);
     for (int i = 0; i < n; i++) {
         float level;
         yd_sampler_gather(sampler[i], &unit[i], f->x, &level);
         for (int p = 0; p < WINDOW * WINDOW; p++)
             for (int c = 0; c < 3; c++) f->pred[p * 3 + c] = factor * f->x[p * 6 + c];
         if (++f->units == f->nan_at) f->pred[0] = NAN;
-        if (f->unit_us) nanosleep(&wait, NULL);
+        wait_us(f->unit_us);
         done[i] = yd_sampler_scatter(sampler[i], &unit[i], f->pred, &info[i], &errs[i]);
     }
     return 0;
@@ -74,10 +80,10 @@ static int info(const yd_device *d, int engine, yd_engine_info *out)
     out->dtype = f->dtype[engine];
     snprintf(out->backend.name, sizeof out->backend.name, "fake");
     snprintf(out->backend.device, sizeof out->backend.device, "nothing is computed");
-    out->backend.batch_pays = f->max_batch > 1;
+    out->backend.batch_pays = f->max_batch > 1 && f->batch_us > 0;
     out->window = WINDOW;
     out->max_batch = f->max_batch;
-    out->warm_ms = (double)f->unit_us / 1000;
+    out->warm_ms = (double)(f->batch_us + f->unit_us) / 1000;
     return 1;
 }
 
@@ -92,6 +98,7 @@ int yd_device_fake_new(const yd_config *cfg, yd_device **out, yd_err *err)
     if (!f) return yd_fail(err, YD_E_NOMEM, "no memory for a device");
     f->base = (yd_device){open_device, run, model, info, close_device};
     f->cfg = cfg;
+    f->batch_us = cfg->fake_batch_us;
     f->unit_us = cfg->fake_unit_us;
     f->nan_at = cfg->fake_nan_at;
     f->fail_at = cfg->fake_fail_at;

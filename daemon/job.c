@@ -218,7 +218,7 @@ json_t *yd_service_job_json(const yd_service *s, const yd_job *j)
     if (!yd_job_state_final(r->state))
         json_object_set_new(
             o, "queue",
-            json_pack("{s:i, s:f}", "position", yd_scheduler_position(&s->sched, &j->turn), "eta_s", yd_job_eta_s(j)));
+            json_pack("{s:i, s:f}", "position", yd_scheduler_position(&s->sched, &j->turn, yd_mono_us()), "eta_s", yd_job_eta_s(j)));
     if (r->invented) json_object_set_new(o, "invented", yd_invented_json(&r->account));
     if (r->state == YD_JOB_FAILED) json_object_set_new(o, "problem", yd_problem_json(&r->problem));
     return o;

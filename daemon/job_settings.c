@@ -9,9 +9,11 @@
 #include <string.h>
 #include <sys/random.h>
 
+#define DEADLINE_MAX_MS 604800000 // a week
+
 static const char names[] =
     "model, quality, scale, width, height, steps, seed, sampler, eta, spacing, variance, attention, mask_form, lower_bound, allocation, fidelity, lr_noise, skip, dtype, "
-    "format, encode_quality, lossless, bit_depth, metadata, color_space, report, preview_every, preview_max_side";
+    "format, encode_quality, lossless, bit_depth, metadata, color_space, report, preview_every, preview_max_side, priority, deadline_ms";
 
 const char *yd_job_settings_names(void)
 {
@@ -54,6 +56,26 @@ static int set_switch(int *dst, const char *name, const char *value, yd_err *err
         return yd_fail_field(err, YD_E_SETTING, name, "true or false", "%s is '%.64s', not true or false", name, value);
     *dst = on;
     return 0;
+}
+
+static const char *const priority_words[] = {"low", "normal", "high"}; // from YD_PRIORITY_LOW on
+
+static int set_priority(yd_job_settings *js, const char *value, yd_err *err)
+{
+    for (int i = 0; i < 3; i++)
+        if (strcmp(value, priority_words[i]) == 0) {
+            js->priority = (yd_priority)(YD_PRIORITY_LOW + i);
+            return 0;
+        }
+    return yd_fail_field(err, YD_E_SETTING, "priority", "low, normal, high", "priority is '%.64s', not low, normal or high", value);
+}
+
+static int set_deadline(yd_job_settings *js, const char *value, yd_err *err)
+{
+    int ms;
+    int rc = set_int(&ms, "deadline_ms", value, 0, DEADLINE_MAX_MS, err);
+    if (!rc) js->deadline_ms = ms;
+    return rc;
 }
 
 static const char *const storage_words[] = {[YD_STORE_AUTO] = "auto", [YD_STORE_F32] = "f32", [YD_STORE_BF16] = "bf16"};
@@ -100,6 +122,8 @@ int yd_job_settings_set(yd_job_settings *js, const yd_model_config *model, const
     if (strcmp(name, "report") == 0) return set_switch(&js->report, name, value, err);
     if (strcmp(name, "preview_every") == 0) return set_int(&js->preview_every, name, value, 0, YD_MAX_STEPS, err);
     if (strcmp(name, "preview_max_side") == 0) return set_int(&js->preview_max_side, name, value, 16, 8192, err);
+    if (strcmp(name, "priority") == 0) return set_priority(js, value, err);
+    if (strcmp(name, "deadline_ms") == 0) return set_deadline(js, value, err);
     if (strcmp(name, "seed") == 0 && strcmp(value, "random") == 0) return set_random_seed(js, err);
     int rc = yd_output_set(&js->output, name, value, err);
     if (rc == 0) rc = yd_setting_set(&js->sample, name, value, err);
@@ -154,8 +178,9 @@ static json_t *output_json(const yd_output *out, const yd_model_config *model)
 
 json_t *yd_job_settings_json(const yd_job_settings *js, const yd_model_config *model)
 {
-    json_t *o = json_pack("{s:s, s:s, s:s, s:b, s:i, s:i}", "model", model->name, "quality", yd_quality_name(js->quality), "dtype", storage_words[js->dtype], "report", js->report,
-                          "preview_every", js->preview_every, "preview_max_side", js->preview_max_side);
+    json_t *o = json_pack("{s:s, s:s, s:s, s:b, s:i, s:i, s:s, s:I}", "model", model->name, "quality", yd_quality_name(js->quality), "dtype", storage_words[js->dtype], "report", js->report,
+                          "preview_every", js->preview_every, "preview_max_side", js->preview_max_side, "priority",
+                          priority_words[js->priority - YD_PRIORITY_LOW], "deadline_ms", (json_int_t)js->deadline_ms);
     json_t *sample = sample_json(&js->sample), *output = output_json(&js->output, model);
     if (o && (!sample || !output || json_object_update(o, sample) || json_object_update(o, output))) {
         json_decref(o);

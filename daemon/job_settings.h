@@ -7,6 +7,7 @@
 #include "core/output.h"
 #include "core/upscale.h"
 #include "daemon/config.h"
+#include "daemon/scheduler.h"
 #include <jansson.h>
 
 typedef struct yd_job_settings {
@@ -17,6 +18,8 @@ typedef struct yd_job_settings {
     int report;        // account for what was invented
     int preview_every; // steps; 0: none at all
     int preview_max_side;
+    yd_priority priority;
+    int64_t deadline_ms; // from its submission; 0: none
 } yd_job_settings;
 
 // What a model and the configuration give when the client says nothing; dtype stays auto, for the service to choose. The result is a PNG, which loses nothing.

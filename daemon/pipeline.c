@@ -104,7 +104,7 @@ double yd_job_eta_s(const yd_job *j)
     const yd_service *s = j->service;
     const yd_job_record *r = &j->rec;
     const double prepare_s = s->prepare_px_s * r->grid_w * r->grid_h, encode_s = s->encode_px_s * r->out_w * r->out_h;
-    double sum = yd_scheduler_cost_ahead(&s->sched, &j->turn, s->unit_s);
+    double sum = yd_scheduler_eta_s(&s->sched, &j->turn, yd_mono_us());
     if (j->stage <= YD_STAGE_PREPARING) sum += left(prepare_s, j->stage == YD_STAGE_PREPARING, j->started_us);
     if (j->stage <= YD_STAGE_ENCODING) sum += left(encode_s, j->stage == YD_STAGE_ENCODING, j->encoding_us);
     return round(sum * 1e6) / 1e6; // printed without digits that mean nothing
@@ -243,7 +243,7 @@ static void begin_compute(yd_job *j, yd_blob *map)
     j->rec.progress.windows_skipped = work.units_all - work.units;
     j->rec.progress.diffused_share = work.pixel_share;
     j->rec.progress.step = yd_sampler_idle_steps(j->prep.sampler);
-    yd_scheduler_ready(&s->sched, &j->turn, work.units, work.windows);
+    yd_scheduler_ready(&s->sched, &j->turn, work.units, work.windows, j->computing_us);
     yd_metrics_duration(s->metrics, YD_STAGE_PREPARE, j->rec.timings.prepare_ms / 1000);
     yd_average(&s->prepare_px_s, j->rec.timings.prepare_ms / 1000 / j->rec.grid_w / j->rec.grid_h);
     yd_metrics_share(s->metrics, work.pixel_share);
@@ -350,7 +350,7 @@ static void feed(yd_service *s)
     while (yd_worker_room(s->worker) > 0) {
         yd_batch *b = yd_malloc(sizeof *b);
         if (!b) return; // whatever comes back next tries again
-        int n = yd_scheduler_pick(&s->sched, turn, s->engine[0].max_batch);
+        int n = yd_scheduler_pick(&s->sched, now_us, turn, s->engine[0].max_batch);
         b->next = NULL;
         b->engine = n ? turn[0]->engine : 0;
         b->n = n;
@@ -366,6 +366,16 @@ static void feed(yd_service *s)
     }
 }
 
+// Jobs that waited until their deadline was over.
+static void end_expired(yd_service *s)
+{
+    yd_err err = {0};
+    for (yd_turn *t; (t = yd_scheduler_expired(&s->sched, yd_mono_us()));) {
+        yd_fail(&err, YD_E_DEADLINE, "the job could not be started within the %lld ms it was given", (long long)job_of(t)->rec.settings.deadline_ms);
+        yd_pipeline_finish(job_of(t), YD_JOB_FAILED, &err);
+    }
+}
+
 // Starting a job can end another (no memory, a reader that cancels), which asks for a kick again: that is noted, not nested.
 void yd_pipeline_kick(yd_service *s)
 {
@@ -374,15 +384,16 @@ void yd_pipeline_kick(yd_service *s)
     s->kicking = 1;
     while (s->kick_again && s->device == YD_DEVICE_READY && !s->closing) {
         s->kick_again = 0;
-        for (yd_turn *t; (t = yd_scheduler_admit(&s->sched));) start_prepare(job_of(t));
+        end_expired(s);
+        for (yd_turn *t; (t = yd_scheduler_admit(&s->sched, yd_mono_us()));) start_prepare(job_of(t));
         feed(s);
     }
     s->kicking = 0;
 }
 
-static yd_job *first_not_ended(const yd_turn_list *l)
+static yd_job *first_not_ended(const yd_service *s)
 {
-    for (yd_turn *t = l->head; t; t = t->next)
+    for (yd_turn *t = yd_scheduler_next(&s->sched, NULL); t; t = yd_scheduler_next(&s->sched, t))
         if (!yd_job_state_final(job_of(t)->rec.state)) return job_of(t);
     return NULL;
 }
@@ -390,7 +401,7 @@ static yd_job *first_not_ended(const yd_turn_list *l)
 void yd_pipeline_end_all(yd_service *s, yd_job_state state, const yd_err *err)
 {
     // From the start each time: readers of events may do anything to the lists.
-    for (yd_job *j; (j = first_not_ended(&s->sched.waiting)) || (j = first_not_ended(&s->sched.running));)
+    for (yd_job *j; (j = first_not_ended(s));)
         yd_pipeline_finish(j, state, err);
 }
 
@@ -437,7 +448,7 @@ static void unit_done(yd_job *j, yd_batch_item *it)
 static void item_back(yd_service *s, yd_batch_item *it, const yd_batch *b)
 {
     yd_job *j = it->job;
-    yd_scheduler_back(&s->sched, &j->turn, it->ran);
+    yd_scheduler_back(&s->sched, &j->turn, it->ran, b->ran > 0 ? b->run_s / b->ran : 0);
     if (it->preview_now) j->preview_ordered = 0;
     if (it->ran) {
         double share_s = b->ran > 0 ? b->run_s / b->ran : 0;
@@ -464,7 +475,7 @@ static void judge_device(yd_service *s, const yd_batch *b)
     }
     if (b->ran == 0) return;
     s->device_failures = 0;
-    yd_average(&s->unit_s[b->engine], b->run_s / b->ran);
+    yd_scheduler_measured(&s->sched, b->engine, b->ran, b->run_s);
     yd_metrics_batch(s->metrics, b->ran, s->engine[b->engine].max_batch);
 }
 

@@ -19,8 +19,8 @@ int yd_service_ready(const yd_service *s, json_t **report)
     if (!report) return ready;
     *report = json_pack("{s:b, s:b, s:s, s:s, s:s, s:{s:i, s:I}, s:i, s:s}", "ready", ready, "draining", s->draining,
                         "model", s->device == YD_DEVICE_READY ? s->model.name : "", "device", device_word(s),
-                        "device_name", s->engine[0].backend.device, "queue", "depth", s->sched.waiting.count, "max",
-                        (json_int_t)s->cfg->queue_max, "running", s->sched.running.count, "durability", "memory");
+                        "device_name", s->engine[0].backend.device, "queue", "depth", s->sched.n_waiting, "max",
+                        (json_int_t)s->cfg->queue_max, "running", s->sched.n_running, "durability", "memory");
     if (*report && s->device == YD_DEVICE_BROKEN)
         json_object_set_new(*report, "problem", json_string(s->device_err.detail));
     return ready;
@@ -124,7 +124,7 @@ static json_t *engines_json(const yd_service *s)
     for (int i = 0; list && i < s->n_engines; i++) {
         const yd_engine_info *e = &s->engine[i];
         json_array_append_new(list, json_pack("{s:s, s:o, s:i, s:f, s:o}", "dtype", dtype_name(e), "memory", memory_json(e), "batch",
-                                              e->max_batch, "unit_ms", s->unit_s[i] * 1000, "fingerprint", fingerprint_json(s, e)));
+                                              e->max_batch, "unit_ms", s->sched.cost[i].unit_s * 1000, "fingerprint", fingerprint_json(s, e)));
     }
     return list;
 }
@@ -155,7 +155,7 @@ static json_t *model_json(const yd_service *s)
                      "window", m->window, "overlap", m->overlap, "prediction", predictions[m->prediction], "target",
                      m->target == YD_TARGET_RESIDUAL ? "residual" : "direct", "parameters", (json_int_t)s->model_params, "checksum",
                      s->model_checksum, "device", e->backend.device, "isa", e->backend.isa, "dtype", dtype_name(e), "memory",
-                     memory_json(e), "unit_ms", s->unit_s[0] * 1000, "fingerprint", fingerprint_json(s, e), "engines", engines_json(s),
+                     memory_json(e), "unit_ms", s->sched.cost[0].unit_s * 1000, "fingerprint", fingerprint_json(s, e), "engines", engines_json(s),
                      "profiles", profiles_json(m));
 }
 
@@ -178,10 +178,11 @@ yd_metrics *yd_service_metrics(yd_service *s)
 
 char *yd_service_metrics_text(yd_service *s, size_t *len)
 {
-    const yd_turn *first = s->sched.waiting.head;
+    const yd_turn *first = yd_scheduler_next(&s->sched, NULL);
+    while (first && first->state != YD_TURN_WAITING) first = yd_scheduler_next(&s->sched, first);
     const yd_job *oldest = first ? (const yd_job *)(const void *)((const char *)first - offsetof(yd_job, turn)) : NULL;
     yd_metrics_now now = {
-        .queue_depth = (size_t)s->sched.waiting.count,
+        .queue_depth = (size_t)s->sched.n_waiting,
         .queue_oldest_s = oldest ? (double)(yd_mono_us() - oldest->created_us) / 1e6 : 0,
         .jobs_bytes = s->sched.memory + s->input_bytes,
         .results_bytes = s->store->finished_bytes(s->store),

@@ -34,6 +34,8 @@ static void on_sweep(uv_timer_t *t)
     yd_store_limits lim = {s->cfg->job_ttl_s * 1000, s->cfg->tombstone_ttl_s * 1000, (size_t)s->cfg->max_finished_jobs,
                            (size_t)s->cfg->max_finished_bytes};
     s->store->expire(s->store, yd_wall_ms(), &lim, expired, s);
+    yd_owners_sweep(s->owners, &s->sched);
+    yd_pipeline_kick(s); // deadlines pass without any event
 }
 
 static void on_opened(void *arg, int rc, const yd_err *err)
@@ -54,7 +56,8 @@ static void on_opened(void *arg, int rc, const yd_err *err)
     while (s->n_engines < YD_ENGINES_MAX && d->info(d, s->n_engines, &s->engine[s->n_engines])) {
         yd_engine_info *e = &s->engine[s->n_engines];
         if (e->max_batch < 1 || e->max_batch > YD_BATCH_MAX) e->max_batch = 1;
-        s->unit_s[s->n_engines++] = e->warm_ms / 1000;
+        if (s->n_engines == 0) yd_scheduler_device(&s->sched, e->max_batch, e->backend.batch_pays);
+        yd_scheduler_engine(&s->sched, s->n_engines++, e->warm_ms / 1000);
     }
     s->device = YD_DEVICE_READY;
     for (int i = 0; i < s->n_engines; i++) {
@@ -84,6 +87,7 @@ static void free_service(yd_service *s)
 {
     if (s->store) s->store->close(s->store);
     yd_idmap_free(s->jobs);
+    yd_owners_free(s->owners);
     yd_metrics_free(s->metrics);
     yd_free(s);
 }
@@ -98,8 +102,12 @@ int yd_service_open(uv_loop_t *loop, const yd_config *cfg, yd_service **out, yd_
     s->cfg = cfg;
     s->metrics = yd_metrics_new();
     s->jobs = yd_idmap_new();
-    yd_scheduler_init(&s->sched, (int)cfg->max_running, (size_t)cfg->max_memory_bytes);
-    rc = s->metrics && s->jobs ? yd_store_memory_open(&s->store, err)
+    s->owners = yd_owners_new(NULL, NULL);
+    yd_scheduler_init(&s->sched, &(yd_policy){
+        .max_running = (int)cfg->max_running, .max_memory = (size_t)cfg->max_memory_bytes, .ageing = (double)cfg->ageing_percent / 100,
+        .ahead_us = cfg->priority_ahead_s * 1000000, .slack_s = (double)cfg->share_slack_ms / 1000,
+        .catch_up_s = (double)cfg->share_catch_up_ms / 1000, .max_idle_us = cfg->max_idle_ms * 1000, .reserve_us = cfg->reserve_after_ms * 1000});
+    rc = s->metrics && s->jobs && s->owners ? yd_store_memory_open(&s->store, err)
                                : yd_fail(err, YD_E_NOMEM, "no memory for the service");
     if (!rc) rc = make_device(cfg, &device, err);
     if (!rc && (rc = yd_codecs_open(loop, cfg, s->metrics, NULL, &s->codecs, err))) device->close(device);

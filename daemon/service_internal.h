@@ -4,6 +4,7 @@
 
 #include "daemon/codec.h"
 #include "daemon/job.h"
+#include "daemon/owners.h"
 #include "daemon/worker.h"
 
 typedef enum { YD_DEVICE_LOADING, YD_DEVICE_READY, YD_DEVICE_BROKEN } yd_device_state;
@@ -15,6 +16,7 @@ struct yd_service {
     yd_store *store;
     yd_idmap *jobs; // every job that is known, by id
     yd_scheduler sched;
+    yd_owners *owners; // and their shares of the device
     size_t input_bytes; // encoded pictures of jobs that are not finished
     int under_way;      // jobs that are not final, and final ones that still hold a stage
 
@@ -28,7 +30,6 @@ struct yd_service {
     size_t model_params;
     yd_engine_info engine[YD_ENGINES_MAX]; // what is resident; the first serves who asks for none
     int n_engines;
-    double unit_s[YD_ENGINES_MAX]; // device time of one unit, moving average
     double prepare_px_s, encode_px_s; // of a pixel of the grid, of the result; moving averages
 
     uv_timer_t sweep_timer, drain_timer;

@@ -19,6 +19,7 @@ typedef struct estimate {
     int grid_w, grid_h, out_w, out_h;
     int engine; // that computes it
     long units; // at most
+    int windows; // in one batch, at most
     size_t memory;
 } estimate;
 
@@ -48,8 +49,8 @@ int yd_service_admit(const yd_service *s, size_t len, yd_err *err)
         return yd_fail_field(err, YD_E_BODY_TOO_LARGE, "body", accepted, "the body has %zu bytes; %s are accepted", len,
                              accepted);
     }
-    if (s->sched.waiting.count >= c->queue_max)
-        return yd_fail(err, YD_E_QUEUE_FULL, "%d jobs wait already, no more than %lld may", s->sched.waiting.count,
+    if (s->sched.n_waiting >= c->queue_max)
+        return yd_fail(err, YD_E_QUEUE_FULL, "%d jobs wait already, no more than %lld may", s->sched.n_waiting,
                        (long long)c->queue_max);
     if (len > (size_t)c->max_queue_bytes || s->input_bytes > (size_t)c->max_queue_bytes - len)
         return yd_fail(err, YD_E_QUEUE_FULL, "pictures of %zu bytes wait already, no more than %lld may",
@@ -59,9 +60,8 @@ int yd_service_admit(const yd_service *s, size_t len, yd_err *err)
 
 long yd_service_retry_after_ms(const yd_service *s)
 {
-    // A place in the queue is free when the job that is next to end has ended: on average the share of one job of all the work.
-    int jobs = s->sched.waiting.count + s->sched.running.count;
-    double ms = jobs > 0 ? yd_scheduler_cost_all(&s->sched, s->unit_s) / jobs * 1000 : 0;
+    // A place in the queue is free when the next job starts, which is when one that has started has ended.
+    const double ms = yd_scheduler_first_s(&s->sched, yd_mono_us()) * 1000;
     return ms < 1000 ? 1000 : ms > 600000 ? 600000 : (long)ms;
 }
 
@@ -117,6 +117,7 @@ static int check_work(const yd_service *s, const yd_job_settings *js, estimate *
         return yd_fail_field(err, YD_E_IMAGE_TOO_LARGE, "image", "a smaller picture",
                              "%ld windows are more than the %lld units of work that one job may need", windows,
                              (long long)s->cfg->max_job_units);
+    e->windows = windows < YD_BATCH_MAX ? (int)windows : YD_BATCH_MAX;
     if (__builtin_mul_overflow(windows, (long)js->sample.steps, &e->units) || e->units > s->cfg->max_job_units) {
         snprintf(accepted, sizeof accepted, "at most %ld steps for this picture",
                  (long)s->cfg->max_job_units / windows);
@@ -237,7 +238,7 @@ static void announce(yd_service *s, yd_job *j)
     snprintf(size, sizeof size, "%dx%d", j->rec.in_w, j->rec.in_h);
     yd_log(YD_LOG_INFO, j->request_id, "job taken", "job", j->rec.id, "input", size, NULL);
     yd_job_event(j, YD_EVENT_QUEUED,
-                 json_pack("{s:s, s:i, s:f}", "id", j->rec.id, "position", yd_scheduler_position(&s->sched, &j->turn),
+                 json_pack("{s:s, s:i, s:f}", "id", j->rec.id, "position", yd_scheduler_position(&s->sched, &j->turn, yd_mono_us()),
                            "eta_s", yd_job_eta_s(j)),
                  NULL);
 }
@@ -252,7 +253,8 @@ int yd_service_submit(yd_service *s, const yd_submission *sub, yd_job **out, yd_
         return rc;
     }
     rec.input = yd_blob_new(sub->bytes, sub->len, "application/octet-stream", 0);
-    yd_job *j = rec.input ? yd_job_new(s, &rec) : NULL;
+    yd_share *share = yd_owners_share(s->owners, rec.owner);
+    yd_job *j = rec.input && share ? yd_job_new(s, &rec) : NULL;
     rc = j ? enter(s, j, err) : yd_fail(err, YD_E_NOMEM, "no memory for another job");
     yd_job_record_clear(&rec);
     if (rc) {
@@ -262,7 +264,10 @@ int yd_service_submit(yd_service *s, const yd_submission *sub, yd_job **out, yd_
     if (sub->request_id) snprintf(j->request_id, sizeof j->request_id, "%s", sub->request_id);
     s->input_bytes += sub->len;
     s->under_way++;
-    yd_scheduler_enqueue(&s->sched, &j->turn, e.engine, e.units, e.memory);
+    const yd_job_settings *js = &j->rec.settings;
+    const yd_ask ask = {.share = share, .engine = e.engine, .units = e.units, .windows = e.windows, .memory = e.memory,
+                        .priority = js->priority, .deadline_us = js->deadline_ms ? j->created_us + js->deadline_ms * 1000 : 0};
+    yd_scheduler_enqueue(&s->sched, &j->turn, &ask, j->created_us);
     announce(s, j);
     // Pinned: even a job that fails while starting is there for the caller.
     yd_job_pin(j);
