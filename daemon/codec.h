@@ -1,6 +1,6 @@
 // Codecs: reading and writing pictures in processes of their own, so that a hostile picture can cost one of them at most.
 //
-//   caller --start--> fill (pool thread) --> queue --> a codec process --> take (pool thread) --> done (loop)
+//   caller --start--> queue --> fill (pool thread) --> a codec process --> take (pool thread) --> done (loop)
 //
 // The processes are started beforehand, take one call at a time, are limited in memory and processor time, may neither open files nor
 // sockets, and are killed at a deadline; what dies is replaced at once. Pictures travel in shared memory that neither side can shrink.
@@ -27,6 +27,7 @@ typedef struct yd_region {
     int fd; // -1: none
     uint8_t *base;
     size_t size;
+    size_t written; // so much from the beginning, at most
 } yd_region;
 
 #define YD_CODEC_NOTHING 1 // from fill: no codec is needed; done comes with rc 0, without take
@@ -39,7 +40,7 @@ struct yd_codec_call {
     void (*done)(yd_codec_call *c);             // once, never from within yd_codec_start; the call may be used again, or freed
     yd_image_limits limits;                     // probe, decode
     yd_color_space color_space;                 // decode
-    int w, h;                                   // decode: the size that a probe said; anything else is an error
+    int w, h; // decode: the size that a probe said, anything else is an error; encode: about the size, to tell large from small
     yd_output output;                           // encode
     const char *request_id;                     // for the log, borrowed until done; or NULL
 
@@ -58,6 +59,8 @@ struct yd_codec_call {
     yd_codec_request request;
     yd_codec_answer answer;
     yd_region region;
+    struct yd_codec_slot *slot; // that works on it; NULL: none
+    uint64_t process;           // number of the process that has the region
     atomic_int cancelled;
     int waits; // in the queue
 };
@@ -97,12 +100,13 @@ void yd_pool_thread(void);
 
 #define YD_CODEC_ARGUMENT "--codec-process"
 
-// Serve on descriptor YD_CODEC_FD until it is closed. argv: program, YD_CODEC_ARGUMENT, limit of address space in bytes (0: none). Returns
-// the exit status.
-int yd_codec_child_main(int argc, char **argv);
+// Do what a checked request says to its region, and fill *a, an error too. Blocks; any thread.
+typedef void (*yd_codec_perform_fn)(const yd_codec_request *q, uint8_t *region, yd_codec_answer *a);
+void yd_codec_perform(const yd_codec_request *q, uint8_t *region, yd_codec_answer *a);
 
-// Do what a checked request says to the region behind fd. Blocks; any thread.
-void yd_codec_perform(const yd_codec_request *q, int fd, yd_codec_answer *a);
+// Serve on descriptor YD_CODEC_FD until it is closed, with yd_codec_perform (tests have others). argv: program, YD_CODEC_ARGUMENT, limit of
+// address space in bytes (0: none). Returns the exit status.
+int yd_codec_child_main(int argc, char **argv, yd_codec_perform_fn perform);
 
 // Only what decoding needs may be asked of the kernel from now on, by any thread of this process. 0, or -1 where that is not possible.
 int yd_codec_confine(void);
@@ -111,6 +115,8 @@ int yd_codec_confine(void);
 
 // size bytes of zeroes that nobody can shrink, grow or give other seals. YD_E_NOMEM.
 int yd_region_make(yd_region *r, size_t size, yd_err *err);
+// The other side of it. 0 or -1; fd stays the caller's.
+int yd_region_map(yd_region *r, int fd);
 void yd_region_free(yd_region *r); // the descriptor too
 void yd_region_close_fd(yd_region *r);
 

@@ -1,6 +1,6 @@
 // One call of a codec: from its input to what the caller makes of the answer. See codec.h.
 //
-//   fill (pool thread) -> queue -> process -> check -> take (pool thread) -> done
+//   queue -> fill (pool thread) -> process -> check -> take (pool thread) -> done
 //
 // Queue: in order, but large pictures never have every process: one at least is there for headers and for pictures of up to LIGHT_PX, so
 // that nobody waits for a header behind a stranger's gigantic result. Where no process exists a pool thread does its work.
@@ -17,13 +17,13 @@
 #define DECODE_PX_MS  1000 // pixels that are read in a millisecond by the slowest decoder on a slow machine
 #define ENCODE_PX_MS  250  // the same for writing: lossless WebP
 #define WALL_PER_CPU  3    // a process that does not have a core for itself
-#define MEMORY_PX     24   // bytes of address space that decoding may take per pixel
-#define MEMORY_SAMPLE 6    // the same for encoding, per byte of packed samples: compressed growing by doubling, and copied
+#define MEMORY_PX     32   // bytes of address space that decoding may take per pixel
+#define KEEP_BYTES    ((size_t)64 << 20) // regions that take more memory are not kept
+#define MEMORY_SAMPLE 9    // the same for encoding, per byte of packed samples: compressed growing by doubling, and copied
 
 static size_t pixels(const yd_codec_call *c)
 {
-    const yd_codec_request *q = &c->request;
-    return (size_t)q->w * (size_t)q->h;
+    return c->op == YD_CODEC_PROBE ? 0 : (size_t)c->w * (size_t)c->h;
 }
 
 int yd_codec_call_heavy(const yd_codec_call *c)
@@ -46,13 +46,13 @@ int64_t yd_codec_wall_ms(const yd_codec_call *c)
 uint64_t yd_codec_most_memory(const yd_config *cfg)
 {
     const uint64_t px = (uint64_t)(cfg->max_pixels > cfg->max_output_pixels ? cfg->max_pixels : cfg->max_output_pixels);
-    return (uint64_t)cfg->codec_memory_bytes + 2 * (uint64_t)cfg->max_body_bytes + px * 8 * (MEMORY_SAMPLE + 1);
+    return (uint64_t)cfg->codec_memory_bytes + 4 * (uint64_t)cfg->max_body_bytes + 4 * KEEP_BYTES + px * 8 * (2 * MEMORY_SAMPLE);
 }
 
 static uint64_t memory(const yd_codec_call *c)
 {
     const yd_codec_request *q = &c->request;
-    const uint64_t own = (uint64_t)c->codecs->cfg->codec_memory_bytes;
+    const uint64_t own = (uint64_t)c->codecs->cfg->codec_memory_bytes + q->region_len;
     if (c->op == YD_CODEC_ENCODE) return own + q->meta_len + q->in_len * MEMORY_SAMPLE;
     return own + 2 * q->in_len + (uint64_t)pixels(c) * MEMORY_PX;
 }
@@ -73,20 +73,31 @@ static size_t up(size_t n)
     return (n + PAGE - 1) / PAGE * PAGE;
 }
 
-// Lay the parts out, each on pages of its own, and make the region.
+// Room for a call: what its process has, when that is large enough; else as much as a power of two, so that it will do for the next, too.
+static int have_region(yd_codec_call *c, size_t size, yd_err *err)
+{
+    size_t room = (size_t)1 << 22;
+    if (c->region.size >= size) return 0;
+    while (room < size) room *= 2;
+    yd_region_free(&c->region);
+    return yd_region_make(&c->region, room, err);
+}
+
+// Lay the parts out, each on pages of its own, and have the region.
 static int lay_out(yd_codec_call *c, size_t in, size_t meta, size_t out, yd_err *err)
 {
     yd_codec_request *q = &c->request;
     size_t size, most = SIZE_MAX / 4;
     if (in > most || meta > most || out > most) return yd_fail(err, YD_E_NOMEM, "no memory for a picture of %zu bytes", in);
     q->in_len = in;
-    q->meta_off = up(in);
     q->meta_len = meta;
-    q->out_off = q->meta_off + up(meta);
     q->out_len = out;
-    size = (size_t)q->out_off + up(out);
-    q->region_len = size;
-    return yd_region_make(&c->region, size, err);
+    q->meta_off = up(in) + (c->op == YD_CODEC_DECODE ? up(out) : 0); // what may be much, and seldom is, comes last
+    q->out_off = up(in) + (c->op == YD_CODEC_DECODE ? 0 : up(meta));
+    size = up(in) + up(meta) + up(out);
+    int rc = have_region(c, size, err);
+    q->region_len = c->region.size;
+    return rc;
 }
 
 int yd_codec_put_file(yd_codec_call *c, const void *bytes, size_t len, yd_err *err)
@@ -105,7 +116,7 @@ int yd_codec_put_file(yd_codec_call *c, const void *bytes, size_t len, yd_err *e
     q->color_space = (int32_t)c->color_space;
     q->w = decodes ? c->w : 0;
     q->h = decodes ? c->h : 0;
-    int rc = lay_out(c, len, decodes ? YD_META_BLOCK_MAX : 0, decodes ? pixels(c) * 8 : 0, err);
+    int rc = lay_out(c, len, decodes ? YD_META_BLOCK_MAX : 0, pixels(c) * 8, err);
     if (!rc) memcpy(c->region.base, bytes, len);
     return rc;
 }
@@ -118,6 +129,8 @@ static int put_samples(yd_codec_call *c, const yd_packing *p, size_t meta, yd_er
     q->h = p->h;
     q->bands = p->bands;
     q->depth = p->depth;
+    c->w = p->w;
+    c->h = p->h;
     yd_codec_request_output(q, &c->output);
     return lay_out(c, n, meta, 2 * n + YD_META_BLOCK_MAX + ((size_t)1 << 20), err); // no encoder doubles what it is given
 }
@@ -169,6 +182,15 @@ static int understand(yd_codec_call *c, yd_err *err)
     return yd_image_meta_read(c->region.base + q->meta_off, (size_t)a->meta_len, &im->meta, err);
 }
 
+// Regions keep the pages that were ever written: a first part, the size of the largest call.
+static int worth_keeping(yd_codec_call *c)
+{
+    const yd_codec_request *q = &c->request;
+    const size_t end = (size_t)(c->op == YD_CODEC_DECODE ? q->meta_off + c->answer.meta_len : q->out_off + c->answer.out_len);
+    if (end > c->region.written) c->region.written = end;
+    return c->region.written <= KEEP_BYTES;
+}
+
 static void take_work(uv_work_t *w)
 {
     yd_codec_call *c = w->data;
@@ -180,14 +202,17 @@ static void take_work(uv_work_t *w)
     yd_image_meta_unref(c->image.meta);
     memset(&c->image, 0, sizeof c->image);
     c->file = NULL;
-    yd_region_free(&c->region);
+    if (!worth_keeping(c)) yd_region_free(&c->region);
 }
 
-static void finish(yd_codec_call *c)
+void yd_codec_call_finish(yd_codec_call *c)
 {
     yd_codecs *all = c->codecs;
-    yd_region_free(&c->region);
-    if (!c->rc && atomic_load(&c->cancelled)) c->rc = yd_fail(&c->err, YD_E_CANCELLED, "nobody waits for the picture any more");
+    if (c->region.base) yd_codec_region_back(c);
+    if (c->rc == YD_CODEC_NOTHING)
+        c->rc = 0;
+    else if (!c->rc && atomic_load(&c->cancelled))
+        c->rc = yd_fail(&c->err, YD_E_CANCELLED, "nobody waits for the picture any more");
     c->done(c);
     yd_codecs_release(all);
 }
@@ -195,7 +220,7 @@ static void finish(yd_codec_call *c)
 static void take_after(uv_work_t *w, int status)
 {
     (void)status;
-    finish(w->data);
+    yd_codec_call_finish(w->data);
 }
 
 void yd_codec_call_back(yd_codec_call *c, int rc)
@@ -204,7 +229,7 @@ void yd_codec_call_back(yd_codec_call *c, int rc)
     if (!rc && c->answer.rc) c->rc = yd_codec_answer_error(&c->answer, &c->err);
     if (c->rc || (c->op == YD_CODEC_PROBE && !c->take)) {
         if (!c->rc) c->rc = understand(c, &c->err);
-        finish(c);
+        yd_codec_call_finish(c);
         return;
     }
     uv_queue_work(c->codecs->loop, &c->work, take_work, take_after);
@@ -216,7 +241,7 @@ static void perform_work(uv_work_t *w)
 {
     yd_codec_call *c = w->data;
     yd_pool_thread();
-    if (!atomic_load(&c->cancelled)) yd_codec_perform(&c->request, c->region.fd, &c->answer);
+    if (!atomic_load(&c->cancelled)) yd_codec_perform(&c->request, c->region.base, &c->answer);
 }
 
 static void perform_after(uv_work_t *w, int status)
@@ -264,25 +289,33 @@ yd_codec_call *yd_codec_call_next(yd_codecs *all)
     return NULL;
 }
 
-static void drop(yd_codec_call *c)
+void yd_codec_call_requeue(yd_codec_call *c)
 {
-    c->rc = yd_fail(&c->err, YD_E_CANCELLED, "nobody waits for the picture any more");
-    finish(c);
+    yd_codecs *all = c->codecs;
+    c->slot = NULL;
+    c->next = all->head;
+    all->head = c;
+    if (!all->tail) all->tail = c;
+    c->waits = 1;
+    all->waiting++;
 }
 
 void yd_codec_calls_drop(yd_codecs *all)
 {
     for (yd_codec_call *c; (c = all->head);) {
         unlink_call(all, NULL, c);
-        drop(c);
+        c->rc = yd_fail(&c->err, YD_E_CANCELLED, "nobody waits for the picture any more");
+        yd_codec_call_finish(c);
     }
 }
+
+// ---- input, on a pool thread
 
 static void fill_work(uv_work_t *w)
 {
     yd_codec_call *c = w->data;
     yd_pool_thread();
-    if (!atomic_load(&c->cancelled)) c->rc = c->fill(c, &c->err);
+    c->rc = atomic_load(&c->cancelled) ? yd_fail(&c->err, YD_E_CANCELLED, "nobody waits for the picture any more") : c->fill(c, &c->err);
 }
 
 static void fill_after(uv_work_t *w, int status)
@@ -290,24 +323,21 @@ static void fill_after(uv_work_t *w, int status)
     yd_codec_call *c = w->data;
     yd_codecs *all = c->codecs;
     (void)status;
-    if (!c->rc && (all->closing || atomic_load(&c->cancelled))) {
-        drop(c);
-        return;
-    }
-    if (c->rc) {
-        if (c->rc == YD_CODEC_NOTHING) c->rc = 0;
-        finish(c);
-        return;
-    }
     c->request.serial = ++all->serial;
     c->request.address_space = memory(c);
     c->request.cpu_s = (uint32_t)((yd_codec_cpu_ms(c) + 999) / 1000);
-    if (all->n == 0) {
+    if (all->n > 0)
+        yd_codec_filled(c);
+    else if (c->rc)
+        yd_codec_call_finish(c);
+    else
         uv_queue_work(all->loop, &c->work, perform_work, perform_after);
-        return;
-    }
-    enqueue(c);
-    yd_codecs_pump(all);
+}
+
+void yd_codec_call_fill(yd_codec_call *c)
+{
+    yd_codec_request_init(&c->request, c->op);
+    uv_queue_work(c->codecs->loop, &c->work, fill_work, fill_after);
 }
 
 void yd_codec_start(yd_codecs *all, yd_codec_call *c)
@@ -320,11 +350,21 @@ void yd_codec_start(yd_codecs *all, yd_codec_call *c)
     memset(&c->answer, 0, sizeof c->answer);
     memset(&c->image, 0, sizeof c->image);
     atomic_store(&c->cancelled, 0);
-    yd_codec_request_init(&c->request, c->op);
+    c->slot = NULL;
+    c->process = 0;
     all->holds++;
-    uv_queue_work(all->loop, &c->work, fill_work, fill_after);
+    if (all->n == 0) {
+        yd_codec_call_fill(c);
+        return;
+    }
+    enqueue(c);
+    if (all->closing)
+        yd_codec_cancel(c);
+    else
+        yd_codecs_pump(all);
 }
 
+// One that waited is done from the loop, as always: a stage with nothing to do brings it there.
 void yd_codec_cancel(yd_codec_call *c)
 {
     yd_codecs *all = c->codecs;
@@ -333,7 +373,6 @@ void yd_codec_cancel(yd_codec_call *c)
     for (yd_codec_call *before = NULL, *x = all->head; x; before = x, x = x->next)
         if (x == c) {
             unlink_call(all, before, c);
-            // Its done comes from the loop, as always: an empty stage brings it there.
             uv_queue_work(all->loop, &c->work, take_work, take_after);
             return;
         }

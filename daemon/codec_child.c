@@ -15,7 +15,6 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -78,6 +77,14 @@ static void warm_up(void)
     }
 }
 
+static void unlimit(void)
+{
+#ifndef YD_SANITIZE
+    struct rlimit l;
+    if (getrlimit(RLIMIT_AS, &l) == 0) limit(RLIMIT_AS, l.rlim_max, l.rlim_max);
+#endif
+}
+
 // What this picture may take, beside what all before it have taken.
 static void allow(const yd_codec_request *q)
 {
@@ -95,24 +102,31 @@ static void allow(const yd_codec_request *q)
     limit(RLIMIT_CPU, now_s + cpu_s, l.rlim_max);
 }
 
+// A request may bring new memory, which replaces what was there.
+static int take_region(yd_region *r, int fd)
+{
+    if (fd < 0) return r->base ? 0 : -1;
+    yd_region_free(r);
+    const int rc = yd_region_map(r, fd);
+    close(fd);
+    return rc;
+}
+
 // 1: go on; 0: the daemon has closed its end, or speaks another language.
-static int serve_one(void)
+static int serve_one(yd_region *r, yd_codec_perform_fn perform)
 {
     yd_codec_request q;
     yd_codec_answer a;
-    struct stat st;
     int fd;
-    if (yd_codec_receive(YD_CODEC_FD, &q, sizeof q, &fd) != 1 || fd < 0) return 0;
-    int sound = fstat(fd, &st) == 0 && st.st_size >= 0 && yd_codec_request_check(&q, (uint64_t)st.st_size) == 0;
-    if (sound) {
-        allow(&q);
-        yd_codec_perform(&q, fd, &a);
-    }
-    close(fd);
-    return sound && yd_codec_send(YD_CODEC_FD, &a, sizeof a, -1) == 0;
+    if (yd_codec_receive(YD_CODEC_FD, &q, sizeof q, &fd) != 1) return 0;
+    unlimit(); // the mapping is no part of the picture before
+    if (take_region(r, fd) || yd_codec_request_check(&q, r->size)) return 0;
+    allow(&q);
+    perform(&q, r->base, &a);
+    return yd_codec_send(YD_CODEC_FD, &a, sizeof a, -1) == 0;
 }
 
-int yd_codec_child_main(int argc, char **argv)
+int yd_codec_child_main(int argc, char **argv, yd_codec_perform_fn perform)
 {
     yd_codec_hello hello;
     yd_err err;
@@ -123,6 +137,7 @@ int yd_codec_child_main(int argc, char **argv)
     hello.reads = yd_image_reads();
     hello.confined = yd_codec_confine() == 0;
     if (yd_codec_send(YD_CODEC_FD, &hello, sizeof hello, -1)) return 1;
-    while (serve_one()) continue;
+    yd_region region = {.fd = -1};
+    while (serve_one(&region, perform)) continue;
     return 0;
 }

@@ -15,10 +15,11 @@ typedef struct yd_codec_link {
 
 //   EMPTY     no process; the timer (backoff) starts one       -> STARTING
 //   STARTING  it has not said hello; the timer kills it        -> IDLE, DYING
-//   IDLE      waits for a call                                 -> BUSY, DYING
+//   IDLE      waits for a call                                 -> FILLING, DYING
+//   FILLING   a pool thread prepares the input of `call`       -> BUSY, IDLE, DYING (the call then waits for another process)
 //   BUSY      has `call`; the timer kills it                   -> IDLE, DYING
 //   DYING     was killed or has closed its socket; the timer asks whether it can be reaped  -> EMPTY
-typedef enum { YD_CODEC_EMPTY, YD_CODEC_STARTING, YD_CODEC_IDLE, YD_CODEC_BUSY, YD_CODEC_DYING } yd_codec_state;
+typedef enum { YD_CODEC_EMPTY, YD_CODEC_STARTING, YD_CODEC_IDLE, YD_CODEC_FILLING, YD_CODEC_BUSY, YD_CODEC_DYING } yd_codec_state;
 
 typedef struct yd_codec_slot {
     yd_codecs *all;
@@ -27,6 +28,8 @@ typedef struct yd_codec_slot {
     yd_codec_link *link;
     uv_timer_t timer;
     yd_codec_call *call;
+    yd_region region; // of this process, when no call has it
+    uint64_t process; // number of this process
     int64_t since_us; // of the call
     int served;       // pictures of this process
     int failures;     // starts in a row that came to nothing
@@ -42,7 +45,7 @@ struct yd_codecs {
     yd_codec_slot *slot;
     yd_codec_call *head, *tail; // that wait
     int waiting, heavy;         // heavy: large pictures with a process
-    uint64_t serial;
+    uint64_t serial, processes; // numbers given
     int holds; // handles and calls that still need this struct
     int ready, closing, warned;
     void (*on_ready)(void *arg);
@@ -52,11 +55,16 @@ struct yd_codecs {
 };
 
 // ---- codec_call.c ----
+// Prepare the input: yd_codec_filled follows.
+void yd_codec_call_fill(yd_codec_call *c);
 // A call came back from its process (rc 0: c->answer is checked), or never will.
 void yd_codec_call_back(yd_codec_call *c, int rc);
-// The next call that may run now, taken out of the queue; NULL: none.
+// The next call that may run now, taken out of the queue; NULL: none. And back into it, in front.
 yd_codec_call *yd_codec_call_next(yd_codecs *all);
+void yd_codec_call_requeue(yd_codec_call *c);
 int yd_codec_call_heavy(const yd_codec_call *c);
+// The call is over.
+void yd_codec_call_finish(yd_codec_call *c);
 // Every call that waits ends with YD_E_CANCELLED.
 void yd_codec_calls_drop(yd_codecs *all);
 // Milliseconds of processor that a call may take, and of time.
@@ -67,6 +75,10 @@ uint64_t yd_codec_most_memory(const yd_config *cfg);
 
 // ---- codec_pool.c ----
 void yd_codecs_pump(yd_codecs *all);
+// The input of a call is ready, or there will be none (c->rc).
+void yd_codec_filled(yd_codec_call *c);
+// A call is through with its region: its process may use it again.
+void yd_codec_region_back(yd_codec_call *c);
 void yd_codecs_release(yd_codecs *all);
 
 // ---- codec_spawn.c ----

@@ -117,6 +117,7 @@ static void give_back(yd_codec_slot *s, int rc)
     s->call = NULL;
     if (!c) return;
     if (yd_codec_call_heavy(c)) s->all->heavy--;
+    c->slot = NULL;
     yd_codec_call_back(c, rc);
 }
 
@@ -155,8 +156,14 @@ static void end(yd_codec_slot *s, const char *why)
 {
     if (s->state == YD_CODEC_DYING) return;
     if (s->state == YD_CODEC_STARTING) s->failures++;
+    if (s->state == YD_CODEC_FILLING) { // the process dies for no fault of the picture
+        s->call->slot = NULL;
+        if (yd_codec_call_heavy(s->call)) s->all->heavy--;
+        s->call = NULL;
+    }
     s->why = why;
     s->state = YD_CODEC_DYING;
+    yd_region_free(&s->region);
     unlink_socket(s);
     kill(s->pid, SIGKILL); // also one that has only closed its socket; one that is ending keeps its own reason
     uv_timer_start(&s->timer, on_timer, REAP_MS, REAP_MS);
@@ -211,6 +218,7 @@ static void answer(yd_codec_slot *s)
     }
     uv_timer_stop(&s->timer);
     s->state = YD_CODEC_IDLE;
+    c->slot = NULL;
     if (++s->served >= s->all->cfg->codec_recycle && others_serve(s)) end(s, "recycled");
     if (s->state == YD_CODEC_DYING) { // the answer is good: only the process goes
         s->call = NULL;
@@ -246,13 +254,61 @@ static void on_readable(uv_poll_t *p, int status, int events)
 static void give(yd_codec_slot *s, yd_codec_call *c)
 {
     s->call = c;
+    s->state = YD_CODEC_FILLING;
+    if (yd_codec_call_heavy(c)) s->all->heavy++;
+    c->slot = s;
+    c->process = s->process;
+    c->region = s->region;
+    s->region = (yd_region){.fd = -1};
+    yd_codec_call_fill(c);
+}
+
+static void send_request(yd_codec_slot *s, yd_codec_call *c)
+{
     s->state = YD_CODEC_BUSY;
     s->since_us = yd_mono_us();
-    if (yd_codec_call_heavy(c)) s->all->heavy++;
     uv_timer_start(&s->timer, on_timer, (uint64_t)yd_codec_wall_ms(c) * SLOWNESS, 0);
     yd_metrics_codec_call(s->all->metrics, yd_codec_op_name(c->op));
     if (yd_codec_send(s->link->fd, &c->request, sizeof c->request, c->region.fd)) end(s, "protocol");
     yd_region_close_fd(&c->region);
+}
+
+void yd_codec_filled(yd_codec_call *c)
+{
+    yd_codecs *all = c->codecs;
+    yd_codec_slot *s = c->slot;
+    all->holds++;
+    if (s && !c->rc)
+        send_request(s, c);
+    else if (s) {
+        s->state = YD_CODEC_IDLE;
+        s->call = NULL;
+        c->slot = NULL;
+        if (yd_codec_call_heavy(c)) all->heavy--;
+        if (c->region.fd >= 0) yd_region_free(&c->region); // the process has never heard of it
+        yd_codec_call_finish(c);
+    } else if (c->rc || all->closing) {
+        if (!c->rc) c->rc = yd_fail(&c->err, YD_E_CANCELLED, "the server stops");
+        yd_codec_call_finish(c);
+    } else {
+        yd_region_free(&c->region);
+        yd_codec_call_requeue(c);
+    }
+    if (!all->closing) yd_codecs_pump(all);
+    yd_codecs_release(all);
+}
+
+void yd_codec_region_back(yd_codec_call *c)
+{
+    yd_codecs *all = c->codecs;
+    for (int i = 0; i < all->n; i++) {
+        yd_codec_slot *s = &all->slot[i];
+        const int has_another = s->call != NULL || s->region.base;
+        if (s->process != c->process || s->state != YD_CODEC_IDLE || has_another) continue;
+        s->region = c->region;
+        c->region = (yd_region){.fd = -1};
+    }
+    yd_region_free(&c->region);
 }
 
 void yd_codecs_pump(yd_codecs *all)
@@ -292,6 +348,7 @@ static void start(yd_codec_slot *s)
     int rc = yd_codec_spawn(s->all->program, yd_codec_most_memory(s->all->cfg), &s->pid, &fd, &err);
     s->served = 0;
     s->why = NULL;
+    s->process = ++s->all->processes;
     if (rc == 0) {
         s->state = YD_CODEC_STARTING;
         uv_timer_start(&s->timer, on_timer, START_MS, 0);
@@ -355,6 +412,7 @@ int yd_codecs_open(uv_loop_t *loop, const yd_config *cfg, yd_metrics *metrics, c
     }
     for (int i = 0; i < n; i++) {
         all->slot[i].all = all;
+        all->slot[i].region.fd = -1;
         all->slot[i].timer.data = &all->slot[i];
         uv_timer_init(loop, &all->slot[i].timer);
     }
@@ -379,7 +437,7 @@ void yd_codecs_look(const yd_codecs *all, yd_codecs_now *now)
     *now = (yd_codecs_now){.processes = all->n, .waiting = all->waiting};
     for (int i = 0; i < all->n; i++) {
         now->idle += all->slot[i].state == YD_CODEC_IDLE;
-        now->busy += all->slot[i].state == YD_CODEC_BUSY;
+        now->busy += all->slot[i].state == YD_CODEC_BUSY || all->slot[i].state == YD_CODEC_FILLING;
     }
 }
 

@@ -1,13 +1,16 @@
 // Memory that the daemon shares with a codec process: made by the daemon, of a fixed size.
 //
 // The seals are what makes it safe to read: a process that could shrink the file would end whoever reads beyond its new end. Bytes nobody
-// has written take no memory, so a region may be as large as the largest answer. Threads: any; a region belongs to one call.
+// has written take no memory, so a region may be as large as the largest answer. It is used again for the next picture of the same process,
+// because fresh pages cost more than a decoder does for a pixel; never by another process, which would find what is left of the picture.
+// Threads: any; a region belongs to one call at a time.
 #include "daemon/codec.h"
 
 #include "core/mem.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 int yd_region_make(yd_region *r, size_t size, yd_err *err)
@@ -24,6 +27,18 @@ int yd_region_make(yd_region *r, size_t size, yd_err *err)
     }
     r->base = p;
     r->size = size;
+    return 0;
+}
+
+int yd_region_map(yd_region *r, int fd)
+{
+    struct stat st;
+    *r = (yd_region){.fd = -1};
+    if (fstat(fd, &st) || st.st_size <= 0) return -1;
+    void *p = mmap(NULL, (size_t)st.st_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (p == MAP_FAILED) return -1;
+    r->base = p;
+    r->size = (size_t)st.st_size;
     return 0;
 }
 

@@ -1,7 +1,7 @@
 // What daemon and codec processes say to each other: one request, one answer, both of fixed size, over a socket that keeps messages apart.
 //
-// Both ends are the same program, so the structs travel as they are; magic, version and size tell when they are not. A request carries the
-// descriptor of the shared memory, in which everything of variable size lies:
+// Both ends are the same program, so the structs travel as they are; magic, version and size tell when they are not. Everything of variable
+// size lies in shared memory, whose descriptor comes with a request and stays in use until another one comes:
 //   probe   [file]
 //   decode  [file] [pixels: rgb, then alpha] [metadata block]
 //   encode  [samples] [metadata block] [file]

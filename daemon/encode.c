@@ -92,7 +92,7 @@ static void start_archive(yd_job *j)
     archive_task *t = yd_calloc(1, sizeof *t);
     if (!t) return;
     j->stage = YD_STAGE_ARCHIVING;
-    t->task.call = (yd_codec_call){.op = YD_CODEC_ENCODE, .fill = give_map, .take = take_map};
+    t->task.call = (yd_codec_call){.op = YD_CODEC_ENCODE, .fill = give_map, .take = take_map, .w = j->rec.grid_w, .h = j->rec.grid_h};
     yd_codec_task_start(&t->task, j, map_archived);
 }
 
@@ -164,8 +164,11 @@ static void accounted(yd_codec_task *task)
 {
     if (task->call.rc || yd_job_state_final(task->job->rec.state))
         encode_after(task);
-    else
+    else {
+        task->call.w = task->job->rec.out_w;
+        task->call.h = task->job->rec.out_h;
         yd_codec_task_again(task, YD_CODEC_ENCODE, give_picture, take_picture, encode_after);
+    }
 }
 
 static void encoded(yd_codec_task *task)
@@ -173,8 +176,11 @@ static void encoded(yd_codec_task *task)
     encode_task *t = (encode_task *)task;
     if (!t->input || task->call.rc || yd_job_state_final(task->job->rec.state))
         encode_after(task);
-    else
+    else {
+        task->call.w = task->job->rec.in_w;
+        task->call.h = task->job->rec.in_h;
         yd_codec_task_again(task, YD_CODEC_DECODE, give_source, account, accounted);
+    }
 }
 
 void yd_encode_start(yd_job *j)
@@ -194,8 +200,8 @@ void yd_encode_start(yd_job *j)
     t->task.call = (yd_codec_call){.op = YD_CODEC_ENCODE, .fill = give_result, .take = take_result, .output = j->rec.settings.output};
     t->task.call.limits = yd_service_image_limits(j->service);
     t->task.call.color_space = j->rec.settings.output.color_space;
-    t->task.call.w = j->rec.in_w;
-    t->task.call.h = j->rec.in_h;
+    t->task.call.w = j->rec.out_w;
+    t->task.call.h = j->rec.out_h;
     j->codec = &t->task;
     yd_codec_task_start(&t->task, j, encoded);
 }

@@ -184,7 +184,7 @@ int main(int argc, char **argv)
     static program p;
     yd_config_action action;
     yd_err err = {0};
-    if (argc > 1 && strcmp(argv[1], YD_CODEC_ARGUMENT) == 0) return yd_codec_child_main(argc, argv);
+    if (argc > 1 && strcmp(argv[1], YD_CODEC_ARGUMENT) == 0) return yd_codec_child_main(argc, argv, yd_codec_perform);
     yd_cpu_prepare_process(argv);
     if (yd_config_load(argc, argv, environ, &p.cfg, &action, &err)) return fail(&err);
     if (action != YD_RUN) return show(action, &p.cfg);

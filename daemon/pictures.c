@@ -144,6 +144,10 @@ static void call_start(yd_picture_call *c, yd_job *j)
     yd_codec_call *call = &c->task.call;
     c->started = 1;
     *call = (yd_codec_call){.op = reads ? YD_CODEC_DECODE : YD_CODEC_ENCODE, .fill = give, .take = reads ? take_packed : take};
+    if (c->want.kind != YD_PICTURE_PREVIEW) {
+        call->w = c->w;
+        call->h = c->h;
+    }
     if (reads) { // of our own making; what is made of it carries no profile
         const int mask = c->want.kind == YD_PICTURE_MASK;
         call->limits = (yd_image_limits){LONG_MAX, 1, 131072, SIZE_MAX};

@@ -278,9 +278,11 @@ static void decode_after(yd_codec_task *task)
         yd_prepared_clear(&t->prep);
         yd_pipeline_finish(j, YD_JOB_FAILED, &task->call.err);
         yd_pipeline_kick(j->service);
-    } else if (t->plane && !yd_job_state_final(j->rec.state))
+    } else if (t->plane && !yd_job_state_final(j->rec.state)) {
+        task->call.w = t->plane_w;
+        task->call.h = t->plane_h;
         yd_codec_task_again(task, YD_CODEC_ENCODE, give_plane, take_map, prepare_after);
-    else
+    } else
         prepare_after(task);
 }
 
