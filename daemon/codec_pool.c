@@ -208,7 +208,7 @@ static void answer(yd_codec_slot *s)
     yd_codec_call *c = s->call;
     const int got = yd_codec_receive(s->link->fd, &c->answer, sizeof c->answer, NULL);
     if (got < 0 && errno == EAGAIN) return;
-    if (got == 0) {
+    if (got == 0 || (got < 0 && errno == ECONNRESET)) { // reset: it ended before it read its request
         end(s, NULL);
         return;
     }
@@ -265,12 +265,17 @@ static void give(yd_codec_slot *s, yd_codec_call *c)
 
 static void send_request(yd_codec_slot *s, yd_codec_call *c)
 {
+    if (yd_codec_send(s->link->fd, &c->request, sizeof c->request, c->region.fd)) {
+        end(s, NULL); // it has ended already; another process gets the picture
+        yd_region_free(&c->region);
+        yd_codec_call_requeue(c);
+        return;
+    }
+    yd_region_close_fd(&c->region);
     s->state = YD_CODEC_BUSY;
     s->since_us = yd_mono_us();
     uv_timer_start(&s->timer, on_timer, (uint64_t)yd_codec_wall_ms(c) * SLOWNESS, 0);
     yd_metrics_codec_call(s->all->metrics, yd_codec_op_name(c->op));
-    if (yd_codec_send(s->link->fd, &c->request, sizeof c->request, c->region.fd)) end(s, "protocol");
-    yd_region_close_fd(&c->region);
 }
 
 void yd_codec_filled(yd_codec_call *c)
