@@ -182,6 +182,10 @@ images: all ## make the README's pictures from docs/images with the shipped mode
 	    $(BIN)/yoda sheet docs/images/$$i.png docs/images/$$i-sheet.png && \
 	    $(BIN)/yoda attention docs/images/$$i.png docs/images/$$i-attention.png --scale 1 --method edge || exit 1; \
 	done
+	@mkdir -p $(B)/photo && cp docs/images/astronaut.png $(B)/photo/
+	@for m in compact photo; do \
+	    $(BIN)/yoda eval --hr $(B)/photo --degrade mild --degrade-seed 4 -m yoda-$$m-4x --sheet docs/images/photo-$$m.png --quiet || exit 1; \
+	done
 	@$(BIN)/yoda upscale docs/images/chelsea.png docs/images/chelsea-4x.jpg
 	@$(BIN)/yoda upscale docs/images/coffee.png $(B)/coffee-2x.png --scale 2 --report docs/images/coffee-invented.jpg
 
