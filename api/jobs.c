@@ -5,17 +5,16 @@
 
 #include <stdio.h>
 
-void yd_handle_jobs_post(yd_request *r)
+static void taken(yd_request *r, yd_job *job)
 {
-    yd_err err = {0};
-    yd_job *job;
-    if (yd_submit_request(r, &job, &err)) {
-        yd_respond_problem(r, &err);
-        return;
-    }
     char location[128];
     snprintf(location, sizeof location, "/v1/jobs/%s", yd_job_id(job));
     yd_respond_created(r, 202, yd_service_job_json(r->service, job), location);
+}
+
+void yd_handle_jobs_post(yd_request *r)
+{
+    yd_submit_request(r, taken);
 }
 
 static int list(yd_request *r, json_t **out, yd_err *err)

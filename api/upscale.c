@@ -20,14 +20,15 @@ static void answer(yd_request *r, yd_job *j)
     yd_respond_created(r, 202, yd_service_job_json(r->service, j), location);
 }
 
-void yd_handle_upscale(yd_request *r)
+static void taken(yd_request *r, yd_job *j)
 {
     yd_err err = {0};
-    yd_job *j;
-    int rc = yd_submit_request(r, &j, &err);
-    if (!rc) {
-        rc = yd_job_wait_start(r, j, yd_prefer_wait_ms(r), 1, answer, &err);
-        if (rc) (void)yd_service_cancel(r->service, j, NULL);
-    }
-    if (rc) yd_respond_problem(r, &err);
+    if (!yd_job_wait_start(r, j, yd_prefer_wait_ms(r), 1, answer, &err)) return;
+    (void)yd_service_cancel(r->service, j, NULL);
+    yd_respond_problem(r, &err);
+}
+
+void yd_handle_upscale(yd_request *r)
+{
+    yd_submit_request(r, taken);
 }

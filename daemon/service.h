@@ -11,6 +11,7 @@
 #define YD_DAEMON_SERVICE_H
 
 #include "core/err.h"
+#include "core/image.h"
 #include "daemon/blob.h"
 #include "daemon/config.h"
 #include "daemon/events.h"
@@ -72,6 +73,7 @@ typedef struct yd_setting {
 typedef struct yd_submission {
     void *bytes; // the encoded picture, yd_malloc'ed; ownership is taken by submit, also when it fails
     size_t len;
+    const yd_image_header *header; // what yd_service_probe said of these bytes; borrowed
     const yd_setting *settings; // borrowed
     size_t n_settings;
     const char *owner;      // whose job it is; "" while there are no keys
@@ -82,7 +84,17 @@ typedef struct yd_submission {
 // YD_E_BODY_TOO_LARGE, YD_E_DEVICE while the model is loading or the device is broken.
 int yd_service_admit(const yd_service *s, size_t len, yd_err *err);
 
-// Take a job: probe the header, check settings and limits, queue it. What admit answers, and YD_E_IMAGE*, YD_E_SETTING, YD_E_NOMEM.
+// rc 0: h is what the header says, within the limits of the configuration, borrowed. Otherwise err says why and h is NULL.
+typedef void (*yd_probe_fn)(void *arg, int rc, const yd_image_header *h, const yd_err *err);
+typedef struct yd_probe_call yd_probe_call;
+
+// Have the header of a picture read. bytes are borrowed until fn is called. 0: fn will be called once, later: YD_E_IMAGE*,
+// YD_E_BODY_TOO_LARGE, YD_E_NOMEM, YD_E_INTERNAL. What admit answers, YD_E_NOMEM: fn is not called.
+int yd_service_probe(yd_service *s, const void *bytes, size_t len, yd_probe_fn fn, void *arg, yd_probe_call **out, yd_err *err);
+// fn will not be called any more; the bytes (yd_malloc'ed) are taken over. Only before it was.
+void yd_probe_cancel(yd_probe_call *c, void *bytes);
+
+// Take a job whose header is known: check settings and limits, queue it. What admit answers, and YD_E_IMAGE_TOO_LARGE, YD_E_SETTING, YD_E_NOMEM.
 int yd_service_submit(yd_service *s, const yd_submission *sub, yd_job **out, yd_err *err);
 
 // After a retryable error: when to come again, from measured throughput. 1000..600000.

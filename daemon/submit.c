@@ -202,19 +202,17 @@ static void note_fingerprint(const yd_service *s, const yd_engine_info *engine, 
 // Everything about the submission that can be wrong.
 static int examine(const yd_service *s, const yd_submission *sub, yd_job_record *r, estimate *e, yd_err *err)
 {
-    yd_image_limits lim = yd_service_image_limits(s);
-    yd_image_header h;
+    const yd_image_header *h = sub->header;
     int rc = yd_service_admit(s, sub->len, err);
-    if (!rc) rc = yd_image_probe(sub->bytes, sub->len, &lim, &h, err);
     if (rc) return rc;
     yd_job_settings_init(&r->settings, &s->model, s->cfg);
     rc = read_settings(s, sub, &r->settings, err);
     if (!rc) rc = choose_engine(s, &r->settings, e, err);
-    if (!rc) rc = check_output(s, &h, &r->settings.output, e, err);
+    if (!rc) rc = check_output(s, h, &r->settings.output, e, err);
     if (!rc) rc = check_work(s, &r->settings, e, err);
-    if (!rc) rc = check_memory(s, &h, &r->settings, sub->len, e, err);
+    if (!rc) rc = check_memory(s, h, &r->settings, sub->len, e, err);
     if (rc) return rc;
-    note_sizes(r, &h, e);
+    note_sizes(r, h, e);
     note_fingerprint(s, &s->engine[e->engine], r);
     snprintf(r->model, sizeof r->model, "%s", s->model.name);
     snprintf(r->owner, sizeof r->owner, "%s", sub->owner ? sub->owner : "");

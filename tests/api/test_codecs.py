@@ -29,6 +29,14 @@ def test_they_are_locked_in():
     d = start()
     fds = d.fds()
     check(abuse.post(d, textured(64, 64))[0] == 200, "a picture")
+    job = d.job(textured(64, 64), "?steps=2&report=true")
+    d.wait_state(job, "succeeded")
+    for path in ("preview", "attention", "mask?step=1", "invented"):
+        check(d.curl(f"/v1/jobs/{job}/{path}").status == 200, path)
+    # Where libvips starts, it loads its modules, and with them every reader that there is.
+    maps = {pid: open(f"/proc/{pid}/maps").read() for pid in [d.process.pid] + abuse.children(d)}
+    check("libheif" not in maps[d.process.pid] and "vips-modules" not in maps[d.process.pid], "the daemon has no reader of pictures")
+    check(any("libheif" in maps[p] or "vips-modules" in maps[p] for p in abuse.children(d)), "its processes have")
     for pid in abuse.children(d):
         text = abuse.status_of(pid)
         check("yodad-codec" in text and "NoNewPrivs:\t1" in text, "known by name, no new privileges", text[:100])

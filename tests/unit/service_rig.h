@@ -106,9 +106,18 @@ static inline int submit_bytes(void *bytes, size_t len, const char *settings, yd
         s[k] = 0;
         s += k + 1;
     }
+    // The header is read here and not by yd_service_probe, so that a job is there when this returns.
+    const yd_image_limits lim = {(long)cfg.max_pixels, 16, (int)cfg.max_side, (size_t)cfg.max_body_bytes};
+    yd_image_header header;
     yd_submission sub = {
-        .bytes = bytes, .len = len, .settings = set, .n_settings = n, .owner = "me", .request_id = "req"};
+        .bytes = bytes, .len = len, .header = &header, .settings = set, .n_settings = n, .owner = "me", .request_id = "req"};
     yd_err_clear(&err);
+    int rc = yd_service_admit(svc, len, &err);
+    if (!rc) rc = yd_image_probe(bytes, len, &lim, &header, &err);
+    if (rc) {
+        yd_free(bytes);
+        return rc;
+    }
     return yd_service_submit(svc, &sub, j, &err);
 }
 
