@@ -1,7 +1,9 @@
 // A 5 x 7 bitmap font: see font.h. A glyph is seven rows from the top; bit 4 of a row is its left pixel.
 #include "tools/font.h"
+#include <string.h>
 
 #define GLYPH_COLUMNS 5
+#define DROP          2 // rows that g, p, q and y reach below the others
 
 static const uint8_t glyphs[128][YD_FONT_H] = {
     ['%'] = {0x18, 0x19, 0x02, 0x04, 0x08, 0x13, 0x03}, ['('] = {0x02, 0x04, 0x08, 0x08, 0x08, 0x04, 0x02},
@@ -60,9 +62,10 @@ void yd_font_draw(uint8_t *rgb, int w, int h, int x, int y, int zoom, const uint
 {
     for (; *text; text++, x += YD_FONT_W * zoom) {
         const uint8_t *glyph = glyphs[(unsigned char)*text & 127];
+        const int top = strchr("gpqy", *text) ? y + DROP * zoom : y;
         for (int row = 0; row < YD_FONT_H; row++)
             for (int column = 0; column < GLYPH_COLUMNS; column++)
                 if (glyph[row] >> (GLYPH_COLUMNS - 1 - column) & 1)
-                    fill_square(rgb, w, h, x + column * zoom, y + row * zoom, zoom, colour);
+                    fill_square(rgb, w, h, x + column * zoom, top + row * zoom, zoom, colour);
     }
 }
