@@ -118,7 +118,7 @@ bench-bins: $(BENCH_BIN)
 PREFIX ?= /usr
 DESTDIR ?=
 
-.PHONY: run test unit asan ubsan tsan analyze bench install clean help format
+.PHONY: run test unit asan ubsan tsan torture analyze bench install clean help format
 run: ## install what is missing, build, start yodad with the shipped model
 	@deploy/install-deps build
 	@$(MAKE) --no-print-directory all
@@ -142,6 +142,10 @@ ubsan: ## run every test with UBSan alone, optimised as a release nearly is
 tsan: ## run what has threads, and the server under all API tests, with ThreadSanitizer
 	@deploy/install-deps test
 	@tests/run tsan
+
+torture: ## kill, poison and starve the server, in minutes
+	@deploy/install-deps test
+	@tests/run torture
 
 analyze: ## look at every source with clang's static analyzer, clang-tidy and gcc -fanalyzer; any finding fails
 	@deploy/install-deps analyze
