@@ -56,18 +56,78 @@ void yd_handle_job_get(yd_request *r)
         answer_job(r, j);
 }
 
-// The state is final at once; the unit of work under way runs out without anybody looking at it.
+static void answer_cancelled(yd_request *r, yd_job *j)
+{
+    yd_err err = {0};
+    // Another end may have come first: cancelling again says so.
+    if (yd_service_cancel(r->service, j, &err))
+        yd_respond_problem(r, &err);
+    else
+        yd_respond_json(r, 200, yd_service_job_json(r->service, j));
+}
+
+// Answered when the end is stored; the unit of work under way runs out without anybody looking at it.
 void yd_handle_job_cancel(yd_request *r)
 {
     yd_err err = {0};
     yd_job *j;
     int rc = find(r, &j, &err);
     if (!rc) rc = yd_service_cancel(r->service, j, &err);
-    if (rc) {
-        yd_respond_problem(r, &err);
-        return;
+    if (!rc && !yd_job_state_final(yd_job_state_of(j))) {
+        rc = yd_job_wait_start(r, j, -1, 0, answer_cancelled, &err);
+        if (!rc) return;
     }
-    yd_respond_json(r, 200, yd_service_job_json(r->service, j));
+    if (rc)
+        yd_respond_problem(r, &err);
+    else
+        yd_respond_json(r, 200, yd_service_job_json(r->service, j));
+}
+
+typedef struct delete_wait {
+    yd_request *r; // NULL: gone
+    int done, rc;
+    yd_err err;
+} delete_wait;
+
+static void on_removed(void *arg, int rc, const yd_err *err)
+{
+    delete_wait *w = arg;
+    w->done = 1;
+    w->rc = rc;
+    if (rc) w->err = *err;
+    if (w->r)
+        yd_request_wake(w->r);
+    else
+        yd_free(w);
+}
+
+static void drop_delete(yd_request *r)
+{
+    delete_wait *w = r->wait;
+    w->r = NULL;
+    if (w->done) yd_free(w);
+}
+
+static void wake_delete(yd_request *r)
+{
+    const delete_wait *w = r->wait;
+    if (w->rc)
+        yd_respond_problem(r, &w->err);
+    else
+        yd_respond_empty(r, 204);
+}
+
+static int start_delete(yd_request *r, yd_job *j, yd_err *err)
+{
+    delete_wait *w = yd_calloc(1, sizeof *w);
+    if (!w) return yd_fail(err, YD_E_NOMEM, "no memory to delete a job");
+    w->r = r;
+    const int rc = yd_service_delete(r->service, j, on_removed, w, err);
+    if (rc)
+        yd_free(w);
+    else
+        yd_request_wait(r, wake_delete, drop_delete, w);
+    return rc;
 }
 
 // Deleting what is deleted already is no error: the wish is fulfilled.
@@ -75,11 +135,10 @@ void yd_handle_job_delete(yd_request *r)
 {
     yd_err err = {0};
     yd_job *j;
-    const int rc = find(r, &j, &err);
-    if (rc && rc != YD_E_GONE) {
+    int rc = find(r, &j, &err);
+    if (!rc) rc = start_delete(r, j, &err);
+    if (rc == YD_E_GONE)
+        yd_respond_empty(r, 204);
+    else if (rc)
         yd_respond_problem(r, &err);
-        return;
-    }
-    if (!rc) yd_service_delete(r->service, j);
-    yd_respond_empty(r, 204);
 }

@@ -5,7 +5,7 @@
 
 #include <stdio.h>
 
-static void taken(yd_request *r, yd_job *job)
+static void answer_taken(yd_request *r, yd_job *job)
 {
     char location[128];
     snprintf(location, sizeof location, "/v1/jobs/%s", yd_job_id(job));
@@ -14,7 +14,7 @@ static void taken(yd_request *r, yd_job *job)
 
 void yd_handle_jobs_post(yd_request *r)
 {
-    yd_submit_request(r, taken);
+    yd_submit_request(r, 0, answer_taken);
 }
 
 static int list(yd_request *r, json_t **out, yd_err *err)

@@ -111,6 +111,7 @@ void yd_respond_created(yd_request *r, int status, json_t *body, const char *loc
     size_t len = 0;
     struct MHD_Response *resp = json_response(body, "application/json", &len);
     if (resp) yd_header(resp, "Location", location);
+    if (resp && status == 202) yd_header(resp, "X-Durability", yd_service_durability(r->service));
     yd_respond(r, status, resp, len);
 }
 
@@ -150,7 +151,7 @@ static json_t *problem_document(const yd_request *r, const yd_err *err, long ret
 void yd_respond_problem_with(yd_request *r, const yd_err *err, json_t *more)
 {
     const yd_err_info *info = yd_err_lookup(err->code);
-    const int later = info->http_status == 503 || info->http_status == 429;
+    const int later = info->http_status == 503 || info->http_status == 507 || info->http_status == 429;
     const long retry_ms = later ? yd_service_retry_after_ms(r->service) : 0;
     json_t *doc = problem_document(r, err, retry_ms);
     if (doc && more) json_object_update(doc, more);

@@ -1,7 +1,6 @@
 // From a request to a submission: bare pictures, JSON with base64, and settings from the query. Multipart is in multipart.c.
 // Threads: the loop's. The base64 of a body of max_body_bytes is decoded in place of time, not of care: some 10 ms for 32 MiB.
-// Fails without side effects: an intake is cleared by the one who made it. Read next: daemon/service.h, yd_service_probe and
-// yd_service_submit.
+// Fails without side effects: an intake is cleared by the one who made it. Read next: daemon/service.h, yd_service_submit.
 #include "api/submission.h"
 
 #include "api/base64.h"
@@ -202,92 +201,84 @@ static int read_body(yd_intake *in, yd_request *r, yd_err *err)
     return rc;
 }
 
-// A request whose picture is being looked at.
+// ---- waiting for the job to be stored
+
 typedef struct submit_wait {
     yd_request *r;
-    yd_intake in;
-    yd_probe_call *call; // NULL once it was answered
-    yd_image_header header;
-    int rc;
+    yd_arrival *arrival; // NULL once it has answered
+    void (*then)(yd_request *r, yd_job *j);
+    int cancel_if_gone, rc;
     yd_err err;
-    void (*then)(yd_request *r, yd_job *job);
+    char id[64];
 } submit_wait;
 
-static void free_wait(submit_wait *w)
-{
-    if (w->call) {
-        yd_probe_cancel(w->call, w->in.picture);
-        w->in.picture = NULL; // somebody may still be reading it
-    }
-    yd_intake_clear(&w->in);
-    yd_free(w);
-}
-
-static void drop(yd_request *r)
-{
-    free_wait(r->wait);
-}
-
-static void on_probed(void *arg, int rc, const yd_image_header *h, const yd_err *err)
+static void on_submitted(void *arg, int rc, yd_job *j, const yd_err *err)
 {
     submit_wait *w = arg;
-    w->call = NULL;
+    w->arrival = NULL;
     w->rc = rc;
     if (rc)
         w->err = *err;
     else
-        w->header = *h;
+        snprintf(w->id, sizeof w->id, "%s", yd_job_id(j));
     yd_request_wake(w->r);
 }
 
-static int submit(submit_wait *w, yd_job **job)
+static void drop(yd_request *r)
 {
-    if (w->rc) return w->rc;
-    const yd_submission sub = {.bytes = w->in.picture,
-                               .len = w->in.len,
-                               .header = &w->header,
-                               .settings = w->in.settings,
-                               .n_settings = w->in.n_settings,
-                               .owner = w->r->owner,
-                               .request_id = w->r->id};
-    w->in.picture = NULL; // submit owns it from here, whatever it answers
-    return yd_service_submit(w->r->service, &sub, job, &w->err);
+    submit_wait *w = r->wait;
+    yd_job *j;
+    if (w->arrival) yd_arrival_abandon(w->arrival);
+    if (*w->id && w->cancel_if_gone && !yd_service_find(r->service, r->owner, w->id, &j, NULL)) (void)yd_service_cancel(r->service, j, NULL);
+    yd_free(w);
 }
 
 static void wake(yd_request *r)
 {
-    submit_wait *w = r->wait;
-    yd_job *job;
-    r->drop = NULL; // whoever comes next may wait for something else
+    submit_wait *w = r->wait, done = *w;
+    yd_job *j = NULL;
+    if (w->arrival) return;
+    r->drop = NULL; // what follows may wait for something else
     r->wait = NULL;
-    if (submit(w, &job))
-        yd_respond_problem(r, &w->err);
+    yd_free(w);
+    if (!done.rc) done.rc = yd_service_find(r->service, r->owner, done.id, &j, &done.err);
+    if (done.rc)
+        yd_respond_problem(r, &done.err);
     else
-        w->then(r, job);
-    free_wait(w);
+        done.then(r, j);
 }
 
-static int begin(submit_wait *w, yd_err *err)
+static int submit(yd_request *r, submit_wait *w, yd_err *err)
 {
-    int rc = read_query(&w->in, w->r, err);
-    if (!rc) rc = read_body(&w->in, w->r, err);
-    return rc ? rc : yd_service_probe(w->r->service, w->in.picture, w->in.len, on_probed, w, &w->call, err);
+    yd_intake in = {0};
+    int rc = read_query(&in, r, err);
+    if (!rc) rc = read_body(&in, r, err);
+    if (!rc) {
+        const yd_submission sub = {.bytes = in.picture,
+                                   .len = in.len,
+                                   .settings = in.settings,
+                                   .n_settings = in.n_settings,
+                                   .owner = r->owner,
+                                   .request_id = r->id};
+        in.picture = NULL; // submit owns it from here, whatever it answers
+        rc = yd_service_submit(r->service, &sub, on_submitted, w, &w->arrival, err);
+    }
+    yd_intake_clear(&in);
+    return rc;
 }
 
-void yd_submit_request(yd_request *r, void (*then)(yd_request *r, yd_job *job))
+void yd_submit_request(yd_request *r, int cancel_if_gone, void (*then)(yd_request *r, yd_job *j))
 {
     yd_err err = {0};
     submit_wait *w = yd_calloc(1, sizeof *w);
-    int rc = w ? 0 : yd_fail(&err, YD_E_NOMEM, "no memory for the request");
-    if (w) {
-        w->r = r;
-        w->then = then;
-        rc = begin(w, &err);
-    }
-    if (!rc) {
-        yd_request_wait(r, wake, drop, w);
+    int rc = w ? submit(r, w, &err) : yd_fail(&err, YD_E_NOMEM, "no memory for another job");
+    if (rc) {
+        yd_free(w);
+        yd_respond_problem(r, &err);
         return;
     }
-    if (w) free_wait(w);
-    yd_respond_problem(r, &err);
+    w->r = r;
+    w->then = then;
+    w->cancel_if_gone = cancel_if_gone;
+    yd_request_wait(r, wake, drop, w);
 }

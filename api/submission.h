@@ -15,10 +15,10 @@ typedef struct yd_intake {
     size_t n_settings;
 } yd_intake;
 
-// Read the request's query and body, have the picture's header read, submit: then `then` is called, with a job that is borrowed as from
-// yd_service_submit, and answers or waits. Whatever goes wrong is answered here: YD_E_INVALID (empty or malformed body), YD_E_SETTING,
-// YD_E_NOMEM, and what yd_service_probe and yd_service_submit answer. A client that leaves meanwhile leaves nothing behind.
-void yd_submit_request(yd_request *r, void (*then)(yd_request *r, yd_job *job));
+// Read the request's query and body, submit, and wait until the job is stored; then call `then` with it (borrowed, as from
+// yd_service_find). What is wrong is answered. A client that leaves before the job is stored leaves none; cancel_if_gone: nor afterwards,
+// until `then` is called.
+void yd_submit_request(yd_request *r, int cancel_if_gone, void (*then)(yd_request *r, yd_job *j));
 
 // Parts of the above.
 int yd_intake_add(yd_intake *in, const char *name, size_t name_len, const char *value, size_t value_len, yd_err *err);

@@ -20,9 +20,13 @@ static void answer(yd_request *r, yd_job *j)
     yd_respond_created(r, 202, yd_service_job_json(r->service, j), location);
 }
 
-static void taken(yd_request *r, yd_job *j)
+static void wait_for_end(yd_request *r, yd_job *j)
 {
     yd_err err = {0};
+    if (yd_job_state_final(yd_job_state_of(j))) {
+        answer(r, j); // it was there already
+        return;
+    }
     if (!yd_job_wait_start(r, j, yd_prefer_wait_ms(r), 1, answer, &err)) return;
     (void)yd_service_cancel(r->service, j, NULL);
     yd_respond_problem(r, &err);
@@ -30,5 +34,5 @@ static void taken(yd_request *r, yd_job *j)
 
 void yd_handle_upscale(yd_request *r)
 {
-    yd_submit_request(r, taken);
+    yd_submit_request(r, 1, wait_for_end);
 }

@@ -36,6 +36,7 @@
     X(IO, 24, "io-error", 500, 1, "Reading or writing failed")                                                         \
     X(UNSUPPORTED, 25, "unsupported", 501, 0, "This build cannot do that")                                             \
     X(DEADLINE, 27, "deadline-exceeded", 504, 1, "The job could not be started before its deadline")                   \
+    X(STORAGE, 28, "insufficient-storage", 507, 1, "There is no room to keep another job")                             \
     X(INTERNAL, 26, "internal-error", 500, 0, "An unexpected error")
 
 enum {

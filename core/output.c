@@ -158,7 +158,7 @@ size_t yd_output_print(const yd_output *out, char *dst, size_t cap)
     if (out->format == YD_JPEG || (out->format == YD_WEBP && !out->lossless)) add(&t, ",\"encode_quality\":%d", out->encode_quality);
     add(&t, ",\"bit_depth\":%d,\"metadata\":\"%s\",\"color_space\":\"%s\"", out->bit_depth,
         metadata_names[out->metadata], color_names[out->color_space]);
-    if (out->scale > 0) add(&t, ",\"scale\":%.10g", out->scale);
+    if (out->scale > 0) add(&t, ",\"scale\":%.17g", out->scale);
     if (out->width) add(&t, ",\"width\":%d", out->width);
     if (out->height) add(&t, ",\"height\":%d", out->height);
     add(&t, "}");

@@ -131,7 +131,7 @@ size_t yd_settings_print(const yd_sample_settings *s, char *dst, size_t cap)
 {
     int n = snprintf(dst, cap,
                      "{\"steps\": %d, \"seed\": %llu, \"sampler\": \"%s\", \"variance\": \"%s\", \"eta\": %.9g, \"spacing\": %.17g, \"attention\": \"%s\", "
-                     "\"mask_form\": \"%s\", \"lower_bound\": %.17g, \"allocation\": \"%s\", \"fidelity\": %.9g, \"lr_noise\": \"%s\", \"skip\": %s}",
+                     "\"mask_form\": \"%s\", \"lower_bound\": %.17g, \"allocation\": \"%s\", \"fidelity\": %.17g, \"lr_noise\": \"%s\", \"skip\": %s}",
                      s->steps, (unsigned long long)s->seed, sampler_words[s->sampler],
                      s->variance == YD_VARIANCE_BETA ? "beta" : "posterior", (double)s->eta, s->spacing == 0.0 ? 1.0 : s->spacing, s->attention,
                      s->mask_form == YD_MASK_MAX ? "max" : "add", s->lower_bound,

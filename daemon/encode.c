@@ -70,15 +70,25 @@ static int take_activation(yd_codec_call *c, yd_err *err)
     return yd_codec_take_blob(c, 0, &((archive_task *)(void *)c)->activation, err);
 }
 
+static void on_attached(yd_store_op *op)
+{
+    yd_job_unpin(op->arg);
+}
+
 static void archived(yd_codec_task *task)
 {
     archive_task *t = (archive_task *)task;
     yd_job *j = task->job;
-    yd_err err = {0};
     j->rec.attention = t->attention;
     j->rec.activation = t->activation;
     j->rec.bytes = yd_job_bytes(j);
-    if (!j->gone) j->service->store->attach(j->service->store, &j->rec, &err);
+    yd_store_op *op = j->gone || j->deleted ? NULL : yd_store_op_new(YD_OP_ATTACH, &j->rec, on_attached, j);
+    j->stage = YD_STAGE_ARCHIVED;
+    if (op) {
+        yd_job_pin(j);
+        yd_service_store(j->service, op);
+    }
+    if (yd_job_state_final(j->rec.state)) yd_share_end(j); // otherwise when its end is told
 }
 
 static void map_archived(yd_codec_task *task)
@@ -104,7 +114,7 @@ static void encode_after(yd_codec_task *task)
     yd_job *j = task->job;
     j->codec = NULL;
     clear(t);
-    if (yd_job_state_final(j->rec.state) || task->call.rc) {
+    if (yd_job_over(j) || task->call.rc) {
         yd_blob_unref(t->result);
         yd_blob_unref(t->invented);
         if (task->call.rc) yd_pipeline_finish(j, YD_JOB_FAILED, &task->call.err);
@@ -162,7 +172,7 @@ static int take_picture(yd_codec_call *c, yd_err *err)
 
 static void accounted(yd_codec_task *task)
 {
-    if (task->call.rc || yd_job_state_final(task->job->rec.state))
+    if (task->call.rc || yd_job_over(task->job))
         encode_after(task);
     else {
         task->call.w = task->job->rec.out_w;
@@ -174,7 +184,7 @@ static void accounted(yd_codec_task *task)
 static void encoded(yd_codec_task *task)
 {
     encode_task *t = (encode_task *)task;
-    if (!t->input || task->call.rc || yd_job_state_final(task->job->rec.state))
+    if (!t->input || task->call.rc || yd_job_over(task->job))
         encode_after(task);
     else {
         task->call.w = task->job->rec.in_w;

@@ -167,6 +167,17 @@ int yd_events_append(yd_event_log *log, yd_event_type type, char *data, yd_blob 
     return 0;
 }
 
+void yd_events_skip_to(yd_event_log *log, uint64_t id)
+{
+    if (id > log->last_id) log->last_id = id;
+}
+
+void yd_events_trim_to(yd_event_log *log, uint64_t id)
+{
+    yd_events_skip_to(log, id);
+    if (id > log->trimmed_id) log->trimmed_id = id;
+}
+
 const yd_event *yd_events_next(const yd_event_log *log, uint64_t after, int *gap)
 {
     if (gap) *gap = 0;

@@ -48,12 +48,24 @@ int yd_event_is_final(yd_event_type t);
 
 // Make an empty log that keeps at most max_events events (>= 16), max_previews of them previews. NULL: out of memory.
 yd_event_log *yd_events_new(size_t max_events, size_t max_previews);
+// What is in it besides previews as lines "ID TYPE DATA", for a store. words: data of a last event of type `last` that is not in it yet, or
+// NULL. NULL: out of memory.
+yd_blob *yd_events_print(const yd_event_log *log, yd_event_type last, const char *words);
+// Fill an empty log from such lines; ids that are given from now on lie above `above` too, and what an earlier process may have told
+// between counts as trimmed. YD_E_INVALID: a line is none (what came before stays), YD_E_NOMEM.
+int yd_events_restore(yd_event_log *log, const char *lines, size_t len, uint64_t above, yd_err *err);
+
 yd_event_log *yd_events_ref(yd_event_log *log);
 void yd_events_unref(yd_event_log *log); // NULL is fine
 
 // Append; takes ownership of data (yd_malloc'ed) and one reference of blob (or NULL), also on failure. Subscribers are called before it
 // returns. *id (may be NULL): the new event's. YD_E_NOMEM (for a final event only when data is NULL); YD_E_CONFLICT after a final event.
 int yd_events_append(yd_event_log *log, yd_event_type type, char *data, yd_blob *blob, uint64_t *id, yd_err *err);
+
+// Ids up to this one are not given any more (previews that were dropped had them). Lower than the last id: nothing happens.
+void yd_events_skip_to(yd_event_log *log, uint64_t id);
+// The same, and readers before it are told of a gap: other events may have had them.
+void yd_events_trim_to(yd_event_log *log, uint64_t id);
 
 // First event with an id above `after`, or NULL when there is none yet. *gap (may be NULL) is 1 when events that are not previews were
 // trimmed between `after` and it. Borrowed: valid until the next append to this log or return to the loop.

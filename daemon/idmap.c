@@ -110,6 +110,13 @@ void *yd_idmap_remove(yd_idmap *m, const char *key)
     return value;
 }
 
+void *yd_idmap_any(const yd_idmap *m)
+{
+    for (size_t i = 0; m->count && i < m->n_slots; i++)
+        if (m->slot[i]) return m->slot[i]->value;
+    return NULL;
+}
+
 size_t yd_idmap_count(const yd_idmap *m)
 {
     return m->count;

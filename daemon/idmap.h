@@ -14,6 +14,7 @@ void yd_idmap_free(yd_idmap *m);
 int yd_idmap_put(yd_idmap *m, const char *key, void *value);
 void *yd_idmap_get(const yd_idmap *m, const char *key); // NULL when absent
 void *yd_idmap_remove(yd_idmap *m, const char *key);    // the value, NULL when absent
+void *yd_idmap_any(const yd_idmap *m);                   // some value; NULL when it is empty
 size_t yd_idmap_count(const yd_idmap *m);
 
 #endif

@@ -40,9 +40,11 @@ yd_job *yd_job_new(yd_service *s, const yd_job_record *rec)
     if (!j) return NULL;
     j->events = yd_events_new((size_t)s->cfg->max_events, PREVIEWS_KEPT);
     j->last_words = yd_strdup("{}");
-    if (!j->events || !j->last_words) {
+    j->end_op = yd_store_op_new(YD_OP_UPDATE, NULL, NULL, NULL);
+    if (!j->events || !j->last_words || !j->end_op) {
         yd_events_unref(j->events);
         yd_free(j->last_words);
+        yd_store_op_free(j->end_op);
         yd_free(j);
         return NULL;
     }
@@ -59,6 +61,8 @@ void yd_job_free(yd_job *j)
     if (j->has_prep) yd_prepared_clear(&j->prep);
     yd_blob_unref(j->preview);
     yd_free(j->last_words);
+    yd_free(j->end_words);
+    yd_store_op_free(j->end_op);
     yd_events_unref(j->events);
     yd_job_record_clear(&j->rec);
     yd_free(j);
@@ -102,17 +106,29 @@ const yd_err *yd_job_problem(const yd_job *j)
     return j->rec.state == YD_JOB_FAILED ? &j->rec.problem : NULL;
 }
 
-void yd_job_event(yd_job *j, yd_event_type type, json_t *data, yd_blob *blob)
+static void append(yd_job *j, yd_event_type type, char *text, yd_blob *blob)
 {
     yd_err err = {0};
-    char *text = yd_text_json(data, NULL);
-    if (!text && yd_event_is_final(type)) {
-        text = j->last_words;
-        j->last_words = NULL;
-    }
     if (yd_events_append(j->events, type, text, blob, NULL, &err) && err.code != YD_E_CONFLICT)
         yd_log(YD_LOG_ERROR, j->request_id, "event lost", "job", j->rec.id, "event", yd_event_name(type), "why",
                err.detail, NULL);
+}
+
+void yd_job_event(yd_job *j, yd_event_type type, json_t *data, yd_blob *blob)
+{
+    char *text = yd_text_json(data, NULL);
+    // The end is stored with the events as they were when it was decided, and with their next id: nothing comes between.
+    if (j->ending) {
+        yd_free(text);
+        yd_blob_unref(blob);
+        return;
+    }
+    append(j, type, text, blob);
+}
+
+void yd_job_event_text(yd_job *j, yd_event_type type, char *data)
+{
+    append(j, type, data, NULL);
 }
 
 size_t yd_job_bytes(const yd_job *j)
@@ -204,6 +220,15 @@ static json_t *timings_json(const yd_job_timings *t)
     return o;
 }
 
+// The settings with the model's name and scale as they were when the job was taken, whatever is loaded now.
+static json_t *used_settings(const yd_service *s, const yd_job_record *r)
+{
+    yd_model_config model = s->model;
+    memcpy(model.name, r->model, sizeof model.name);
+    if (r->in_w > 0) model.scale = r->grid_w / r->in_w;
+    return yd_job_settings_json(&r->settings, &model);
+}
+
 json_t *yd_service_job_json(const yd_service *s, const yd_job *j)
 {
     const yd_job_record *r = &j->rec;
@@ -211,10 +236,12 @@ json_t *yd_service_job_json(const yd_service *s, const yd_job *j)
                           yd_job_state_name(r->state), "created", time_json(r->created_ms), "started",
                           time_json(r->started_ms), "finished", time_json(r->finished_ms), "model", r->model, "input",
                           input_json(r), "output", output_json(r), "settings",
-                          yd_job_settings_json(&r->settings, &s->model), "progress", progress_json(&r->progress),
+                          used_settings(s, r), "progress", progress_json(&r->progress),
                           "timings", timings_json(&r->timings), "links", links_json(j));
     if (!o) return NULL;
     json_object_set_new(o, "fingerprint", json_string(r->fingerprint));
+    if (r->cached) json_object_set_new(o, "cached", json_true());
+    if (r->resumed) json_object_set_new(o, "resumed", json_integer(r->resumed));
     if (!yd_job_state_final(r->state))
         json_object_set_new(
             o, "queue",

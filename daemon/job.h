@@ -5,9 +5,10 @@
 //   PREPARING  a pool thread (decode, map, canvas) prepared -> COMPUTING, or failed
 //   COMPUTING  scheduler and device, unit by unit  last unit back -> ENCODING, or failed
 //   ENCODING   a pool thread                       encoded -> ARCHIVING, state succeeded
-//   ARCHIVING  a pool thread packs maps and masks  archived -> DONE
+//   ARCHIVING  maps and masks are packed           archived -> ARCHIVED
+//   ARCHIVED   the store puts them away            stored -> DONE
 //   DONE       nobody: record, events and pictures wait to expire
-// Cancelling makes the state final at once, from any stage; the stage's holder then lets go, within one unit of work.
+// Cancelling ends it from any stage (ending.c); the stage's holder then lets go, within one unit of work.
 //
 // `pins` counts who works with the job right now (pool tasks, units on the device). What only running jobs need is freed when the state
 // is final and nobody pins it; the job itself when, besides, it was removed from the table (`gone`).
@@ -29,17 +30,39 @@ typedef enum {
     YD_STAGE_COMPUTING,
     YD_STAGE_ENCODING,
     YD_STAGE_ARCHIVING,
+    YD_STAGE_ARCHIVED,
     YD_STAGE_DONE
 } yd_job_stage;
+
+// What a job will take: known from its header.
+typedef struct yd_estimate {
+    int grid_w, grid_h, out_w, out_h;
+    int engine; // that computes it
+    long units; // at most
+    int windows; // in one batch, at most
+    size_t memory;
+} yd_estimate;
 
 struct yd_job {
     yd_service *service;
     yd_job_record rec;
+    yd_estimate estimate;
     yd_turn turn;
     yd_event_log *events;
     yd_job_stage stage;
     atomic_int stop; // 1: units of this job are not computed any more
     int pins, gone;
+    int ending;  // its end is decided and being stored (ending.c)
+    int deleted; // nobody finds it any more; its removal is being stored
+    yd_store_op *end_op; // had beforehand, so that the end can always be stored
+    char *end_words;     // data of the final event meanwhile
+    yd_removed_fn removed;
+    void *removed_arg;
+    yd_job *leader, *followers, *next_follower; // share.c
+    int leads;
+    yd_job *rest_prev, *rest_next; // recovery.c
+    int resting;
+    size_t rest_bytes;
     char *last_words; // data of the final event, should memory be out by then
     char request_id[64];
 
@@ -67,6 +90,8 @@ int yd_job_id_new(char id[YD_ID_MAX], yd_err *err);
 
 // Append an event; data is stolen (NULL: out of memory, logged like any other failure to append).
 void yd_job_event(yd_job *j, yd_event_type type, json_t *data, yd_blob *blob);
+// The same with data that was printed already (stolen; NULL: out of memory).
+void yd_job_event_text(yd_job *j, yd_event_type type, char *data);
 
 // What a record and its events take, for the bound on finished jobs.
 size_t yd_job_bytes(const yd_job *j);

@@ -190,3 +190,52 @@ json_t *yd_job_settings_json(const yd_job_settings *js, const yd_model_config *m
     json_decref(output);
     return o;
 }
+
+json_t *yd_job_settings_save(const yd_job_settings *js)
+{
+    json_t *o = json_pack("{s:s, s:s, s:b, s:i, s:i, s:s, s:I}", "quality", yd_quality_name(js->quality), "dtype", storage_words[js->dtype],
+                          "report", js->report, "preview_every", js->preview_every, "preview_max_side", js->preview_max_side, "priority",
+                          priority_words[js->priority - YD_PRIORITY_LOW], "deadline_ms", (json_int_t)js->deadline_ms);
+    json_t *sample = sample_json(&js->sample), *output = printed(print_output, &js->output);
+    if (o && (!sample || !output || json_object_update(o, sample) || json_object_update(o, output))) {
+        json_decref(o);
+        o = NULL;
+    }
+    json_decref(sample);
+    json_decref(output);
+    return o;
+}
+
+// A value as a client would write it. 0, or -1 for what no setting can be.
+static int value_text(const json_t *v, char *dst, size_t cap)
+{
+    if (json_is_string(v))
+        snprintf(dst, cap, "%s", json_string_value(v));
+    else if (json_is_integer(v))
+        snprintf(dst, cap, "%lld", (long long)json_integer_value(v));
+    else if (json_is_real(v))
+        snprintf(dst, cap, "%.17g", json_real_value(v));
+    else if (json_is_boolean(v))
+        snprintf(dst, cap, "%s", json_is_true(v) ? "true" : "false");
+    else
+        return -1;
+    return 0;
+}
+
+int yd_job_settings_load(yd_job_settings *js, const json_t *o, yd_err *err)
+{
+    yd_model_config any; // every setting is in what was saved: the model's own are not asked for
+    const char *quality = json_string_value(json_object_get(o, "quality"));
+    yd_model_config_init(&any);
+    memset(js, 0, sizeof *js);
+    yd_output_init(&js->output);
+    int rc = quality ? set_quality(js, &any, quality, err) : yd_fail(err, YD_E_IO, "settings that were kept have no quality");
+    for (void *it = json_object_iter((json_t *)(uintptr_t)o); it && !rc; it = json_object_iter_next((json_t *)(uintptr_t)o, it)) {
+        char value[96];
+        const char *name = json_object_iter_key(it);
+        if (strcmp(name, "quality") == 0) continue;
+        rc = value_text(json_object_iter_value(it), value, sizeof value) ? YD_E_IO : yd_job_settings_set(js, &any, name, value, err);
+        if (rc) rc = yd_fail(err, YD_E_IO, "the setting %.40s that was kept cannot be read", name);
+    }
+    return rc;
+}

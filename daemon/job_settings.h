@@ -33,6 +33,11 @@ int yd_job_settings_set(yd_job_settings *js, const yd_model_config *model, const
 // The settings as used (new reference). NULL: out of memory.
 json_t *yd_job_settings_json(const yd_job_settings *js, const yd_model_config *model);
 
+// Everything as it is, with all digits, for a record that is kept; and back. A new reference, NULL: out of memory. YD_E_IO: o is not what
+// was saved.
+json_t *yd_job_settings_save(const yd_job_settings *js);
+int yd_job_settings_load(yd_job_settings *js, const json_t *o, yd_err *err);
+
 // The accepted names, separated by ", ". Static storage.
 const char *yd_job_settings_names(void);
 

@@ -313,7 +313,7 @@ static void preview_after(yd_codec_task *task)
     yd_blob_unref(t->pixels);
     j->preview_encoding = 0;
     if (!t->blob) return;
-    if (yd_job_state_final(j->rec.state)) {
+    if (yd_job_over(j)) {
         yd_blob_unref(t->blob);
         return;
     }

@@ -54,43 +54,7 @@ void yd_average(double *mean, double now)
     *mean = *mean > 0 ? (1 - NEW_WEIGHT) * *mean + NEW_WEIGHT * now : now;
 }
 
-// ---- what a job holds ----------------------------------------------------------------------------------------------
-
-void yd_job_pin(yd_job *j)
-{
-    j->pins++;
-}
-
-// Nobody works with it and it has ended: what only running jobs need may go.
-static void let_go(yd_job *j)
-{
-    yd_service *s = j->service;
-    if (j->has_prep) yd_prepared_clear(&j->prep);
-    j->has_prep = 0;
-    if (j->stage != YD_STAGE_DONE) {
-        j->stage = YD_STAGE_DONE;
-        yd_scheduler_leave(&s->sched, &j->turn);
-        s->under_way--;
-        j->pins++; // the next job's start is told to its readers, and they may delete this one
-        yd_pipeline_kick(s);
-        yd_service_check_drained(s);
-        j->pins--;
-    }
-    if (j->gone && j->pins == 0) yd_job_free(j);
-}
-
-void yd_job_unpin(yd_job *j)
-{
-    if (--j->pins == 0 && yd_job_state_final(j->rec.state)) let_go(j);
-}
-
-void yd_job_forget(yd_job *j)
-{
-    yd_idmap_remove(j->service->jobs, j->rec.id);
-    yd_events_close(j->events);
-    j->gone = 1;
-    if (j->pins == 0) let_go(j);
-}
+// ---- estimates -----------------------------------------------------------------------------------------------------
 
 // What is left of a stage that takes so long, when it has begun or not.
 static double left(double stage_s, int begun, int64_t since_us)
@@ -108,71 +72,6 @@ double yd_job_eta_s(const yd_job *j)
     if (j->stage <= YD_STAGE_PREPARING) sum += left(prepare_s, j->stage == YD_STAGE_PREPARING, j->started_us);
     if (j->stage <= YD_STAGE_ENCODING) sum += left(encode_s, j->stage == YD_STAGE_ENCODING, j->encoding_us);
     return round(sum * 1e6) / 1e6; // printed without digits that mean nothing
-}
-
-static void save(yd_job *j)
-{
-    yd_err err = {0};
-    j->rec.bytes = yd_job_bytes(j);
-    if (j->gone) return;
-    if (j->service->store->update(j->service->store, &j->rec, &err))
-        yd_log(YD_LOG_ERROR, j->request_id, "job not stored", "job", j->rec.id, "why", err.detail, NULL);
-}
-
-// ---- the end -------------------------------------------------------------------------------------------------------
-
-static json_t *end_data(const yd_job *j)
-{
-    const yd_job_record *r = &j->rec;
-    json_t *o = json_pack("{s:i, s:i, s:f}", "step", r->progress.step, "steps", r->progress.steps, "elapsed_ms",
-                          r->timings.total_ms);
-    if (o && r->state == YD_JOB_FAILED) json_object_set_new(o, "problem", yd_problem_json(&r->problem));
-    if (o && r->result) {
-        char path[128];
-        snprintf(path, sizeof path, YD_JOB_PATH "%s/result", r->id);
-        json_object_set_new(o, "width", json_integer(r->out_w));
-        json_object_set_new(o, "height", json_integer(r->out_h));
-        json_object_set_new(o, "bytes", json_integer((json_int_t)r->result->len));
-        json_object_set_new(o, "sha256", json_string(r->result->sha256));
-        json_object_set_new(o, "link", json_string(path));
-    }
-    if (o && r->invented) json_object_set_new(o, "invented", yd_invented_json(&r->account));
-    return o;
-}
-
-void yd_pipeline_finish(yd_job *j, yd_job_state state, const yd_err *err)
-{
-    yd_service *s = j->service;
-    if (yd_job_state_final(j->rec.state)) return;
-    atomic_store(&j->stop, 1);
-    if (j->codec) yd_codec_cancel(&j->codec->call);
-    yd_scheduler_stop(&s->sched, &j->turn);
-    j->rec.state = state;
-    if (state == YD_JOB_FAILED && err) j->rec.problem = *err;
-    j->rec.finished_ms = yd_wall_ms();
-    j->rec.timings.total_ms = (double)(yd_mono_us() - j->created_us) / 1000;
-    s->input_bytes -= j->rec.input->len;
-    yd_blob_unref(j->rec.input);
-    j->rec.input = NULL;
-
-    static const yd_outcome outcome[] = {[YD_JOB_SUCCEEDED] = YD_OUTCOME_SUCCEEDED,
-                                         [YD_JOB_FAILED] = YD_OUTCOME_FAILED,
-                                         [YD_JOB_CANCELLED] = YD_OUTCOME_CANCELLED};
-    static const yd_event_type event[] = {[YD_JOB_SUCCEEDED] = YD_EVENT_SUCCEEDED,
-                                          [YD_JOB_FAILED] = YD_EVENT_FAILED,
-                                          [YD_JOB_CANCELLED] = YD_EVENT_CANCELLED};
-    char ms[32];
-    snprintf(ms, sizeof ms, "%.1f", j->rec.timings.total_ms);
-    yd_metrics_job(s->metrics, j->rec.model, outcome[state]);
-    yd_metrics_duration(s->metrics, YD_STAGE_TOTAL, j->rec.timings.total_ms / 1000);
-    yd_log(state == YD_JOB_FAILED ? YD_LOG_WARN : YD_LOG_INFO, j->request_id, "job ended", "job", j->rec.id, "state",
-           yd_job_state_name(state), "#ms", ms, state == YD_JOB_FAILED ? "why" : NULL, j->rec.problem.detail, NULL);
-    save(j);
-    // Subscribers may look at the job, cancel or delete it from their callback: pinned, it stays.
-    yd_job_pin(j);
-    yd_pictures_serve(j, NULL);
-    yd_job_event(j, event[state], end_data(j), NULL);
-    yd_job_unpin(j);
 }
 
 // ---- decode and prepare --------------------------------------------------------------------------------------------
@@ -249,14 +148,14 @@ static void begin_compute(yd_job *j, yd_blob *map)
     yd_metrics_share(s->metrics, work.pixel_share);
     yd_job_event(j, YD_EVENT_ATTENTION, attention_data(j, map), yd_blob_ref(map));
     // The event's readers may have cancelled it.
-    if (!yd_job_state_final(j->rec.state) && work.units == 0) yd_encode_start(j);
+    if (!yd_job_over(j) && work.units == 0) yd_encode_start(j);
 }
 
 static void prepare_after(yd_codec_task *task)
 {
     prepare_task *t = (prepare_task *)task;
     yd_job *j = task->job;
-    if (yd_job_state_final(j->rec.state))
+    if (yd_job_over(j))
         yd_prepared_clear(&t->prep);
     else {
         j->prep = t->prep;
@@ -278,7 +177,7 @@ static void decode_after(yd_codec_task *task)
         yd_prepared_clear(&t->prep);
         yd_pipeline_finish(j, YD_JOB_FAILED, &task->call.err);
         yd_pipeline_kick(j->service);
-    } else if (t->plane && !yd_job_state_final(j->rec.state)) {
+    } else if (t->plane && !yd_job_over(j)) {
         task->call.w = t->plane_w;
         task->call.h = t->plane_h;
         yd_codec_task_again(task, YD_CODEC_ENCODE, give_plane, take_map, prepare_after);
@@ -286,21 +185,11 @@ static void decode_after(yd_codec_task *task)
         prepare_after(task);
 }
 
-static void start_prepare(yd_job *j)
+static void begin_prepare(yd_job *j, prepare_task *t, int64_t now_ms)
 {
     yd_service *s = j->service;
-    yd_err err = {0};
-    prepare_task *t = yd_calloc(1, sizeof *t);
-    int64_t now_ms = yd_wall_ms();
-    int rc = t ? s->store->claim(s->store, j->rec.id, now_ms, &err)
-               : yd_fail(&err, YD_E_NOMEM, "no memory to start the job");
-    j->stage = YD_STAGE_PREPARING;
-    if (rc) {
-        yd_free(t);
-        yd_pipeline_finish(j, YD_JOB_FAILED, &err);
-        return;
-    }
     j->rec.state = YD_JOB_RUNNING;
+    j->rec.attempts++;
     j->rec.started_ms = now_ms;
     j->started_us = yd_mono_us();
     j->rec.timings.wait_ms = (double)(j->started_us - j->created_us) / 1000;
@@ -317,6 +206,35 @@ static void start_prepare(yd_job *j)
     yd_codec_task_start(&t->task, j, decode_after);
     yd_job_event(j, YD_EVENT_STARTED,
                  json_pack("{s:f, s:f}", "wait_ms", j->rec.timings.wait_ms, "eta_s", yd_job_eta_s(j)), NULL);
+}
+
+// The store has counted the attempt: should this process die of the job, the next one knows.
+static void on_claimed(yd_store_op *op)
+{
+    yd_job *j = op->arg;
+    prepare_task *t = yd_job_over(j) || op->rc ? NULL : yd_calloc(1, sizeof *t);
+    if (!t && !op->rc) op->rc = yd_fail(&op->err, YD_E_NOMEM, "no memory to start the job");
+    if (t)
+        begin_prepare(j, t, op->now_ms);
+    else if (!j->service->closing)
+        yd_pipeline_finish(j, YD_JOB_FAILED, &op->err); // nothing when it is over
+    yd_job_unpin(j);
+}
+
+static void start_prepare(yd_job *j)
+{
+    yd_err err = {0};
+    yd_store_op *op = yd_store_op_new(YD_OP_CLAIM, NULL, on_claimed, j);
+    j->stage = YD_STAGE_PREPARING;
+    if (!op) {
+        yd_fail(&err, YD_E_NOMEM, "no memory to start the job");
+        yd_pipeline_finish(j, YD_JOB_FAILED, &err);
+        return;
+    }
+    memcpy(op->rec.id, j->rec.id, sizeof op->rec.id);
+    op->now_ms = yd_wall_ms();
+    yd_job_pin(j);
+    yd_service_store(j->service, op);
 }
 
 // ---- the device ----------------------------------------------------------------------------------------------------
@@ -393,17 +311,24 @@ void yd_pipeline_kick(yd_service *s)
     s->kicking = 0;
 }
 
-static yd_job *first_not_ended(const yd_service *s)
+// Of those whose turn is in one of these states, given as bits.
+static yd_job *first_not_ended(const yd_service *s, unsigned states)
 {
     for (yd_turn *t = yd_scheduler_next(&s->sched, NULL); t; t = yd_scheduler_next(&s->sched, t))
-        if (!yd_job_state_final(job_of(t)->rec.state)) return job_of(t);
+        if ((states & 1u << t->state) && !yd_job_over(job_of(t))) return job_of(t);
     return NULL;
+}
+
+void yd_pipeline_park_all(yd_service *s, int waiting)
+{
+    for (yd_job *j; (j = first_not_ended(s, waiting ? 1u << YD_TURN_WAITING : ~0u));) yd_pipeline_park(j);
+    yd_service_park_left(s);
 }
 
 void yd_pipeline_end_all(yd_service *s, yd_job_state state, const yd_err *err)
 {
     // From the start each time: readers of events may do anything to the lists.
-    for (yd_job *j; (j = first_not_ended(s));)
+    for (yd_job *j; (j = first_not_ended(s, ~0u));)
         yd_pipeline_finish(j, state, err);
 }
 
@@ -443,8 +368,8 @@ static void unit_done(yd_job *j, yd_batch_item *it)
         j->step_s = 0;
         yd_job_event(j, YD_EVENT_STEP, step_data(j, &it->info), NULL);
     }
-    if (it->rgb && !yd_job_state_final(j->rec.state)) hand_out_preview(j, it);
-    if (it->finished && j->stage == YD_STAGE_COMPUTING && !yd_job_state_final(j->rec.state)) yd_encode_start(j);
+    if (it->rgb && !yd_job_over(j)) hand_out_preview(j, it);
+    if (it->finished && j->stage == YD_STAGE_COMPUTING && !yd_job_over(j)) yd_encode_start(j);
 }
 
 static void item_back(yd_service *s, yd_batch_item *it, const yd_batch *b)
@@ -459,7 +384,7 @@ static void item_back(yd_service *s, yd_batch_item *it, const yd_batch *b)
     }
     if (b->rc)
         yd_pipeline_finish(j, YD_JOB_FAILED, &b->err);
-    else if (it->ran && !yd_job_state_final(j->rec.state))
+    else if (it->ran && !yd_job_over(j))
         unit_done(j, it);
     yd_free(it->rgb);
     yd_job_unpin(j);

@@ -15,14 +15,21 @@ static const char *device_word(const yd_service *s)
 
 int yd_service_ready(const yd_service *s, json_t **report)
 {
-    int ready = s->device == YD_DEVICE_READY && yd_codecs_ready(s->codecs) && !s->draining;
+    yd_store_health stored;
+    s->store->health(s->store, &stored);
+    const int room = stored.free_room >= (uint64_t)s->cfg->disk_reserve_bytes;
+    int ready = s->device == YD_DEVICE_READY && yd_codecs_ready(s->codecs) && !s->draining && stored.ok && room;
     if (!report) return ready;
     *report = json_pack("{s:b, s:b, s:s, s:s, s:s, s:{s:i, s:I}, s:i, s:s}", "ready", ready, "draining", s->draining,
                         "model", s->device == YD_DEVICE_READY ? s->model.name : "", "device", device_word(s),
                         "device_name", s->engine[0].backend.device, "queue", "depth", s->sched.n_waiting, "max",
-                        (json_int_t)s->cfg->queue_max, "running", s->sched.n_running, "durability", "memory");
+                        (json_int_t)s->cfg->queue_max, "running", s->sched.n_running, "durability", s->store->durability);
     if (*report && s->device == YD_DEVICE_BROKEN)
         json_object_set_new(*report, "problem", json_string(s->device_err.detail));
+    if (*report && s->store->durable)
+        json_object_set_new(*report, "storage",
+                            json_pack("{s:b, s:s, s:I, s:I}", "works", stored.ok, "problem", stored.ok && !room ? "the disk is nearly full" : stored.why,
+                                      "free_bytes", (json_int_t)stored.free_room, "finished_bytes", (json_int_t)stored.bytes));
     return ready;
 }
 
@@ -181,11 +188,13 @@ char *yd_service_metrics_text(yd_service *s, size_t *len)
     const yd_turn *first = yd_scheduler_next(&s->sched, NULL);
     while (first && first->state != YD_TURN_WAITING) first = yd_scheduler_next(&s->sched, first);
     const yd_job *oldest = first ? (const yd_job *)(const void *)((const char *)first - offsetof(yd_job, turn)) : NULL;
+    yd_store_health stored;
+    s->store->health(s->store, &stored);
     yd_metrics_now now = {
         .queue_depth = (size_t)s->sched.n_waiting,
         .queue_oldest_s = oldest ? (double)(yd_mono_us() - oldest->created_us) / 1e6 : 0,
         .jobs_bytes = s->sched.memory + s->input_bytes,
-        .results_bytes = s->store->finished_bytes(s->store),
+        .results_bytes = stored.bytes,
         .version = YD_VERSION,
         .model = s->model.name,
         .device = s->engine[0].backend.name,

@@ -19,21 +19,47 @@
 
 // ---- open ----------------------------------------------------------------------------------------------------------
 
-static void expired(void *arg, const char *id)
+void yd_service_store(yd_service *s, yd_store_op *op)
 {
-    yd_service *s = arg;
-    yd_job *j = yd_idmap_get(s->jobs, id);
-    if (!j) return;
-    yd_log(YD_LOG_DEBUG, NULL, "job expired", "job", id, NULL);
-    yd_job_forget(j);
+    if (!s->store_closing) {
+        s->store->submit(s->store, op);
+        return;
+    }
+    op->rc = yd_fail(&op->err, YD_E_DRAINING, "the server has stopped");
+    if (op->done) op->done(op);
+    yd_store_op_free(op);
+}
+
+static void sweep(yd_service *s);
+
+static void on_expired(yd_store_op *op)
+{
+    yd_service *s = op->arg;
+    s->expiring = 0;
+    for (int i = 0; i < op->n_expired; i++) {
+        yd_job *j = yd_idmap_get(s->jobs, op->expired[i]);
+        yd_log(YD_LOG_DEBUG, NULL, "job expired", "job", op->expired[i], NULL);
+        if (j) yd_job_forget(j);
+    }
+    if (op->n_expired == YD_EXPIRE_MAX && !s->closing) sweep(s); // there may be more
+}
+
+static void sweep(yd_service *s)
+{
+    yd_store_op *op = s->expiring ? NULL : yd_store_op_new(YD_OP_EXPIRE, NULL, on_expired, s);
+    yd_jobs_evict(s);
+    if (!op) return; // the next sweep comes soon
+    op->now_ms = yd_wall_ms();
+    op->limits = (yd_store_limits){s->cfg->job_ttl_s * 1000, s->cfg->tombstone_ttl_s * 1000, (size_t)s->cfg->max_finished_jobs,
+                                   (size_t)s->cfg->max_finished_bytes};
+    s->expiring = 1;
+    yd_service_store(s, op);
 }
 
 static void on_sweep(uv_timer_t *t)
 {
     yd_service *s = t->data;
-    yd_store_limits lim = {s->cfg->job_ttl_s * 1000, s->cfg->tombstone_ttl_s * 1000, (size_t)s->cfg->max_finished_jobs,
-                           (size_t)s->cfg->max_finished_bytes};
-    s->store->expire(s->store, yd_wall_ms(), &lim, expired, s);
+    sweep(s);
     yd_owners_sweep(s->owners, &s->sched);
     yd_pipeline_kick(s); // deadlines pass without any event
 }
@@ -67,6 +93,7 @@ static void on_opened(void *arg, int rc, const yd_err *err)
         yd_log(YD_LOG_INFO, NULL, "ready", "model", s->model.name, "device", e->backend.device, "isa", e->backend.isa, "dtype",
                e->dtype == YD_BF16 ? "bf16" : "f32", "#unit_ms", unit, NULL);
     }
+    yd_service_resume(s);
     yd_pipeline_kick(s);
 }
 
@@ -85,37 +112,72 @@ static int make_device(const yd_config *cfg, yd_device **out, yd_err *err)
 
 static void free_service(yd_service *s)
 {
-    if (s->store) s->store->close(s->store);
     yd_idmap_free(s->jobs);
+    yd_idmap_free(s->leaders);
+    yd_free(s->left);
     yd_owners_free(s->owners);
     yd_metrics_free(s->metrics);
     yd_free(s);
+}
+
+static void on_store_closed(void *arg)
+{
+    yd_service *s = arg;
+    void (*closed)(void *arg) = s->closed;
+    void *closed_arg = s->closed_arg;
+    free_service(s);
+    if (closed) closed(closed_arg);
+}
+
+static void forget_all(yd_service *s)
+{
+    for (yd_job *j; (j = yd_idmap_any(s->jobs));) yd_job_forget(j);
+}
+
+// A service that never began; its handles close when the loop runs.
+static void abandon(yd_service *s)
+{
+    s->closing = s->store_closing = 1;
+    if (s->codecs) yd_codecs_close(s->codecs, NULL, NULL);
+    if (s->jobs) forget_all(s);
+    if (s->store)
+        s->store->close(s->store, on_store_closed, s);
+    else
+        free_service(s);
+}
+
+// Everything that has no thread or process of its own.
+static int open_parts(yd_service *s, yd_device **device, yd_err *err)
+{
+    const yd_config *cfg = s->cfg;
+    s->metrics = yd_metrics_new();
+    s->jobs = yd_idmap_new();
+    s->leaders = yd_idmap_new();
+    s->owners = yd_owners_new(NULL, NULL);
+    yd_scheduler_init(&s->sched, &(yd_policy){
+        .max_running = (int)cfg->max_running, .max_memory = (size_t)cfg->max_memory_bytes, .ageing = (double)cfg->ageing_percent / 100,
+        .ahead_us = cfg->priority_ahead_s * 1000000, .slack_s = (double)cfg->share_slack_ms / 1000,
+        .catch_up_s = (double)cfg->share_catch_up_ms / 1000, .max_idle_us = cfg->max_idle_ms * 1000, .reserve_us = cfg->reserve_after_ms * 1000});
+    int rc = s->metrics && s->jobs && s->leaders && s->owners ? make_device(cfg, device, err) : yd_fail(err, YD_E_NOMEM, "no memory for the service");
+    if (!rc)
+        rc = *cfg->state_dir ? yd_store_sqlite_open(s->loop, cfg->state_dir, &s->store, err) : yd_store_memory_open(s->loop, &s->store, err);
+    return rc ? rc : yd_service_recover(s, err);
 }
 
 int yd_service_open(uv_loop_t *loop, const yd_config *cfg, yd_service **out, yd_err *err)
 {
     yd_device *device = NULL;
     yd_service *s = yd_calloc(1, sizeof *s);
-    int rc = s ? 0 : yd_fail(err, YD_E_NOMEM, "no memory for the service");
-    if (rc) return rc;
+    if (!s) return yd_fail(err, YD_E_NOMEM, "no memory for the service");
     s->loop = loop;
     s->cfg = cfg;
-    s->metrics = yd_metrics_new();
-    s->jobs = yd_idmap_new();
-    s->owners = yd_owners_new(NULL, NULL);
-    yd_scheduler_init(&s->sched, &(yd_policy){
-        .max_running = (int)cfg->max_running, .max_memory = (size_t)cfg->max_memory_bytes, .ageing = (double)cfg->ageing_percent / 100,
-        .ahead_us = cfg->priority_ahead_s * 1000000, .slack_s = (double)cfg->share_slack_ms / 1000,
-        .catch_up_s = (double)cfg->share_catch_up_ms / 1000, .max_idle_us = cfg->max_idle_ms * 1000, .reserve_us = cfg->reserve_after_ms * 1000});
-    rc = s->metrics && s->jobs && s->owners ? yd_store_memory_open(&s->store, err)
-                               : yd_fail(err, YD_E_NOMEM, "no memory for the service");
-    if (!rc) rc = make_device(cfg, &device, err);
-    if (!rc && (rc = yd_codecs_open(loop, cfg, s->metrics, NULL, &s->codecs, err))) device->close(device);
+    int rc = open_parts(s, &device, err);
+    if (!rc) rc = yd_codecs_open(loop, cfg, s->metrics, NULL, &s->codecs, err);
+    if (rc && device) device->close(device);
     yd_worker_events ev = {on_opened, yd_pipeline_batch_done, s};
     if (!rc) rc = yd_worker_start(loop, device, &ev, &s->worker, err);
     if (rc) {
-        if (s->codecs) yd_codecs_close(s->codecs, NULL, NULL); // its handles close when the loop runs
-        free_service(s);
+        abandon(s);
         return rc;
     }
     yd_codecs_on_ready(s->codecs, on_codecs, s);
@@ -136,12 +198,22 @@ void yd_service_on_broken(yd_service *s, void (*fn)(void *arg, const yd_err *err
 
 // ---- drain and close -----------------------------------------------------------------------------------------------
 
+static void end_the_rest(yd_service *s)
+{
+    if (s->store->durable)
+        yd_pipeline_park_all(s, 0);
+    else
+        yd_pipeline_end_all(s, YD_JOB_CANCELLED, NULL);
+}
+
 static void on_drain_time(uv_timer_t *t)
 {
     yd_service *s = t->data;
-    if (s->under_way > 0) yd_log(YD_LOG_WARN, NULL, "not waiting any longer, cancelling what is left", NULL);
-    yd_pipeline_end_all(s, YD_JOB_CANCELLED, NULL);
-    if (s->under_way > 0 || !s->drained) return; // the last one to let go comes back here
+    if (s->under_way > 0)
+        yd_log(YD_LOG_WARN, NULL, s->store->durable ? "not waiting any longer, what is left is for the next process"
+                                                    : "not waiting any longer, cancelling what is left", NULL);
+    end_the_rest(s);
+    if (s->under_way > 0 || s->arriving > 0 || !s->drained) return; // the last one to let go comes back here
     void (*drained)(void *arg) = s->drained;
     s->drained = NULL;
     drained(s->drained_arg);
@@ -150,7 +222,7 @@ static void on_drain_time(uv_timer_t *t)
 // The end of a drain is told from the timer, never from the middle of a job's end: the watcher may close the service.
 void yd_service_check_drained(yd_service *s)
 {
-    if (s->draining && !s->closing && s->under_way == 0) uv_timer_start(&s->drain_timer, on_drain_time, 0, 0);
+    if (s->draining && !s->closing && s->under_way == 0 && s->arriving == 0) uv_timer_start(&s->drain_timer, on_drain_time, 0, 0);
 }
 
 void yd_service_drain(yd_service *s, int fast, void (*on_drained)(void *arg), void *arg)
@@ -161,6 +233,7 @@ void yd_service_drain(yd_service *s, int fast, void (*on_drained)(void *arg), vo
     }
     int first = !s->draining;
     s->draining = 1;
+    if (first && s->store->durable) yd_pipeline_park_all(s, 1);
     int64_t wait_ms = fast || s->under_way == 0 ? 0 : s->cfg->drain_timeout_ms;
     if (first || fast) uv_timer_start(&s->drain_timer, on_drain_time, (uint64_t)wait_ms, 0);
     if (!first) return;
@@ -182,10 +255,8 @@ void yd_service_on_drain(yd_service *s, void (*fn)(void *arg), void *arg)
 void yd_service_release(yd_service *s)
 {
     if (--s->holds > 0) return;
-    void (*closed)(void *arg) = s->closed;
-    void *arg = s->closed_arg;
-    free_service(s);
-    if (closed) closed(arg);
+    s->store_closing = 1;
+    s->store->close(s->store, on_store_closed, s);
 }
 
 static void on_handle_closed(uv_handle_t *h)
@@ -198,25 +269,13 @@ static void on_part_closed(void *arg)
     yd_service_release(arg);
 }
 
-static void forget_all(yd_service *s)
-{
-    char ids[16][YD_ID_MAX];
-    uint64_t orders[16];
-    for (int n; (n = s->store->list(s->store, NULL, -1, UINT64_MAX, 16, ids, orders)) > 0;)
-        for (int i = 0; i < n; i++) {
-            yd_job *j = yd_idmap_get(s->jobs, ids[i]);
-            s->store->remove(s->store, ids[i], 0);
-            if (j) yd_job_forget(j);
-        }
-}
-
 void yd_service_close(yd_service *s, void (*done)(void *arg), void *arg)
 {
     s->closed = done;
     s->closed_arg = arg;
     s->draining = s->closing = 1;
     s->drained = NULL;
-    yd_pipeline_end_all(s, YD_JOB_CANCELLED, NULL);
+    end_the_rest(s);
     yd_worker_stop(s->worker, on_part_closed, s);
     yd_codecs_close(s->codecs, on_part_closed, s);
     forget_all(s);
@@ -230,17 +289,13 @@ void yd_service_close(yd_service *s, void (*done)(void *arg), void *arg)
 int yd_service_find(yd_service *s, const char *owner, const char *id, yd_job **out, yd_err *err)
 {
     yd_job *j = yd_idmap_get(s->jobs, id);
-    if (j) {
-        if (strcmp(j->rec.owner, owner) != 0) return yd_fail(err, YD_E_NOT_FOUND, "there is no job %.40s", id);
-        *out = j;
-        return 0;
-    }
-    yd_job_record rec;
-    int rc = s->store->get(s->store, id, &rec, err);
+    int rc = j ? 0 : yd_job_recall(s, id, &j, err);
     if (rc) return rc;
-    // A record whose job is not in this process: no store of this version holds such.
-    yd_job_record_clear(&rec);
-    return yd_fail(err, YD_E_NOT_FOUND, "there is no job %.40s", id);
+    if (strcmp(j->rec.owner, owner) != 0) return yd_fail(err, YD_E_NOT_FOUND, "there is no job %.40s", id);
+    if (j->deleted) return yd_fail(err, YD_E_GONE, "job %.40s has been deleted or has expired", id);
+    if (j->resting) yd_job_rest(j); // the latest used of them
+    *out = j;
+    return 0;
 }
 
 static int parse_cursor(const char *text, uint64_t *out, yd_err *err)
@@ -270,34 +325,16 @@ int yd_service_list(yd_service *s, const char *owner, int state, const char *cur
     json_t *jobs = json_array();
     for (int i = 0; i < n; i++) {
         const yd_job *j = yd_idmap_get(s->jobs, ids[i]);
-        if (j) json_array_append_new(jobs, yd_service_job_json(s, j));
+        json_t *o = j ? yd_service_job_json(s, j) : yd_job_stored_json(s, ids[i]);
+        if (o && !(j && j->deleted))
+            json_array_append_new(jobs, o);
+        else
+            json_decref(o);
     }
     char next[24];
     snprintf(next, sizeof next, "%llu", (unsigned long long)(n ? orders[n - 1] : 0));
     *out = json_pack("{s:o, s:o}", "jobs", jobs, "next", n == limit ? json_string(next) : json_null());
     return *out ? 0 : yd_fail(err, YD_E_NOMEM, "no memory for the list of jobs");
-}
-
-int yd_service_cancel(yd_service *s, yd_job *j, yd_err *err)
-{
-    (void)s;
-    if (j->rec.state == YD_JOB_CANCELLED) return 0;
-    if (yd_job_state_final(j->rec.state))
-        return yd_fail(err, YD_E_CONFLICT, "the job has already %s", yd_job_state_name(j->rec.state));
-    yd_pipeline_finish(j, YD_JOB_CANCELLED, NULL);
-    return 0;
-}
-
-void yd_service_delete(yd_service *s, yd_job *j)
-{
-    yd_job_pin(j);
-    if (!yd_job_state_final(j->rec.state)) yd_pipeline_finish(j, YD_JOB_CANCELLED, NULL);
-    // A reader of the final event may have deleted it already.
-    if (!j->gone) {
-        s->store->remove(s->store, j->rec.id, yd_wall_ms());
-        yd_job_forget(j);
-    }
-    yd_job_unpin(j);
 }
 
 int yd_service_subscribe(yd_service *s, yd_job *j, yd_notify_fn fn, void *arg, yd_subscription **out, yd_err *err)
@@ -315,7 +352,13 @@ int yd_service_result(const yd_service *s, const yd_job *j, yd_blob **out, yd_er
     }
     if (j->rec.state == YD_JOB_CANCELLED)
         return yd_fail(err, YD_E_CANCELLED, "the job was cancelled; there is no result");
-    if (!j->rec.result) return yd_fail(err, YD_E_NOT_READY, "the job is %s", yd_job_state_name(j->rec.state));
+    if (j->rec.state != YD_JOB_SUCCEEDED || !j->rec.result)
+        return yd_fail(err, YD_E_NOT_READY, "the job is %s", yd_job_state_name(j->rec.state));
     *out = yd_blob_ref(j->rec.result);
     return 0;
+}
+
+const char *yd_service_durability(const yd_service *s)
+{
+    return s->store->durability;
 }

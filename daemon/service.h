@@ -11,7 +11,6 @@
 #define YD_DAEMON_SERVICE_H
 
 #include "core/err.h"
-#include "core/image.h"
 #include "daemon/blob.h"
 #include "daemon/config.h"
 #include "daemon/events.h"
@@ -51,7 +50,7 @@ static inline int yd_job_state_final(yd_job_state s)
 int yd_service_open(uv_loop_t *loop, const yd_config *cfg, yd_service **out, yd_err *err);
 
 // Begin to drain: no new jobs (YD_E_DRAINING), not ready, jobs under way finish within drain_timeout_ms, queued ones are cancelled
-// when the time is over. on_drained (may be NULL) is called once nothing is under way. fast: cancel everything now; a second call with
+// when the time is over; with durable jobs, what waits and what does not finish in time is left to the next process. on_drained (may be NULL) is called once nothing is under way. fast: cancel everything now; a second call with
 // fast = 1 shortens a drain that is going on.
 void yd_service_drain(yd_service *s, int fast, void (*on_drained)(void *arg), void *arg);
 int yd_service_draining(const yd_service *s);
@@ -73,7 +72,6 @@ typedef struct yd_setting {
 typedef struct yd_submission {
     void *bytes; // the encoded picture, yd_malloc'ed; ownership is taken by submit, also when it fails
     size_t len;
-    const yd_image_header *header; // what yd_service_probe said of these bytes; borrowed
     const yd_setting *settings; // borrowed
     size_t n_settings;
     const char *owner;      // whose job it is; "" while there are no keys
@@ -84,18 +82,16 @@ typedef struct yd_submission {
 // YD_E_BODY_TOO_LARGE, YD_E_DEVICE while the model is loading or the device is broken.
 int yd_service_admit(const yd_service *s, size_t len, yd_err *err);
 
-// rc 0: h is what the header says, within the limits of the configuration, borrowed. Otherwise err says why and h is NULL.
-typedef void (*yd_probe_fn)(void *arg, int rc, const yd_image_header *h, const yd_err *err);
-typedef struct yd_probe_call yd_probe_call;
+// What becomes of a submission. rc 0: the job is stored by the store's own standard, j as from yd_service_find. Otherwise err says why, and
+// j is NULL: what admit answers, and YD_E_IMAGE*, YD_E_SETTING, YD_E_STORAGE, YD_E_IO, YD_E_NOMEM.
+typedef void (*yd_submit_fn)(void *arg, int rc, yd_job *j, const yd_err *err);
+typedef struct yd_arrival yd_arrival;
 
-// Have the header of a picture read. bytes are borrowed until fn is called. 0: fn will be called once, later: YD_E_IMAGE*,
-// YD_E_BODY_TOO_LARGE, YD_E_NOMEM, YD_E_INTERNAL. What admit answers, YD_E_NOMEM: fn is not called.
-int yd_service_probe(yd_service *s, const void *bytes, size_t len, yd_probe_fn fn, void *arg, yd_probe_call **out, yd_err *err);
-// fn will not be called any more; the bytes (yd_malloc'ed) are taken over. Only before it was.
-void yd_probe_cancel(yd_probe_call *c, void *bytes);
-
-// Take a job whose header is known: check settings and limits, queue it. What admit answers, and YD_E_IMAGE_TOO_LARGE, YD_E_SETTING, YD_E_NOMEM.
-int yd_service_submit(yd_service *s, const yd_submission *sub, yd_job **out, yd_err *err);
+// Take a job: look at its header, check settings and limits, store it, queue it. 0: fn will be called once, later; *out (may be NULL) is
+// valid until then. YD_E_SETTING, what admit answers, YD_E_NOMEM: fn is not called.
+int yd_service_submit(yd_service *s, const yd_submission *sub, yd_submit_fn fn, void *arg, yd_arrival **out, yd_err *err);
+// Whoever submitted is gone: fn will not be called, and no job stays.
+void yd_arrival_abandon(yd_arrival *a);
 
 // After a retryable error: when to come again, from measured throughput. 1000..600000.
 long yd_service_retry_after_ms(const yd_service *s);
@@ -123,11 +119,14 @@ int yd_service_list(yd_service *s, const char *owner, int state, const char *cur
                     yd_err *err);
 
 // Cancel a queued or running job; takes effect within one unit of work and disturbs no other. Already cancelled: 0 again.
-// YD_E_CONFLICT when it has succeeded or failed.
+// YD_E_CONFLICT when it has succeeded or failed. The state is final at once where the store keeps nothing, otherwise when the end is
+// stored: a final event is told then. When another end was about to be stored, that one holds.
 int yd_service_cancel(yd_service *s, yd_job *j, yd_err *err);
 
-// Cancel if need be, then forget the job; its id answers YD_E_GONE for tombstone_ttl_s. The pointer is dead afterwards. Never fails.
-void yd_service_delete(yd_service *s, yd_job *j);
+typedef void (*yd_removed_fn)(void *arg, int rc, const yd_err *err);
+// Cancel if need be, then forget the job; its id answers YD_E_GONE from now on, for tombstone_ttl_s. fn (may be NULL) is called once, later,
+// when that is stored. YD_E_GONE: it is being deleted already; YD_E_NOMEM: fn is not called and the job stays.
+int yd_service_delete(yd_service *s, yd_job *j, yd_removed_fn fn, void *arg, yd_err *err);
 
 // ---- events --------------------------------------------------------------------------------------------------------
 
@@ -168,6 +167,8 @@ void yd_picture_cancel(yd_picture_call *c);
 int yd_service_ready(const yd_service *s, json_t **report);
 json_t *yd_service_capabilities(const yd_service *s); // new reference; NULL: out of memory
 json_t *yd_service_models(const yd_service *s);       // {"models":[...]}
+// What an accepted job survives: "fsync" kill -9 and loss of power, "none" nothing. Static storage.
+const char *yd_service_durability(const yd_service *s);
 const yd_config *yd_service_config(const yd_service *s);
 yd_metrics *yd_service_metrics(yd_service *s); // for the counters of the front end
 // Prometheus text exposition; release with yd_free. NULL: out of memory.

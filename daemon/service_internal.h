@@ -18,6 +18,14 @@ struct yd_service {
     yd_scheduler sched;
     yd_owners *owners; // and their shares of the device
     size_t input_bytes; // encoded pictures of jobs that are not finished
+    int arriving;       // submissions that are not jobs yet
+    yd_idmap *leaders;  // jobs that others may follow, by content (share.c)
+    int followers;
+    yd_job *rest_first, *rest_last; // finished jobs that nobody uses (recovery.c)
+    size_t resting, resting_bytes;
+    char (*left)[YD_ID_MAX]; // unfinished jobs of the last process until they are in the queue, newest first
+    size_t n_left;
+    int expiring, store_closing;
     int under_way;      // jobs that are not final, and final ones that still hold a stage
 
     yd_codecs *codecs;
@@ -56,9 +64,6 @@ typedef struct yd_task {
 
 // Queue a task that is embedded first in a larger struct allocated with yd_malloc; it is freed after `after`.
 void yd_task_start(yd_task *t, yd_job *j, void (*work)(yd_task *t), void (*after)(yd_task *t));
-void yd_job_pin(yd_job *j);
-void yd_job_unpin(yd_job *j);
-
 // ---- codec tasks (codec_task.c): calls of a codec for a job, which is pinned in between ----
 typedef struct yd_codec_task {
     yd_codec_call call;
@@ -80,17 +85,54 @@ int yd_codec_take_blob(const yd_codec_call *c, int hash, yd_blob **out, yd_err *
 // Start what may start, feed the device. Call after everything that changes what is possible.
 void yd_pipeline_kick(yd_service *s);
 void yd_pipeline_batch_done(void *service, yd_batch *b);
-// Bring a job to its end now; err is its problem when it failed. Its resources follow when nobody pins it.
-void yd_pipeline_finish(yd_job *j, yd_job_state state, const yd_err *err);
 // End every job that has not ended.
 void yd_pipeline_end_all(yd_service *s, yd_job_state state, const yd_err *err);
 double yd_job_eta_s(const yd_job *j);
 void yd_average(double *mean, double now); // a moving average takes in a new measurement; 0 is none yet
+// Leave every job that has not ended (waiting: only those that wait) to the next process.
+void yd_pipeline_park_all(yd_service *s, int waiting);
+
+// ---- ending.c ----
+void yd_job_pin(yd_job *j);
+void yd_job_unpin(yd_job *j);
+int yd_job_over(const yd_job *j); // it has ended, or its end is being stored
+// Bring a job to its end now; err is its problem when it failed. Its resources follow when nobody pins it.
+void yd_pipeline_finish(yd_job *j, yd_job_state state, const yd_err *err);
+// Stop working on it; the record becomes a queued one again. Durable stores only.
+void yd_pipeline_park(yd_job *j);
 // Take a job out of the table; it is freed when nobody pins it.
 void yd_job_forget(yd_job *j);
 
 // ---- submit.c ----
 yd_image_limits yd_service_image_limits(const yd_service *s);
+// What can be known of a submission without its header: settings, owner.
+int yd_service_begin_record(const yd_service *s, const yd_submission *sub, yd_job_record *r, yd_err *err);
+// With the header everything that can be wrong is known; the record gets its id, sizes and fingerprint.
+int yd_service_examine(const yd_service *s, const yd_image_header *h, size_t len, yd_job_record *r, yd_estimate *e, yd_err *err);
+// The same for a record of an earlier process, which keeps its id.
+int yd_service_reexamine(yd_service *s, yd_job *j, yd_err *err);
+
+// ---- arrival.c ----
+void yd_service_enqueue(yd_job *j);     // into the scheduler's queue
+void yd_service_enter_queue(yd_job *j); // behind a leader or into the queue, with its event
+
+// ---- recovery.c ----
+int yd_service_recover(yd_service *s, yd_err *err); // at the start: unfinished jobs into the table
+void yd_service_resume(yd_service *s);              // when the model is there: into the queue
+void yd_service_park_left(yd_service *s);           // those that are not in the queue yet are left to the next process again
+int yd_job_recall(yd_service *s, const char *id, yd_job **out, yd_err *err);
+json_t *yd_job_stored_json(yd_service *s, const char *id); // of a job that is not in the table
+void yd_job_rest(yd_job *j); // nobody uses it: it may be evicted where the store has it
+void yd_job_stir(yd_job *j);
+void yd_jobs_evict(yd_service *s);
+
+// ---- share.c ----
+void yd_share_key(const yd_service *s, yd_job_record *r); // r->key, or "" when the cache is off
+int yd_share_fill(yd_service *s, yd_job_record *r);       // 1: it has succeeded, with the pictures of one that did
+int yd_share_join(yd_job *j);                             // 1: it follows another one; 0: it is to be computed
+void yd_share_leave(yd_job *j);                           // it follows no more
+void yd_share_end(yd_job *j);                             // it has ended: so do its followers, or one takes its place
+void yd_share_park(yd_job *j);
 
 // ---- pictures.c ----
 // Encode a preview in the pool and append its event. pixels: the output picture's RGB bytes; takes a reference.
@@ -118,6 +160,10 @@ void yd_encode_start(yd_job *j);
 json_t *yd_invented_json(const yd_invented *a); // a new reference; NULL: out of memory
 
 // ---- service.c ----
+// Hand an operation to the store; while that closes it comes back failed at once.
+void yd_service_store(yd_service *s, yd_store_op *op);
+// Hand an operation to the store; while that closes it comes back failed at once.
+void yd_service_store(yd_service *s, yd_store_op *op);
 // Let go of one hold; the last one frees a closing service.
 void yd_service_release(yd_service *s);
 // After a job has ended: is the drain over?

@@ -1,11 +1,15 @@
 // Where job records live: an interface, so that jobs can be kept in memory, in a file or in a shared database.
 //
-// A record is everything that must outlive the process for the job to be answered for: who, what, how far, why not, and its pictures.
-// What only the present process needs (canvas, subscribers, queue links) belongs to the service. A record that was put is either
-// queued, claimed (running) or finished; finished ones expire into tombstones, tombstones into nothing.
+// A record is everything that must outlive the process for the job to be answered for: who, what, how far, why not, its pictures, and
+// what was told about it. What only the present process needs (canvas, subscribers, queue links) belongs to the service. A record that
+// was put is either queued, claimed (running) or finished; finished ones expire into tombstones, tombstones into nothing.
 //
 // Contract of every implementation:
-//   * put and update are done when they return 0: a job acknowledged afterwards is not lost by this store's own standard.
+//   * Changes are operations that are handed in and told of later: `done` comes on the loop thread, never from inside `submit`. With rc 0
+//     the change is kept by this store's own standard: `durable` says whether that includes kill -9 and loss of power.
+//   * Operations take effect in the order in which they were handed in.
+//   * A store that cannot write refuses new records, and holds on to every other change until it can be made: work under way is not lost
+//     because a disk is full for a while. `health` says so.
 //   * Records are copied in and out; blobs are shared by reference.
 //   * An id is never given to two records, and one with a tombstone is not taken again.
 // Threads: the loop thread only.
@@ -20,6 +24,7 @@
 #include "daemon/job_settings.h"
 #include "daemon/service.h"
 #include <stdint.h>
+#include <uv.h>
 
 #define YD_OWNER_MAX 64
 
@@ -58,7 +63,13 @@ typedef struct yd_job_record {
     yd_invented account; // the numbers beside it
     yd_blob *attention;  // the map as PNG, once finished
     yd_blob *activation; // activation steps, see pictures.c, once finished
+    yd_blob *events;     // what was told about it as lines (yd_events_print); NULL where the log itself is kept in memory
     size_t bytes;        // what the record and its blobs take, kept by the service
+    char key[65];        // of the content: two records with one key have one result; "" where that is not to be used
+    int cached;          // its result was there already, or another job made it
+    int attempts;        // how often it was claimed since it last got further
+    int resumed;         // how often a later process took it up
+    int64_t boot;        // which process took it first, counted by the store
 } yd_job_record;
 
 // Copy, taking references of the blobs; release them.
@@ -72,32 +83,71 @@ typedef struct yd_store_limits {
 
 typedef struct yd_store yd_store;
 
+// What an operation needs of `rec`: PUT, UPDATE and ATTACH all of it, CLAIM and REMOVE its id, EXPIRE nothing.
+//   PUT     add a new record and give it its `order` (in the operation's own rec). YD_E_CONFLICT: the id is taken. YD_E_NOMEM, YD_E_IO,
+//           YD_E_STORAGE: no room.
+//   UPDATE  replace the record of that id. YD_E_NOT_FOUND. A finished record stays finished (YD_E_CONFLICT).
+//   ATTACH  give a finished record its attention and activation, nothing else changes. YD_E_NOT_FOUND.
+//   CLAIM   take a queued record for this process: it becomes running, at now_ms; attempts + 1. YD_E_CONFLICT: it is not queued any more
+//           (somebody else has it). YD_E_NOT_FOUND.
+//   REMOVE  remove a record, leaving a tombstone. Unknown ids are fine.
+//   EXPIRE  turn finished records that are too old or too many into tombstones, at most YD_EXPIRE_MAX of them, and forget old tombstones.
+typedef enum { YD_OP_PUT, YD_OP_UPDATE, YD_OP_ATTACH, YD_OP_CLAIM, YD_OP_REMOVE, YD_OP_EXPIRE } yd_store_op_kind;
+
+#define YD_EXPIRE_MAX 64
+
+typedef struct yd_store_op {
+    struct yd_store_op *next; // the store's
+    yd_store_op_kind kind;
+    yd_job_record rec; // a copy, with references of its blobs
+    int64_t now_ms;
+    yd_store_limits limits; // EXPIRE
+    void (*done)(struct yd_store_op *op); // may be NULL; the store clears and frees the operation afterwards
+    void *arg;
+    // out
+    int rc;
+    yd_err err;
+    int n_expired;
+    char expired[YD_EXPIRE_MAX][YD_ID_MAX];
+} yd_store_op;
+
+// Allocated with yd_malloc, so that it can be had before it is needed; rec may be NULL. NULL: out of memory.
+yd_store_op *yd_store_op_new(yd_store_op_kind kind, const yd_job_record *rec, void (*done)(yd_store_op *op), void *arg);
+void yd_store_op_free(yd_store_op *op); // one that was not handed in; NULL is fine
+
+typedef struct yd_store_health {
+    int ok;             // writing works
+    char why[256];      // or what is in the way
+    uint64_t free_room; // bytes that its disk has left; UINT64_MAX: does not matter
+    size_t bytes;       // that finished records take
+} yd_store_health;
+
 struct yd_store {
-    void (*close)(yd_store *s);
-    // Add a new record and give it its `order`. YD_E_CONFLICT: the id is taken. YD_E_NOMEM, YD_E_IO.
-    int (*put)(yd_store *s, yd_job_record *r, yd_err *err);
-    // Replace the record of that id. YD_E_NOT_FOUND, YD_E_IO. A finished record stays finished (YD_E_CONFLICT).
-    int (*update)(yd_store *s, const yd_job_record *r, yd_err *err);
-    // Add blobs to a finished record, nothing else changes. YD_E_NOT_FOUND.
-    int (*attach)(yd_store *s, const yd_job_record *r, yd_err *err);
-    // Copy out; clear it afterwards. YD_E_NOT_FOUND; YD_E_GONE for a tombstone.
-    int (*get)(yd_store *s, const char *id, yd_job_record *out, yd_err *err);
-    // Take a queued record for this process: it becomes running, started now. YD_E_CONFLICT: it is not queued any more (somebody else
-    // has it). YD_E_NOT_FOUND, YD_E_IO.
-    int (*claim)(yd_store *s, const char *id, int64_t now_ms, yd_err *err);
-    // Up to `limit` ids of this owner (NULL: of everybody) with order < before (UINT64_MAX: from the newest), newest first; state -1: any. Returns how many.
+    const char *durability; // "fsync", or "none": gone with the process
+    int durable;            // what is done survives kill -9 and loss of power
+    int64_t boot;           // number of this process among those that had the store, from 1
+    // Finish what was handed in, or give up on it where writing fails; then closed is called from the loop. Nothing may be handed in
+    // afterwards.
+    void (*close)(yd_store *s, void (*closed)(void *arg), void *arg);
+    // Hand in an operation; the store owns it from here.
+    void (*submit)(yd_store *s, yd_store_op *op);
+    // Copy out; clear it afterwards. whole 0: of the pictures only that they exist, without bytes. YD_E_NOT_FOUND; YD_E_GONE for a
+    // tombstone; YD_E_IO.
+    int (*get)(yd_store *s, const char *id, int whole, yd_job_record *out, yd_err *err);
+    // Up to `limit` ids of this owner (NULL: of everybody) with order < before (UINT64_MAX: from the newest), newest first; state -1: any.
+    // Returns how many.
     int (*list)(yd_store *s, const char *owner, int state, uint64_t before, int limit, char (*ids)[YD_ID_MAX],
                 uint64_t *orders);
-    // Remove a record, leaving a tombstone. Unknown ids are fine.
-    void (*remove)(yd_store *s, const char *id, int64_t now_ms);
-    // Turn finished records that are too old or too many into tombstones, and forget old tombstones. fn is told each expired id.
-    void (*expire)(yd_store *s, int64_t now_ms, const yd_store_limits *lim, void (*fn)(void *arg, const char *id),
-                   void *arg);
-    // What finished records take (the sum of `bytes`).
-    size_t (*finished_bytes)(const yd_store *s);
+    // The id of a record that succeeded and has this key: 1, or 0 when there is none.
+    int (*find_key)(yd_store *s, const char *key, char id[YD_ID_MAX]);
+    void (*health)(const yd_store *s, yd_store_health *out);
 };
 
 // Jobs in memory: gone with the process. Tombstones are bounded to 65536, the oldest go first. YD_E_NOMEM.
-int yd_store_memory_open(yd_store **out, yd_err *err);
+int yd_store_memory_open(uv_loop_t *loop, yd_store **out, yd_err *err);
+
+// Jobs in a folder, which is made if need be: an SQLite database and a spool of pictures beside it. One process at a time. YD_E_CONFIG
+// naming state_dir, YD_E_IO, YD_E_NOMEM.
+int yd_store_sqlite_open(uv_loop_t *loop, const char *folder, yd_store **out, yd_err *err);
 
 #endif

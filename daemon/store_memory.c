@@ -2,6 +2,7 @@
 //
 // Invariants: every record is in `by_id` and in `all`; in `finished` iff its state is final.
 // `finished` is ordered by when records entered it, so expiry only looks at its head. Tombstones are a list ordered by age, and a hash.
+// Operations take effect when they are handed in; who asked is told in the loop's next turn, by an idle handle that runs only then.
 // Threads: the loop thread only.
 #include "daemon/store.h"
 
@@ -40,27 +41,11 @@ typedef struct memory_store {
     size_t finished_bytes;
     uint64_t last_order;
     grave *oldest_grave, *newest_grave;
+    uv_idle_t teller;
+    yd_store_op *told_next, *told_last; // done, not yet told
+    void (*closed)(void *arg);
+    void *closed_arg;
 } memory_store;
-
-void yd_job_record_copy(yd_job_record *dst, const yd_job_record *src)
-{
-    *dst = *src;
-    yd_blob_ref(dst->input);
-    yd_blob_ref(dst->result);
-    yd_blob_ref(dst->invented);
-    yd_blob_ref(dst->attention);
-    yd_blob_ref(dst->activation);
-}
-
-void yd_job_record_clear(yd_job_record *r)
-{
-    yd_blob_unref(r->input);
-    yd_blob_unref(r->result);
-    yd_blob_unref(r->invented);
-    yd_blob_unref(r->attention);
-    yd_blob_unref(r->activation);
-    memset(r, 0, sizeof *r);
-}
 
 static hook *hook_of(row *r, int all)
 {
@@ -108,9 +93,8 @@ static void leave(memory_store *m, row *r)
     m->finished_bytes -= r->rec.bytes;
 }
 
-static int put(yd_store *s, yd_job_record *rec, yd_err *err)
+static int put(memory_store *m, yd_job_record *rec, yd_err *err)
 {
-    memory_store *m = (memory_store *)s;
     if (yd_idmap_get(m->by_id, rec->id) || yd_idmap_get(m->graves_by_id, rec->id))
         return yd_fail_field(err, YD_E_CONFLICT, "id", "", "the id %s is already taken", rec->id);
     row *r = yd_calloc(1, sizeof *r);
@@ -137,9 +121,8 @@ static void replace(memory_store *m, row *r, const yd_job_record *rec)
     enter(m, r);
 }
 
-static int update(yd_store *s, const yd_job_record *rec, yd_err *err)
+static int update(memory_store *m, const yd_job_record *rec, yd_err *err)
 {
-    memory_store *m = (memory_store *)s;
     row *r = yd_idmap_get(m->by_id, rec->id);
     if (!r) return yd_fail(err, YD_E_NOT_FOUND, "there is no job %s", rec->id);
     if (yd_job_state_final(r->rec.state))
@@ -148,9 +131,8 @@ static int update(yd_store *s, const yd_job_record *rec, yd_err *err)
     return 0;
 }
 
-static int attach(yd_store *s, const yd_job_record *rec, yd_err *err)
+static int attach(memory_store *m, const yd_job_record *rec, yd_err *err)
 {
-    memory_store *m = (memory_store *)s;
     row *r = yd_idmap_get(m->by_id, rec->id);
     if (!r) return yd_fail(err, YD_E_NOT_FOUND, "there is no job %s", rec->id);
     if (yd_job_state_final(r->rec.state)) m->finished_bytes -= r->rec.bytes;
@@ -163,8 +145,9 @@ static int attach(yd_store *s, const yd_job_record *rec, yd_err *err)
     return 0;
 }
 
-static int get(yd_store *s, const char *id, yd_job_record *out, yd_err *err)
+static int get(yd_store *s, const char *id, int whole, yd_job_record *out, yd_err *err)
 {
+    (void)whole; // references cost nothing
     memory_store *m = (memory_store *)s;
     row *r = yd_idmap_get(m->by_id, id);
     if (r) {
@@ -176,15 +159,15 @@ static int get(yd_store *s, const char *id, yd_job_record *out, yd_err *err)
     return yd_fail(err, YD_E_NOT_FOUND, "there is no job %.40s", id);
 }
 
-static int claim(yd_store *s, const char *id, int64_t now_ms, yd_err *err)
+static int claim(memory_store *m, const char *id, int64_t now_ms, yd_err *err)
 {
-    memory_store *m = (memory_store *)s;
     row *r = yd_idmap_get(m->by_id, id);
     if (!r) return yd_fail(err, YD_E_NOT_FOUND, "there is no job %.40s", id);
     if (r->rec.state != YD_JOB_QUEUED)
         return yd_fail(err, YD_E_CONFLICT, "job %s is not queued but %s", id, yd_job_state_name(r->rec.state));
     r->rec.state = YD_JOB_RUNNING;
     r->rec.started_ms = now_ms;
+    r->rec.attempts++;
     return 0;
 }
 
@@ -239,47 +222,103 @@ static void drop(memory_store *m, row *r)
     yd_free(r);
 }
 
-static void remove_id(yd_store *s, const char *id, int64_t now_ms)
+static void remove_id(memory_store *m, const char *id, int64_t now_ms)
 {
-    memory_store *m = (memory_store *)s;
     row *r = yd_idmap_get(m->by_id, id);
     if (!r) return;
     bury(m, r->rec.id, now_ms);
     drop(m, r);
 }
 
-static void expire(yd_store *s, int64_t now_ms, const yd_store_limits *lim, void (*fn)(void *arg, const char *id),
-                   void *arg)
+static void expire(memory_store *m, yd_store_op *op)
 {
-    memory_store *m = (memory_store *)s;
-    for (row *r; (r = m->finished.head);) {
-        int old = now_ms - r->rec.finished_ms >= lim->job_ttl_ms;
+    const yd_store_limits *lim = &op->limits;
+    for (row *r; (r = m->finished.head) && op->n_expired < YD_EXPIRE_MAX;) {
+        int old = op->now_ms - r->rec.finished_ms >= lim->job_ttl_ms;
         if (!old && m->finished.count <= lim->max_finished_jobs && m->finished_bytes <= lim->max_finished_bytes) break;
-        char id[YD_ID_MAX];
-        memcpy(id, r->rec.id, sizeof id);
-        bury(m, id, now_ms);
+        char *id = op->expired[op->n_expired++];
+        memcpy(id, r->rec.id, YD_ID_MAX);
+        bury(m, id, op->now_ms);
         drop(m, r);
-        fn(arg, id);
     }
-    while (m->oldest_grave && now_ms - m->oldest_grave->since_ms >= lim->tombstone_ttl_ms) forget_oldest_grave(m);
+    while (m->oldest_grave && op->now_ms - m->oldest_grave->since_ms >= lim->tombstone_ttl_ms) forget_oldest_grave(m);
 }
 
-static size_t finished_bytes(const yd_store *s)
+static int find_key(yd_store *s, const char *key, char id[YD_ID_MAX])
 {
-    return ((const memory_store *)s)->finished_bytes;
+    const memory_store *m = (const memory_store *)s;
+    for (const row *r = m->finished.tail; *key && r; r = r->turn.prev)
+        if (r->rec.state == YD_JOB_SUCCEEDED && strcmp(r->rec.key, key) == 0) {
+            memcpy(id, r->rec.id, YD_ID_MAX);
+            return 1;
+        }
+    return 0;
 }
 
-static void close_store(yd_store *s)
+static void health(const yd_store *s, yd_store_health *out)
+{
+    *out = (yd_store_health){.ok = 1, .free_room = UINT64_MAX, .bytes = ((const memory_store *)s)->finished_bytes};
+}
+
+// ---- operations ----------------------------------------------------------------------------------------------------
+
+static void tell(uv_idle_t *teller)
+{
+    memory_store *m = teller->data;
+    yd_store_op *op = m->told_next, *next;
+    m->told_next = m->told_last = NULL;
+    uv_idle_stop(teller);
+    for (; op; op = next) {
+        next = op->next;
+        if (op->done) op->done(op);
+        yd_store_op_free(op);
+    }
+}
+
+static void submit(yd_store *s, yd_store_op *op)
 {
     memory_store *m = (memory_store *)s;
+    op->rc = 0;
+    switch (op->kind) {
+    case YD_OP_PUT: op->rc = put(m, &op->rec, &op->err); break;
+    case YD_OP_UPDATE: op->rc = update(m, &op->rec, &op->err); break;
+    case YD_OP_ATTACH: op->rc = attach(m, &op->rec, &op->err); break;
+    case YD_OP_CLAIM: op->rc = claim(m, op->rec.id, op->now_ms, &op->err); break;
+    case YD_OP_REMOVE: remove_id(m, op->rec.id, op->now_ms); break;
+    case YD_OP_EXPIRE: expire(m, op); break;
+    }
+    op->next = NULL;
+    if (m->told_last)
+        m->told_last->next = op;
+    else
+        m->told_next = op;
+    m->told_last = op;
+    uv_idle_start(&m->teller, tell);
+}
+
+static void free_store(uv_handle_t *h)
+{
+    memory_store *m = h->data;
+    void (*closed)(void *arg) = m->closed;
+    void *arg = m->closed_arg;
     while (m->all.head) drop(m, m->all.head);
     while (m->oldest_grave) forget_oldest_grave(m);
     yd_idmap_free(m->by_id);
     yd_idmap_free(m->graves_by_id);
     yd_free(m);
+    if (closed) closed(arg);
 }
 
-int yd_store_memory_open(yd_store **out, yd_err *err)
+static void close_store(yd_store *s, void (*closed)(void *arg), void *arg)
+{
+    memory_store *m = (memory_store *)s;
+    m->closed = closed;
+    m->closed_arg = arg;
+    while (m->told_next) tell(&m->teller); // what is told may hand in more
+    uv_close((uv_handle_t *)&m->teller, free_store);
+}
+
+int yd_store_memory_open(uv_loop_t *loop, yd_store **out, yd_err *err)
 {
     memory_store *m = yd_calloc(1, sizeof *m);
     if (m) {
@@ -294,7 +333,16 @@ int yd_store_memory_open(yd_store **out, yd_err *err)
         yd_free(m);
         return yd_fail(err, YD_E_NOMEM, "no memory for the job store");
     }
-    m->base = (yd_store){close_store, put, update, attach, get, claim, list_ids, remove_id, expire, finished_bytes};
+    m->base = (yd_store){.durability = "none",
+                         .boot = 1,
+                         .close = close_store,
+                         .submit = submit,
+                         .get = get,
+                         .list = list_ids,
+                         .find_key = find_key,
+                         .health = health};
+    uv_idle_init(loop, &m->teller); // cannot fail
+    m->teller.data = m;
     *out = &m->base;
     return 0;
 }

@@ -1,7 +1,7 @@
 // Taking a job, or not: everything that can be known before a pixel is decoded is decided here.
 //
 // From the header and the settings follow the output's size, an upper bound of the work and the memory; a job that could never run is
-// refused with what would be accepted, one that could run later with YD_E_QUEUE_FULL. Threads: the loop thread.
+// refused with what would be accepted, one that could run later with YD_E_QUEUE_FULL. Threads: the loop thread. Read next: arrival.c.
 #include "daemon/service_internal.h"
 
 #include "core/mem.h"
@@ -13,15 +13,6 @@
 #include <string.h>
 
 #define MIN_SIDE 16
-
-// What a job will take: known from its header.
-typedef struct estimate {
-    int grid_w, grid_h, out_w, out_h;
-    int engine; // that computes it
-    long units; // at most
-    int windows; // in one batch, at most
-    size_t memory;
-} estimate;
 
 yd_image_limits yd_service_image_limits(const yd_service *s)
 {
@@ -37,6 +28,19 @@ static int check_device(const yd_service *s, yd_err *err)
     return yd_fail(err, YD_E_DEVICE, "the compute device does not work: %.250s", s->device_err.detail);
 }
 
+// A disk is left alone before it is full: what is under way needs room for its results.
+static int check_room(const yd_service *s, size_t len, yd_err *err)
+{
+    yd_store_health now;
+    s->store->health(s->store, &now);
+    if (!now.ok) return yd_fail(err, YD_E_STORAGE, "jobs cannot be stored at present: %.250s", now.why);
+    const uint64_t reserve = (uint64_t)s->cfg->disk_reserve_bytes;
+    if (now.free_room != UINT64_MAX && (now.free_room < reserve || now.free_room - reserve < len))
+        return yd_fail(err, YD_E_STORAGE, "the disk has %llu MiB left, and %llu MiB are kept free", (unsigned long long)(now.free_room >> 20),
+                       (unsigned long long)(reserve >> 20));
+    return 0;
+}
+
 int yd_service_admit(const yd_service *s, size_t len, yd_err *err)
 {
     const yd_config *c = s->cfg;
@@ -49,13 +53,14 @@ int yd_service_admit(const yd_service *s, size_t len, yd_err *err)
         return yd_fail_field(err, YD_E_BODY_TOO_LARGE, "body", accepted, "the body has %zu bytes; %s are accepted", len,
                              accepted);
     }
-    if (s->sched.n_waiting >= c->queue_max)
-        return yd_fail(err, YD_E_QUEUE_FULL, "%d jobs wait already, no more than %lld may", s->sched.n_waiting,
+    const int waiting = s->sched.n_waiting + s->arriving + s->followers;
+    if (waiting >= c->queue_max)
+        return yd_fail(err, YD_E_QUEUE_FULL, "%d jobs wait already, no more than %lld may", waiting,
                        (long long)c->queue_max);
     if (len > (size_t)c->max_queue_bytes || s->input_bytes > (size_t)c->max_queue_bytes - len)
         return yd_fail(err, YD_E_QUEUE_FULL, "pictures of %zu bytes wait already, no more than %lld may",
                        s->input_bytes, (long long)c->max_queue_bytes);
-    return 0;
+    return check_room(s, len, err);
 }
 
 long yd_service_retry_after_ms(const yd_service *s)
@@ -80,7 +85,7 @@ static int check_area(const yd_service *s, const yd_image_header *h, int64_t w, 
                          (long long)w, (long long)ht, (long long)most);
 }
 
-static int check_output(const yd_service *s, const yd_image_header *h, const yd_output *out, estimate *e, yd_err *err)
+static int check_output(const yd_service *s, const yd_image_header *h, const yd_output *out, yd_estimate *e, yd_err *err)
 {
     const int64_t w = (int64_t)h->w * s->model.scale, ht = (int64_t)h->h * s->model.scale;
     int rc = check_area(s, h, w, ht, "image", err);
@@ -102,7 +107,7 @@ static int depth_of(const yd_output *out, const yd_image_header *h)
     return out->bit_depth ? out->bit_depth : h->depth;
 }
 
-static int check_work(const yd_service *s, const yd_job_settings *js, estimate *e, yd_err *err)
+static int check_work(const yd_service *s, const yd_job_settings *js, yd_estimate *e, yd_err *err)
 {
     const yd_model_config *m = &s->model;
     char accepted[64];
@@ -129,7 +134,7 @@ static int check_work(const yd_service *s, const yd_job_settings *js, estimate *
 }
 
 // What the job takes until it has its result, a preview or the encoder's rows besides, the encoded input and the encoded result.
-static int check_memory(const yd_service *s, const yd_image_header *h, const yd_job_settings *js, size_t len, estimate *e,
+static int check_memory(const yd_service *s, const yd_image_header *h, const yd_job_settings *js, size_t len, yd_estimate *e,
                         yd_err *err)
 {
     const yd_output *out = &js->output;
@@ -150,7 +155,7 @@ static int check_memory(const yd_service *s, const yd_image_header *h, const yd_
 }
 
 // A type that no engine was made for at the start is refused: making one takes seconds and memory that nobody has counted.
-static int choose_engine(const yd_service *s, yd_job_settings *js, estimate *e, yd_err *err)
+static int choose_engine(const yd_service *s, yd_job_settings *js, yd_estimate *e, yd_err *err)
 {
     static const yd_storage stored[] = {[YD_F32] = YD_STORE_F32, [YD_BF16] = YD_STORE_BF16};
     char accepted[32] = "auto";
@@ -177,7 +182,7 @@ static int read_settings(const yd_service *s, const yd_submission *sub, yd_job_s
     return rc ? rc : yd_sampler_accepts(&s->model, &js->sample, err);
 }
 
-static void note_sizes(yd_job_record *r, const yd_image_header *h, const estimate *e)
+static void note_sizes(yd_job_record *r, const yd_image_header *h, const yd_estimate *e)
 {
     r->in_w = h->w;
     r->in_h = h->h;
@@ -199,78 +204,55 @@ static void note_fingerprint(const yd_service *s, const yd_engine_info *engine, 
     yd_fingerprint_short(&fp, r->fingerprint);
 }
 
-// Everything about the submission that can be wrong.
-static int examine(const yd_service *s, const yd_submission *sub, yd_job_record *r, estimate *e, yd_err *err)
+int yd_service_begin_record(const yd_service *s, const yd_submission *sub, yd_job_record *r, yd_err *err)
 {
-    const yd_image_header *h = sub->header;
-    int rc = yd_service_admit(s, sub->len, err);
-    if (rc) return rc;
+    yd_estimate e = {0};
     yd_job_settings_init(&r->settings, &s->model, s->cfg);
-    rc = read_settings(s, sub, &r->settings, err);
-    if (!rc) rc = choose_engine(s, &r->settings, e, err);
-    if (!rc) rc = check_output(s, h, &r->settings.output, e, err);
-    if (!rc) rc = check_work(s, &r->settings, e, err);
-    if (!rc) rc = check_memory(s, h, &r->settings, sub->len, e, err);
+    int rc = read_settings(s, sub, &r->settings, err);
+    if (!rc) rc = choose_engine(s, &r->settings, &e, err);
     if (rc) return rc;
-    note_sizes(r, h, e);
-    note_fingerprint(s, &s->engine[e->engine], r);
     snprintf(r->model, sizeof r->model, "%s", s->model.name);
     snprintf(r->owner, sizeof r->owner, "%s", sub->owner ? sub->owner : "");
     r->progress.steps = r->settings.sample.steps;
+    r->boot = s->store->boot;
+    return 0;
+}
+
+static int estimate_job(const yd_service *s, const yd_image_header *h, size_t len, yd_job_record *r, yd_estimate *e, yd_err *err)
+{
+    int rc = choose_engine(s, &r->settings, e, err);
+    if (!rc) rc = check_output(s, h, &r->settings.output, e, err);
+    if (!rc) rc = check_work(s, &r->settings, e, err);
+    if (!rc) rc = check_memory(s, h, &r->settings, len, e, err);
+    if (rc) return rc;
+    note_sizes(r, h, e);
+    note_fingerprint(s, &s->engine[e->engine], r);
+    return 0;
+}
+
+int yd_service_examine(const yd_service *s, const yd_image_header *h, size_t len, yd_job_record *r, yd_estimate *e, yd_err *err)
+{
+    int rc = estimate_job(s, h, len, r, e, err);
+    if (rc) return rc;
     r->created_ms = yd_wall_ms();
     return yd_job_id_new(r->id, err);
 }
 
-// Put the job into the table and the store, or nowhere.
-static int enter(yd_service *s, yd_job *j, yd_err *err)
+int yd_service_reexamine(yd_service *s, yd_job *j, yd_err *err)
 {
-    if (yd_idmap_put(s->jobs, j->rec.id, j)) return yd_fail(err, YD_E_NOMEM, "no memory for another job");
-    int rc = s->store->put(s->store, &j->rec, err);
-    if (rc) yd_idmap_remove(s->jobs, j->rec.id);
-    return rc;
-}
-
-static void announce(yd_service *s, yd_job *j)
-{
-    char size[32];
-    snprintf(size, sizeof size, "%dx%d", j->rec.in_w, j->rec.in_h);
-    yd_log(YD_LOG_INFO, j->request_id, "job taken", "job", j->rec.id, "input", size, NULL);
-    yd_job_event(j, YD_EVENT_QUEUED,
-                 json_pack("{s:s, s:i, s:f}", "id", j->rec.id, "position", yd_scheduler_position(&s->sched, &j->turn, yd_mono_us()),
-                           "eta_s", yd_job_eta_s(j)),
-                 NULL);
-}
-
-int yd_service_submit(yd_service *s, const yd_submission *sub, yd_job **out, yd_err *err)
-{
-    yd_job_record rec = {0};
-    estimate e = {0};
-    int rc = examine(s, sub, &rec, &e, err);
-    if (rc) {
-        yd_free(sub->bytes);
-        return rc;
-    }
-    rec.input = yd_blob_new(sub->bytes, sub->len, "application/octet-stream", 0);
-    yd_share *share = yd_owners_share(s->owners, rec.owner);
-    yd_job *j = rec.input && share ? yd_job_new(s, &rec) : NULL;
-    rc = j ? enter(s, j, err) : yd_fail(err, YD_E_NOMEM, "no memory for another job");
-    yd_job_record_clear(&rec);
-    if (rc) {
-        yd_job_free(j);
-        return rc;
-    }
-    if (sub->request_id) snprintf(j->request_id, sizeof j->request_id, "%s", sub->request_id);
-    s->input_bytes += sub->len;
-    s->under_way++;
-    const yd_job_settings *js = &j->rec.settings;
-    const yd_ask ask = {.share = share, .engine = e.engine, .units = e.units, .windows = e.windows, .memory = e.memory,
-                        .priority = js->priority, .deadline_us = js->deadline_ms ? j->created_us + js->deadline_ms * 1000 : 0};
-    yd_scheduler_enqueue(&s->sched, &j->turn, &ask, j->created_us);
-    announce(s, j);
-    // Pinned: even a job that fails while starting is there for the caller.
-    yd_job_pin(j);
-    yd_pipeline_kick(s);
-    yd_job_unpin(j);
-    *out = j;
+    yd_image_header h = {0};
+    yd_job_record *r = &j->rec;
+    char before[sizeof r->fingerprint];
+    memcpy(before, r->fingerprint, sizeof before);
+    h.w = r->in_w;
+    h.h = r->in_h;
+    h.depth = r->in_depth;
+    h.pages = r->in_pages;
+    snprintf(h.format, sizeof h.format, "%s", r->in_format);
+    int rc = estimate_job(s, &h, r->input->len, r, &j->estimate, err);
+    if (rc) return rc;
+    yd_share_key(s, r);
+    if (strcmp(before, r->fingerprint) != 0)
+        yd_log(YD_LOG_WARN, NULL, "a job is computed by another program or model than it was taken for", "job", r->id, NULL);
     return 0;
 }

@@ -153,7 +153,8 @@ class Daemon:
     def __init__(self, **flags):
         self.dir = tempfile.mkdtemp(prefix="yodad-test-")
         self.log_path = os.path.join(self.dir, "log")
-        flags = {"listen": "127.0.0.1:0", "model_dir": self.dir, **flags}
+        # Tests submit the same picture many times over and mean each: those of the content cache turn it on.
+        flags = {"listen": "127.0.0.1:0", "model_dir": self.dir, "content_cache": "false", **flags}
         if MAX_THREADS == 1:
             flags["threads"] = 1
         args = [YODAD] + [f"--{k.replace('_', '-')}={v}" for k, v in flags.items()]

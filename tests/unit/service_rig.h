@@ -89,6 +89,22 @@ static inline void picture(int w, int h, int kind, void **bytes, size_t *len)
     yd_image_clear(&im);
 }
 
+typedef struct submitted {
+    int calls, rc;
+    char id[64];
+} submitted;
+
+static inline void on_submitted(void *arg, int rc, yd_job *j, const yd_err *e)
+{
+    submitted *s = arg;
+    CHECK((rc == 0) == (j != NULL) && (rc != 0) == (e != NULL));
+    s->calls++;
+    s->rc = rc;
+    if (e) err = *e;
+    if (j) snprintf(s->id, sizeof s->id, "%s", yd_job_id(j));
+}
+
+// Ask, and wait for the answer. *j may have ended by then, but has not been forgotten.
 static inline int submit_bytes(void *bytes, size_t len, const char *settings, yd_job **j)
 {
     char copy[256];
@@ -106,19 +122,17 @@ static inline int submit_bytes(void *bytes, size_t len, const char *settings, yd
         s[k] = 0;
         s += k + 1;
     }
-    // The header is read here and not by yd_service_probe, so that a job is there when this returns.
-    const yd_image_limits lim = {(long)cfg.max_pixels, 16, (int)cfg.max_side, (size_t)cfg.max_body_bytes};
-    yd_image_header header;
     yd_submission sub = {
-        .bytes = bytes, .len = len, .header = &header, .settings = set, .n_settings = n, .owner = "me", .request_id = "req"};
+        .bytes = bytes, .len = len, .settings = set, .n_settings = n, .owner = "me", .request_id = "req"};
     yd_err_clear(&err);
-    int rc = yd_service_admit(svc, len, &err);
-    if (!rc) rc = yd_image_probe(bytes, len, &lim, &header, &err);
-    if (rc) {
-        yd_free(bytes);
-        return rc;
-    }
-    return yd_service_submit(svc, &sub, j, &err);
+    submitted done = {0};
+    *j = NULL;
+    int rc = yd_service_submit(svc, &sub, on_submitted, &done, NULL, &err);
+    if (rc) return rc;
+    CHECK(done.calls == 0); // never from inside
+    WAIT(done.calls);
+    if (!done.rc) CHECK(yd_service_find(svc, "me", done.id, j, &err) == 0);
+    return done.rc;
 }
 
 static inline int try_submit(int w, int h, const char *settings, yd_job **j)

@@ -83,13 +83,13 @@ static void cancelled_in_every_stage(void)
             CHECK(yd_service_result(svc, job(id), &none, &err) == YD_E_CANCELLED && !none);
             CHECK(yd_service_cancel(svc, job(id), &err) == 0); // again: no error, no second event
         }
-        if (blocker) yd_service_delete(svc, job(blocker));
+        if (blocker) yd_service_delete(svc, job(blocker), NULL, NULL, &err);
         const char *next = submit(32, 32, "steps=1");
         WAIT(ended(next));
         CHECK_MSG(state(next) == YD_JOB_SUCCEEDED, "after %s", stages[stage]);
         const char *h = history(id);
         CHECK_MSG(strchr(h, 'x') == (stage == 4 ? NULL : h + strlen(h) - 1), "%s: %s", stages[stage], h);
-        yd_service_delete(svc, job(id));
+        yd_service_delete(svc, job(id), NULL, NULL, &err);
     }
     close_service();
 }
@@ -98,7 +98,7 @@ static const char *victim;
 static void on_started(void *arg)
 {
     (void)arg;
-    if (victim && job(victim)) yd_service_delete(svc, job(victim));
+    if (victim && job(victim)) yd_service_delete(svc, job(victim), NULL, NULL, &err);
     victim = NULL;
 }
 

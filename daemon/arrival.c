@@ -1,0 +1,226 @@
+// A submission on its way to becoming a job. Nothing of it blocks the loop, and it is a job only once it would survive.
+//
+//   admit, settings (the loop) -> look: header (a codec) and digest (a pool thread) -> examine (the loop) -> persist (the store)
+//                              -> queue, announce, answer (the loop)
+// The digest is the picture's name in the store and the key to what was computed before: an identical request is answered from there.
+// Who submitted may go away meanwhile (yd_arrival_abandon): until the record is stored nothing stays of it, afterwards the job is deleted.
+// Threads: the loop's, except give_file. Read next: submit.c for what is examined.
+#include "daemon/service_internal.h"
+
+#include "core/mem.h"
+#include "core/sha256.h"
+#include "daemon/clock.h"
+#include "daemon/log.h"
+#include <stdio.h>
+#include <string.h>
+
+struct yd_arrival {
+    yd_codec_call look; // first: what it calls back with
+    yd_service *service;
+    yd_job_record rec;
+    yd_estimate estimate;
+    size_t len;
+    yd_job *job;
+    yd_submit_fn fn; // NULL: abandoned
+    void *arg;
+    char request_id[64];
+};
+
+static void answer(yd_arrival *a, int rc, yd_job *j, const yd_err *err)
+{
+    yd_service *s = a->service;
+    s->arriving--;
+    if (a->fn) a->fn(a->arg, rc, j, err);
+    yd_job_record_clear(&a->rec);
+    yd_free(a);
+    yd_service_check_drained(s);
+    yd_service_release(s);
+}
+
+static void refuse(yd_arrival *a, int rc, const yd_err *err)
+{
+    a->service->input_bytes -= a->len;
+    answer(a, rc, NULL, err);
+}
+
+// ---- queue, announce, answer ---------------------------------------------------------------------------------------
+
+static json_t *queued_data(const yd_job *j)
+{
+    json_t *o = json_pack("{s:s, s:i, s:f}", "id", j->rec.id, "position", yd_scheduler_position(&j->service->sched, &j->turn, yd_mono_us()), "eta_s",
+                          yd_job_eta_s(j));
+    if (o && j->rec.resumed) json_object_set_new(o, "resumed", json_integer(j->rec.resumed));
+    if (o && j->rec.cached) json_object_set_new(o, "cached", json_true());
+    return o;
+}
+
+void yd_service_enqueue(yd_job *j)
+{
+    yd_service *s = j->service;
+    const yd_estimate *e = &j->estimate;
+    const yd_job_settings *js = &j->rec.settings;
+    yd_share *share = yd_owners_share(s->owners, j->rec.owner);
+    if (!share) {
+        yd_err err = {0};
+        yd_fail(&err, YD_E_NOMEM, "no memory to queue the job");
+        yd_pipeline_finish(j, YD_JOB_FAILED, &err);
+        return;
+    }
+    const yd_ask ask = {.share = share, .engine = e->engine, .units = e->units, .windows = e->windows, .memory = e->memory,
+                        .priority = js->priority, .deadline_us = js->deadline_ms ? j->created_us + js->deadline_ms * 1000 : 0};
+    yd_scheduler_enqueue(&s->sched, &j->turn, &ask, j->created_us);
+}
+
+void yd_service_enter_queue(yd_job *j)
+{
+    yd_service *s = j->service;
+    yd_job_pin(j); // even a job that fails while starting is there for the caller
+    if (!yd_share_join(j)) yd_service_enqueue(j);
+    yd_job_event(j, YD_EVENT_QUEUED, queued_data(j), NULL);
+    if (s->draining && s->store->durable)
+        yd_pipeline_park(j); // it came when the last call was over: the next process has it
+    else
+        yd_pipeline_kick(s);
+    yd_job_unpin(j);
+}
+
+static void on_stored(yd_store_op *op)
+{
+    yd_arrival *a = op->arg;
+    yd_service *s = a->service;
+    yd_job *j = a->job;
+    if (op->rc) {
+        yd_idmap_remove(s->jobs, j->rec.id);
+        yd_job_free(j);
+        refuse(a, op->rc, &op->err);
+        return;
+    }
+    yd_job_pin(j);
+    j->rec.order = op->rec.order;
+    const int cached = yd_job_state_final(j->rec.state);
+    char size[32];
+    snprintf(size, sizeof size, "%dx%d", j->rec.in_w, j->rec.in_h);
+    yd_log(YD_LOG_INFO, j->request_id, "job taken", "job", j->rec.id, "input", size, "cached", cached ? "true" : "false", NULL);
+    if (cached) {
+        s->input_bytes -= a->len;
+        j->stage = YD_STAGE_DONE;
+        yd_metrics_job(s->metrics, j->rec.model, YD_OUTCOME_SUCCEEDED);
+    } else {
+        s->under_way++;
+        yd_service_enter_queue(j);
+    }
+    yd_err gone;
+    if (!a->fn) yd_service_delete(s, j, NULL, NULL, &gone); // without memory for that it simply goes on
+    answer(a, 0, j, NULL);
+    yd_job_unpin(j);
+}
+
+// ---- persist -------------------------------------------------------------------------------------------------------
+
+// A job that has its result already is stored with its whole history.
+static void tell_cached(yd_job *j)
+{
+    const yd_job_record *r = &j->rec;
+    char path[128];
+    snprintf(path, sizeof path, YD_JOB_PATH "%s/result", r->id);
+    yd_job_event(j, YD_EVENT_QUEUED, queued_data(j), NULL);
+    yd_job_event(j, YD_EVENT_SUCCEEDED,
+                 json_pack("{s:i, s:i, s:f, s:i, s:i, s:I, s:s, s:s}", "step", r->progress.step, "steps", r->progress.steps, "elapsed_ms", 0.0,
+                           "width", r->out_w, "height", r->out_h, "bytes", (json_int_t)r->result->len, "sha256", r->result->sha256, "link",
+                           path),
+                 NULL);
+}
+
+static int make_job(yd_arrival *a, yd_store_op **op, yd_err *err)
+{
+    yd_service *s = a->service;
+    yd_job *j = a->job = yd_job_new(s, &a->rec);
+    if (!j) return yd_fail(err, YD_E_NOMEM, "no memory for another job");
+    memcpy(j->request_id, a->request_id, sizeof j->request_id);
+    j->estimate = a->estimate;
+    yd_job_record stored = j->rec;
+    if (yd_job_state_final(stored.state)) {
+        tell_cached(j);
+        stored.events = s->store->durable ? yd_events_print(j->events, YD_EVENT_QUEUED, NULL) : NULL;
+    }
+    stored.bytes = j->rec.bytes = yd_job_bytes(j);
+    *op = yd_store_op_new(YD_OP_PUT, &stored, on_stored, a);
+    yd_blob_unref(stored.events);
+    if (*op && yd_idmap_put(s->jobs, j->rec.id, j) == 0) return 0;
+    yd_store_op_free(*op);
+    yd_job_free(j);
+    return yd_fail(err, YD_E_NOMEM, "no memory for another job");
+}
+
+static void persist(yd_arrival *a)
+{
+    yd_store_op *op = NULL;
+    yd_err err = {0};
+    const int rc = make_job(a, &op, &err);
+    if (rc)
+        refuse(a, rc, &err);
+    else
+        yd_service_store(a->service, op);
+}
+
+// ---- look and examine ----------------------------------------------------------------------------------------------
+
+static int give_file(yd_codec_call *c, yd_err *err)
+{
+    yd_blob *b = ((yd_arrival *)(void *)c)->rec.input;
+    yd_sha256_hex(b->bytes, b->len, b->sha256);
+    return yd_codec_put_file(c, b->bytes, b->len, err);
+}
+
+static void looked(yd_codec_call *c)
+{
+    yd_arrival *a = (yd_arrival *)(void *)c;
+    yd_service *s = a->service;
+    int rc = s->draining ? yd_fail(&c->err, YD_E_DRAINING, "the server is shutting down and takes no new jobs") : c->rc;
+    if (!rc && !a->fn) rc = yd_fail(&c->err, YD_E_CANCELLED, "the client has gone");
+    if (!rc) rc = yd_service_examine(s, &c->header, a->len, &a->rec, &a->estimate, &c->err);
+    if (rc) {
+        refuse(a, rc, &c->err);
+        return;
+    }
+    yd_share_key(s, &a->rec);
+    yd_share_fill(s, &a->rec);
+    persist(a);
+}
+
+int yd_service_submit(yd_service *s, const yd_submission *sub, yd_submit_fn fn, void *arg, yd_arrival **out, yd_err *err)
+{
+    yd_arrival *a = yd_calloc(1, sizeof *a);
+    int rc = yd_service_admit(s, sub->len, err);
+    if (!rc && !a) rc = yd_fail(err, YD_E_NOMEM, "no memory for another job");
+    if (!rc) rc = yd_service_begin_record(s, sub, &a->rec, err);
+    if (rc) {
+        yd_free(sub->bytes);
+        yd_free(a);
+        return rc;
+    }
+    a->rec.input = yd_blob_new(sub->bytes, sub->len, "application/octet-stream", 0);
+    if (!a->rec.input) {
+        yd_free(a);
+        return yd_fail(err, YD_E_NOMEM, "no memory for another job");
+    }
+    a->service = s;
+    a->fn = fn;
+    a->arg = arg;
+    a->len = sub->len;
+    if (sub->request_id) snprintf(a->request_id, sizeof a->request_id, "%s", sub->request_id);
+    a->look = (yd_codec_call){.op = YD_CODEC_PROBE, .fill = give_file, .done = looked, .limits = yd_service_image_limits(s)};
+    a->look.request_id = a->request_id;
+    s->arriving++;
+    s->holds++;
+    s->input_bytes += a->len;
+    yd_codec_start(s->codecs, &a->look);
+    if (out) *out = a;
+    return 0;
+}
+
+void yd_arrival_abandon(yd_arrival *a)
+{
+    a->fn = NULL;
+    if (!a->job) yd_codec_cancel(&a->look);
+}

@@ -1,0 +1,71 @@
+// Events as lines of text, as a store keeps them, and back.
+//
+// "ID TYPE DATA\n": the id in decimal, the type's public name, the data as it is sent (JSON on one line). Previews are left out: they are
+// replaceable, and their pictures are many. Threads: the loop thread.
+#include "daemon/events.h"
+
+#include "core/mem.h"
+#include "daemon/text.h"
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void add_line(yd_text *t, uint64_t id, yd_event_type type, const char *data)
+{
+    yd_text_printf(t, "%" PRIu64 " %s ", id, yd_event_name(type));
+    yd_text_add(t, data, strlen(data));
+    yd_text_add(t, "\n", 1);
+}
+
+yd_blob *yd_events_print(const yd_event_log *log, yd_event_type last, const char *words)
+{
+    yd_text t = {0};
+    uint64_t after = 0;
+    size_t len = 0;
+    for (const yd_event *e; (e = yd_events_next(log, after, NULL)); after = e->id)
+        if (e->type != YD_EVENT_PREVIEW) add_line(&t, e->id, e->type, e->data);
+    if (words) add_line(&t, yd_events_last_id(log) + 1, last, words);
+    char *lines = yd_text_take(&t, &len);
+    return lines ? yd_blob_new(lines, len, "text/plain", 0) : NULL;
+}
+
+static int type_of(const char *name, size_t len, yd_event_type *out)
+{
+    for (int i = 0; i <= YD_EVENT_CANCELLED; i++)
+        if (strlen(yd_event_name((yd_event_type)i)) == len && memcmp(yd_event_name((yd_event_type)i), name, len) == 0) {
+            *out = (yd_event_type)i;
+            return 0;
+        }
+    return -1;
+}
+
+static int restore_line(yd_event_log *log, const char *line, size_t len, yd_err *err)
+{
+    char *end;
+    yd_event_type type;
+    const uint64_t id = strtoull(line, &end, 10);
+    const char *name = end + 1, *space = len ? memchr(line, ' ', len) : NULL;
+    const char *data = space == end ? memchr(name, ' ', len - (size_t)(name - line)) : NULL;
+    if (!data || type_of(name, (size_t)(data - name), &type) || id <= yd_events_last_id(log))
+        return yd_fail(err, YD_E_INVALID, "a stored event cannot be read");
+    data++;
+    const size_t n = len - (size_t)(data - line);
+    char *copy = yd_malloc(n + 1);
+    if (!copy) return yd_fail(err, YD_E_NOMEM, "no memory for an event");
+    memcpy(copy, data, n);
+    copy[n] = 0;
+    yd_events_skip_to(log, id - 1);
+    return yd_events_append(log, type, copy, NULL, NULL, err);
+}
+
+int yd_events_restore(yd_event_log *log, const char *lines, size_t len, uint64_t above, yd_err *err)
+{
+    int rc = 0;
+    for (const char *end; !rc && len && (end = memchr(lines, '\n', len));) {
+        rc = restore_line(log, lines, (size_t)(end - lines), err);
+        len -= (size_t)(end + 1 - lines);
+        lines = end + 1;
+    }
+    if (above) yd_events_trim_to(log, above);
+    return rc;
+}

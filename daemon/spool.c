@@ -1,0 +1,182 @@
+// The spool's files, all through one open folder, so that nobody's renaming of a parent moves them elsewhere.
+//
+// Order that durability rests on: write, fsync of the file, rename, fsync of the folder; who refers to a file does so after the last.
+// A failed fsync of the folder is not forgotten: until one succeeds the spool stays dirty.
+#include "daemon/spool.h"
+
+#include "core/mem.h"
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#define TEMP_NAME ".new" // one writer, so one name does
+
+struct yd_spool {
+    int fd; // of the folder
+    int dirty;
+    char path[YD_SPOOL_PATH_MAX - YD_SPOOL_NAME_MAX - 1];
+};
+
+// ---- the seam for tests --------------------------------------------------------------------------------------------
+
+static atomic_long fail_in;
+static atomic_int fail_error;
+
+void yd_spool_fail_at(long k, int error)
+{
+    atomic_store(&fail_error, error);
+    atomic_store(&fail_in, k);
+}
+
+// Every call that can fail for want of a good disk asks first.
+static int must_fail(void)
+{
+    if (atomic_load_explicit(&fail_in, memory_order_relaxed) == 0) return 0;
+    if (atomic_fetch_sub(&fail_in, 1) != 1) return 0;
+    errno = atomic_load(&fail_error);
+    return 1;
+}
+
+// ---- names and errors ----------------------------------------------------------------------------------------------
+
+static int is_name(const char *s)
+{
+    const size_t n = strlen(s);
+    return n >= 1 && n < YD_SPOOL_NAME_MAX && strspn(s, "0123456789abcdef-") == n;
+}
+
+static int failed(yd_err *err, const yd_spool *s, const char *what, const char *name)
+{
+    const int full = errno == ENOSPC || errno == EDQUOT;
+    return yd_fail(err, full ? YD_E_STORAGE : YD_E_IO, "cannot %s %s/%s: %m", what, s->path, name);
+}
+
+int yd_spool_path(const yd_spool *s, const char *name, char *dst)
+{
+    if (!is_name(name)) return -1;
+    snprintf(dst, YD_SPOOL_PATH_MAX, "%s/%s", s->path, name);
+    return 0;
+}
+
+// ---- open ----------------------------------------------------------------------------------------------------------
+
+int yd_spool_open(const char *folder, const char *name, yd_spool **out, yd_err *err)
+{
+    yd_spool *s = yd_calloc(1, sizeof *s);
+    if (!s) return yd_fail(err, YD_E_NOMEM, "no memory for a spool");
+    const int n = snprintf(s->path, sizeof s->path, "%s/%s", folder, name);
+    int rc = 0;
+    if (n < 0 || (size_t)n >= sizeof s->path)
+        rc = yd_fail_field(err, YD_E_CONFIG, "state_dir", "a shorter path", "the path %.100s... is too long", folder);
+    else if (mkdir(s->path, 0700) && errno != EEXIST)
+        rc = yd_fail_field(err, YD_E_CONFIG, "state_dir", "a folder that can be written to", "cannot make %s: %m", s->path);
+    else if ((s->fd = open(s->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0)
+        rc = yd_fail_field(err, YD_E_CONFIG, "state_dir", "a folder that can be written to", "cannot open %s: %m", s->path);
+    if (rc) {
+        yd_free(s);
+        return rc;
+    }
+    unlinkat(s->fd, TEMP_NAME, 0);
+    *out = s;
+    return 0;
+}
+
+void yd_spool_close(yd_spool *s)
+{
+    if (!s) return;
+    close(s->fd);
+    yd_free(s);
+}
+
+// ---- write ---------------------------------------------------------------------------------------------------------
+
+static int is_there(const yd_spool *s, const char *name, size_t len)
+{
+    struct stat st;
+    return fstatat(s->fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode) && (size_t)st.st_size == len;
+}
+
+static int write_all(int fd, const void *bytes, size_t len)
+{
+    for (const char *p = bytes; len > 0;) {
+        const ssize_t n = must_fail() ? -1 : write(fd, p, len);
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0) return -1;
+        p += n;
+        len -= (size_t)n;
+    }
+    return 0;
+}
+
+// The pieces under the temporary name, synced. 0, or -1 with errno.
+static int write_temp(const yd_spool *s, const yd_piece *piece, int n)
+{
+    const int fd = must_fail() ? -1 : openat(s->fd, TEMP_NAME, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    if (fd < 0) return -1;
+    int rc = 0;
+    for (int i = 0; i < n && !rc; i++) rc = write_all(fd, piece[i].bytes, piece[i].len);
+    if (!rc) rc = must_fail() ? -1 : fsync(fd);
+    const int error = errno;
+    if (close(fd) && !rc) return -1;
+    errno = error;
+    return rc;
+}
+
+int yd_spool_write(yd_spool *s, const char *name, const yd_piece *piece, int n, int keep, yd_err *err)
+{
+    size_t len = 0;
+    if (!is_name(name)) return yd_fail(err, YD_E_INVALID, "'%.70s' is no name of a file in %s", name, s->path);
+    for (int i = 0; i < n; i++) len += piece[i].len;
+    if (keep && is_there(s, name, len)) return 0;
+    int bad = write_temp(s, piece, n);
+    if (!bad) bad = must_fail() ? -1 : renameat(s->fd, TEMP_NAME, s->fd, name);
+    if (bad) {
+        const int rc = failed(err, s, "write", name);
+        unlinkat(s->fd, TEMP_NAME, 0);
+        return rc;
+    }
+    s->dirty = 1;
+    return 0;
+}
+
+int yd_spool_sync(yd_spool *s, yd_err *err)
+{
+    if (!s->dirty) return 0;
+    // Some file systems cannot sync a folder and say EINVAL: nothing more can be done there.
+    if ((must_fail() || fsync(s->fd)) && errno != EINVAL) return failed(err, s, "sync the folder", "");
+    s->dirty = 0;
+    return 0;
+}
+
+void yd_spool_remove(yd_spool *s, const char *name)
+{
+    if (is_name(name)) unlinkat(s->fd, name, 0);
+}
+
+long yd_spool_sweep(yd_spool *s, int (*wanted)(void *arg, const char *name), void *arg)
+{
+    long gone = 0;
+    const int fd = openat(s->fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+    if (!dir) {
+        if (fd >= 0) close(fd);
+        return 0;
+    }
+    for (const struct dirent *e; (e = readdir(dir));)
+        if (is_name(e->d_name) && !wanted(arg, e->d_name) && unlinkat(s->fd, e->d_name, 0) == 0) gone++;
+    closedir(dir);
+    return gone;
+}
+
+uint64_t yd_spool_free_bytes(const yd_spool *s)
+{
+    struct statvfs v;
+    if (fstatvfs(s->fd, &v)) return 0;
+    return (uint64_t)v.f_bavail * (uint64_t)v.f_frsize;
+}
