@@ -15,6 +15,7 @@
 #include "core/image.h"
 #include "core/mem.h"
 #include "core/rng.h"
+#include "core/sampler_internal.h"
 #include "core/sampler_rows.h"
 #include "core/windows.h"
 
@@ -26,33 +27,6 @@
 #define ALLOCATION_SLACK 4096 // what the allocator adds to some twenty blocks: headers and alignment
 #define REST_RUN         64   // pixels whose noise is drawn at a time for the network to see
 #define BANDS            16   // the canvas is updated in so many bands of rows, each with its own scratch
-
-struct yd_sampler {
-    yd_model_config cfg;
-    yd_sample_settings set;
-    yd_schedule *sched;
-    yd_windows win;
-    int w, h;
-    long pixels;
-    float *z, *acc;      // [h*w*3]
-    float *before;       // [h*w*3] x0 of the step before, for second-order samplers, else NULL
-    float *first;        // [h*w*3] x0 of each pixel's first step, for fidelity > 0, else NULL
-    float *scratch;      // per band a row of noise and one of conditions [BANDS * 2 * w*3]
-    float *cond;         // [h*w*3] only after yd_sampler_set_condition, else NULL
-    uint16_t *up;        // up(LR), [h*w*3]
-    uint8_t *shown;      // the current prediction as bytes, [h*w*3]
-    uint16_t *a;         // steps of each pixel [h*w]
-    uint16_t *r;         // threshold of each step [S+1]
-    uint16_t *row_max;   // largest a of each row [h]
-    uint16_t *win_max;   // largest a of each window's pixels with weight > 0
-    long *counts;        // pixels with at least so many steps [S+1]
-    const float *const *noise; // given draws, or NULL
-
-    int step;      // s that is being worked on; 0 when done
-    int cursor;    // next window to look at for handing out
-    int expect;    // next window that scatter must bring
-    int run;       // windows handed out and back in this step
-};
 
 int yd_sample_settings_check(const yd_sample_settings *set, yd_err *err)
 {
@@ -193,7 +167,7 @@ static int window_needed(const yd_sampler *s, int i)
 }
 
 // The first window from i on that this step runs; the number of windows if there is none.
-static int next_needed(const yd_sampler *s, int i)
+int yd_sampler_next_needed(const yd_sampler *s, int i)
 {
     const int n = yd_windows_count(&s->win);
     while (i < n && !window_needed(s, i)) i++;
@@ -210,7 +184,7 @@ int yd_sampler_idle_steps(const yd_sampler *s)
 int yd_sampler_next(yd_sampler *s, yd_unit *u)
 {
     if (s->step == 0) return 0;
-    const int i = next_needed(s, s->cursor);
+    const int i = yd_sampler_next_needed(s, s->cursor);
     s->cursor = i;
     if (i >= yd_windows_count(&s->win)) return 0;
     s->cursor = i + 1;
@@ -410,7 +384,7 @@ static void update_canvas(yd_sampler *s)
 // lie between others and nothing happens. On the caller's thread alone: this runs where jobs are prepared, beside the compute threads.
 static void pass_idle_steps(yd_sampler *s)
 {
-    while (s->step > 0 && next_needed(s, 0) == yd_windows_count(&s->win)) {
+    while (s->step > 0 && yd_sampler_next_needed(s, 0) == yd_windows_count(&s->win)) {
         step_moves p;
         if (s->set.allocation == YD_ALLOCATION_LATE) {
             plan_step(s, &p);
@@ -418,7 +392,7 @@ static void pass_idle_steps(yd_sampler *s)
         }
         s->step--;
     }
-    s->expect = s->step > 0 ? next_needed(s, 0) : 0;
+    s->expect = s->step > 0 ? yd_sampler_next_needed(s, 0) : 0;
 }
 
 // From the top: pixels that take the first step are pure noise.
@@ -536,7 +510,7 @@ int yd_sampler_scatter(yd_sampler *s, const yd_unit *u, const float *pred, yd_st
     if (blend(s, u, pred))
         return yd_fail(err, YD_E_NUMERIC, "the network's prediction for window %d at step %d holds NaN or Inf", u->window, u->step);
     s->run++;
-    s->expect = next_needed(s, u->window + 1);
+    s->expect = yd_sampler_next_needed(s, u->window + 1);
     if (s->expect < yd_windows_count(&s->win)) return 0;
     finish_step(s, info);
     return 1;
@@ -552,6 +526,11 @@ void yd_sampler_work(const yd_sampler *s, yd_work *out)
     out->units_all = (long)windows * s->set.steps;
     out->units = s->set.skip ? units : out->units_all;
     out->pixel_share = yd_mask_share(s->a, s->pixels, s->set.steps);
+    out->steps_left = s->step;
+    out->units_left = s->step == s->set.steps ? out->units : 0;
+    if (s->step == s->set.steps) return;
+    for (int step = s->step; step > 0; step--)
+        for (int i = 0; i < windows; i++) out->units_left += !s->set.skip || s->win_max[i] >= s->r[step];
 }
 
 void yd_sampler_preview(const yd_sampler *s, uint8_t *rgb)

@@ -37,6 +37,8 @@ typedef struct yd_work {
     double pixel_share;      // diffused pixel-steps / all
     int windows;             // per step
     int steps;
+    long units_left;         // of units, from where the sampler stands
+    int steps_left;
 } yd_work;
 
 // Make a sampler. rgb: up(LR), w*h*3, 0..65535; map: attention in [0,1], w*h. settings are range-checked (YD_E_SETTING).
@@ -85,6 +87,20 @@ void yd_sampler_set_noise(yd_sampler *s, const float *const *noise);
 
 // Replace the condition up(LR) by float values in [-1,1], w*h*3 (copied), for the same purpose. Call before the first unit. YD_E_NOMEM.
 int yd_sampler_set_condition(yd_sampler *s, const float *cond, yd_err *err);
+
+// ---- going on in another process (sampler_state.c) ----
+// The state between two steps: when yd_sampler_scatter has returned 1 and no unit has been asked for since.
+
+size_t yd_sampler_state_bytes(const yd_sampler *s); // never changes
+// Copy the state to `state`, of that many bytes: no more than a copy, so the device hardly waits. 0, or -1 when units are out or the
+// sampler is done.
+int yd_sampler_save(const yd_sampler *s, void *state);
+// Complete what was saved, before it is kept: what decides the bytes (core/fingerprint.h, the short form), and a digest of everything.
+void yd_sampler_seal(void *state, size_t len, const char *fingerprint);
+// Take up a sealed state in a sampler made from the same picture, settings and model; the result is the same to the byte as without the
+// break. YD_E_INVALID: it is damaged, cut or no such thing; YD_E_CONFLICT: it belongs to another job or fingerprint. The sampler is then
+// as it was.
+int yd_sampler_restore(yd_sampler *s, const void *state, size_t len, const char *fingerprint, yd_err *err);
 
 // yd_sample_settings_check, and whether this model can do it: fidelity wants a network whose first prediction is a picture, and one
 // that predicts eps makes noise of it; mask_input false wants the late allocation. YD_E_SETTING.

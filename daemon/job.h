@@ -58,6 +58,8 @@ struct yd_job {
     char *end_words;     // data of the final event meanwhile
     yd_removed_fn removed;
     void *removed_arg;
+    int saving, has_checkpoint; // checkpoint.c
+    int64_t saved_us;
     yd_job *leader, *followers, *next_follower; // share.c
     int leads;
     yd_job *rest_prev, *rest_next; // recovery.c

@@ -85,6 +85,8 @@ typedef struct prepare_task {
     uint8_t *plane; // small picture of the attention map, for the event
     int plane_w, plane_h;
     yd_blob *map; // the same, encoded
+    char checkpoint[YD_SPOOL_PATH_MAX], fingerprint[YD_FINGERPRINT_SHORT]; // "": the job begins at its beginning
+    yd_err not_restored;
 } prepare_task;
 
 static int give_input(yd_codec_call *c, yd_err *err)
@@ -99,6 +101,7 @@ static int prepare_decoded(yd_codec_call *c, yd_err *err)
     if (atomic_load(&t->task.job->stop)) return 0;
     int rc = yd_prepare(&t->model, &t->settings.sample, &t->settings.output, &c->image, &t->prep, err);
     if (rc) return rc;
+    if (*t->checkpoint) yd_checkpoint_read(t->checkpoint, t->fingerprint, t->prep.sampler, &t->not_restored);
     yd_err ignored; // a missing picture of the map is no reason to fail
     yd_draw_attention(t->prep.map, t->prep.w, t->prep.h, t->settings.preview_max_side, &t->plane, &t->plane_w, &t->plane_h, &ignored);
     return 0;
@@ -141,8 +144,10 @@ static void begin_compute(yd_job *j, yd_blob *map)
     j->rec.progress.windows_total = work.units;
     j->rec.progress.windows_skipped = work.units_all - work.units;
     j->rec.progress.diffused_share = work.pixel_share;
-    j->rec.progress.step = yd_sampler_idle_steps(j->prep.sampler);
-    yd_scheduler_ready(&s->sched, &j->turn, work.units, work.windows, j->computing_us);
+    j->rec.progress.step = work.steps - work.steps_left;
+    j->rec.progress.windows_done = work.units - work.units_left;
+    j->saved_us = j->computing_us;
+    yd_scheduler_ready(&s->sched, &j->turn, work.units_left, work.windows, j->computing_us);
     yd_metrics_duration(s->metrics, YD_STAGE_PREPARE, j->rec.timings.prepare_ms / 1000);
     yd_average(&s->prepare_px_s, j->rec.timings.prepare_ms / 1000 / j->rec.grid_w / j->rec.grid_h);
     yd_metrics_share(s->metrics, work.pixel_share);
@@ -173,6 +178,10 @@ static void decode_after(yd_codec_task *task)
     yd_job *j = task->job;
     yd_blob_unref(t->input);
     j->codec = NULL;
+    if (*t->checkpoint && t->not_restored.code != YD_E_NOT_FOUND)
+        yd_log(t->not_restored.code ? YD_LOG_WARN : YD_LOG_INFO, j->request_id,
+               t->not_restored.code ? "a checkpoint cannot be used, the job starts over" : "the job goes on from its checkpoint", "job",
+               j->rec.id, t->not_restored.code ? "why" : NULL, t->not_restored.detail, NULL);
     if (task->call.rc) {
         yd_prepared_clear(&t->prep);
         yd_pipeline_finish(j, YD_JOB_FAILED, &task->call.err);
@@ -197,6 +206,8 @@ static void begin_prepare(yd_job *j, prepare_task *t, int64_t now_ms)
     t->model = s->model;
     t->settings = j->rec.settings;
     t->input = yd_blob_ref(j->rec.input);
+    yd_checkpoint_path(j, t->checkpoint);
+    memcpy(t->fingerprint, j->rec.fingerprint, sizeof t->fingerprint);
     t->task.call = (yd_codec_call){.op = YD_CODEC_DECODE, .fill = give_input, .take = prepare_decoded};
     t->task.call.limits = yd_service_image_limits(s);
     t->task.call.color_space = j->rec.settings.output.color_space;
@@ -259,6 +270,7 @@ static void fill_item(yd_batch_item *it, yd_job *j, int64_t now_us)
     it->preview_every = preview_due(j, now_us) ? j->rec.settings.preview_every : 0;
     it->preview_now = j->wait_preview && !j->preview_ordered;
     it->rgb_bytes = (size_t)j->prep.w * (size_t)j->prep.h * 3;
+    it->save = yd_checkpoint_due(j, now_us);
     if (it->preview_now) j->preview_ordered = 1;
     yd_job_pin(j);
 }
@@ -369,6 +381,10 @@ static void unit_done(yd_job *j, yd_batch_item *it)
         yd_job_event(j, YD_EVENT_STEP, step_data(j, &it->info), NULL);
     }
     if (it->rgb && !yd_job_over(j)) hand_out_preview(j, it);
+    if (it->state && !yd_job_over(j)) {
+        yd_checkpoint_save(j, it->state, yd_sampler_state_bytes(it->sampler));
+        it->state = NULL;
+    }
     if (it->finished && j->stage == YD_STAGE_COMPUTING && !yd_job_over(j)) yd_encode_start(j);
 }
 
@@ -387,6 +403,7 @@ static void item_back(yd_service *s, yd_batch_item *it, const yd_batch *b)
     else if (it->ran && !yd_job_over(j))
         unit_done(j, it);
     yd_free(it->rgb);
+    yd_free(it->state);
     yd_job_unpin(j);
 }
 

@@ -146,6 +146,7 @@ static int take_up(yd_service *s, const char *id, yd_err *err)
     }
     s->under_way++;
     s->input_bytes += j->rec.input->len;
+    j->has_checkpoint = 1; // perhaps
     return 0;
 }
 

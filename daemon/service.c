@@ -112,6 +112,7 @@ static int make_device(const yd_config *cfg, yd_device **out, yd_err *err)
 
 static void free_service(yd_service *s)
 {
+    yd_checkpoints_close(s);
     yd_idmap_free(s->jobs);
     yd_idmap_free(s->leaders);
     yd_free(s->left);
@@ -161,7 +162,8 @@ static int open_parts(yd_service *s, yd_device **device, yd_err *err)
     int rc = s->metrics && s->jobs && s->leaders && s->owners ? make_device(cfg, device, err) : yd_fail(err, YD_E_NOMEM, "no memory for the service");
     if (!rc)
         rc = *cfg->state_dir ? yd_store_sqlite_open(s->loop, cfg->state_dir, &s->store, err) : yd_store_memory_open(s->loop, &s->store, err);
-    return rc ? rc : yd_service_recover(s, err);
+    if (!rc) rc = yd_service_recover(s, err);
+    return rc ? rc : yd_checkpoints_open(s, err);
 }
 
 int yd_service_open(uv_loop_t *loop, const yd_config *cfg, yd_service **out, yd_err *err)

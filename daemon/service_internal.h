@@ -5,6 +5,7 @@
 #include "daemon/codec.h"
 #include "daemon/job.h"
 #include "daemon/owners.h"
+#include "daemon/spool.h"
 #include "daemon/worker.h"
 
 typedef enum { YD_DEVICE_LOADING, YD_DEVICE_READY, YD_DEVICE_BROKEN } yd_device_state;
@@ -26,6 +27,8 @@ struct yd_service {
     char (*left)[YD_ID_MAX]; // unfinished jobs of the last process until they are in the queue, newest first
     size_t n_left;
     int expiring, store_closing;
+    yd_spool *checkpoints; // NULL where nothing survives anyway
+    uv_mutex_t checkpoints_mutex;
     int under_way;      // jobs that are not final, and final ones that still hold a stage
 
     yd_codecs *codecs;
@@ -125,6 +128,16 @@ json_t *yd_job_stored_json(yd_service *s, const char *id); // of a job that is n
 void yd_job_rest(yd_job *j); // nobody uses it: it may be evicted where the store has it
 void yd_job_stir(yd_job *j);
 void yd_jobs_evict(yd_service *s);
+
+// ---- checkpoint.c ----
+int yd_checkpoints_open(yd_service *s, yd_err *err); // when the unfinished jobs are in the table
+void yd_checkpoints_close(yd_service *s);
+int yd_checkpoint_due(const yd_job *j, int64_t now_us);
+void yd_checkpoint_save(yd_job *j, void *state, size_t len); // a copied state; takes it
+void yd_checkpoint_remove(yd_job *j);
+int yd_checkpoint_path(const yd_job *j, char *path); // path: YD_SPOOL_PATH_MAX; 0 and "": there can be none
+// On a pool thread: what yd_sampler_restore says, YD_E_NOT_FOUND, YD_E_IO.
+int yd_checkpoint_read(const char *path, const char *fingerprint, yd_sampler *sampler, yd_err *err);
 
 // ---- share.c ----
 void yd_share_key(const yd_service *s, yd_job_record *r); // r->key, or "" when the cache is off

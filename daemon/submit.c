@@ -144,6 +144,8 @@ static int check_memory(const yd_service *s, const yd_image_header *h, const yd_
     if (rc) return rc;
     if (js->report) // beside the result: the source again, the account and its picture
         sum += (size_t)h->w * (size_t)h->h * 8 + yd_invented_bytes(h->w, h->h, e->out_w, e->out_h) + out_px * 4;
+    if (s->checkpoints && s->cfg->checkpoint_interval_ms > 0) // a copy of the state: canvases and what previews show
+        sum += (size_t)e->grid_w * (size_t)e->grid_h * 3 * (3 * sizeof(float) + 1);
     if (yd_mul_size(out_px, 3 + encoded, &part) || yd_add_size(sum, part, &sum) || yd_add_size(sum, len, &sum)) sum = SIZE_MAX;
     if (sum > (size_t)s->cfg->max_memory_bytes)
         return yd_fail_field(

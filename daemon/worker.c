@@ -64,6 +64,15 @@ static void copy_preview(yd_batch_item *it)
     if (it->rgb) yd_sampler_preview(it->sampler, it->rgb);
 }
 
+static void copy_state(yd_batch_item *it)
+{
+    if (!it->save || it->done != 1 || it->finished) return;
+    it->state = yd_malloc(yd_sampler_state_bytes(it->sampler)); // without memory it is saved another time
+    if (!it->state || !yd_sampler_save(it->sampler, it->state)) return;
+    yd_free(it->state);
+    it->state = NULL;
+}
+
 // Ask each item's sampler for a unit and run what there is as one batch.
 static void run_batch(yd_worker *w, yd_batch *b)
 {
@@ -97,6 +106,7 @@ static void run_batch(yd_worker *w, yd_batch *b)
         it->finished = yd_sampler_done(it->sampler);
         if (done[k] < 0) it->err = errs[k];
         copy_preview(it);
+        copy_state(it);
     }
 }
 

@@ -23,6 +23,7 @@ typedef struct yd_batch_item {
     int preview_every; // copy the preview when a step is finished whose number is a multiple (the last always); 0: do not
     int preview_now;   // copy the preview after this unit, whether or not a step is finished
     size_t rgb_bytes; // size of a preview
+    int save;         // copy the sampler's state when a step is finished
     // out
     int ran;      // the unit was computed
     int done;     // 1 it finished a step (info), 0 it did not, negative: the job failed (err)
@@ -30,6 +31,7 @@ typedef struct yd_batch_item {
     yd_step_info info;
     yd_err err;
     uint8_t *rgb; // the preview, or NULL; the callee's (yd_free)
+    void *state;  // the sampler's state, not sealed, or NULL; the callee's (yd_free)
 } yd_batch_item;
 
 typedef struct yd_batch {

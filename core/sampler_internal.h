@@ -1,0 +1,38 @@
+// What the sampler's files share: the sampler itself, whose owner is sampler.c, and how its state is saved (sampler_state.c).
+#ifndef YD_CORE_SAMPLER_INTERNAL_H
+#define YD_CORE_SAMPLER_INTERNAL_H
+
+#include "core/sampler.h"
+#include "core/windows.h"
+
+struct yd_sampler {
+    yd_model_config cfg;
+    yd_sample_settings set;
+    yd_schedule *sched;
+    yd_windows win;
+    int w, h;
+    long pixels;
+    float *z, *acc;      // [h*w*3]
+    float *before;       // [h*w*3] x0 of the step before, for second-order samplers, else NULL
+    float *first;        // [h*w*3] x0 of each pixel's first step, for fidelity > 0, else NULL
+    float *scratch;      // per band a row of noise and one of conditions [BANDS * 2 * w*3]
+    float *cond;         // [h*w*3] only after yd_sampler_set_condition, else NULL
+    uint16_t *up;        // up(LR), [h*w*3]
+    uint8_t *shown;      // the current prediction as bytes, [h*w*3]
+    uint16_t *a;         // steps of each pixel [h*w]
+    uint16_t *r;         // threshold of each step [S+1]
+    uint16_t *row_max;   // largest a of each row [h]
+    uint16_t *win_max;   // largest a of each window's pixels with weight > 0
+    long *counts;        // pixels with at least so many steps [S+1]
+    const float *const *noise; // given draws, or NULL
+
+    int step;      // s that is being worked on; 0 when done
+    int cursor;    // next window to look at for handing out
+    int expect;    // next window that scatter must bring
+    int run;       // windows handed out and back in this step
+};
+
+// The first window from i on that the present step runs; the number of windows if there is none.
+int yd_sampler_next_needed(const yd_sampler *s, int i);
+
+#endif
