@@ -28,6 +28,7 @@ typedef struct yd_region {
     uint8_t *base;
     size_t size;
     size_t written; // so much from the beginning, at most
+    uint64_t id;    // the call that brought it to its process; 0: none has yet
 } yd_region;
 
 #define YD_CODEC_NOTHING 1 // from fill: no codec is needed; done comes with rc 0, without take

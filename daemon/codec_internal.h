@@ -28,7 +28,8 @@ typedef struct yd_codec_slot {
     yd_codec_link *link;
     uv_timer_t timer;
     yd_codec_call *call;
-    yd_region region; // of this process, when no call has it
+    yd_region region;    // of this process, when no call has it
+    uint64_t region_id;  // the one that the process has: the last that was sent to it
     uint64_t process; // number of this process
     int64_t since_us; // of the call
     int served;       // pictures of this process

@@ -271,6 +271,7 @@ static void send_request(yd_codec_slot *s, yd_codec_call *c)
         yd_codec_call_requeue(c);
         return;
     }
+    if (c->region.fd >= 0) s->region_id = c->region.id = c->request.serial;
     yd_region_close_fd(&c->region);
     s->state = YD_CODEC_BUSY;
     s->since_us = yd_mono_us();
@@ -303,13 +304,14 @@ void yd_codec_filled(yd_codec_call *c)
     yd_codecs_release(all);
 }
 
+// While a call was still taking from its region, the next one may have brought another to the process, which has forgotten this one.
 void yd_codec_region_back(yd_codec_call *c)
 {
     yd_codecs *all = c->codecs;
     for (int i = 0; i < all->n; i++) {
         yd_codec_slot *s = &all->slot[i];
         const int has_another = s->call != NULL || s->region.base;
-        if (s->process != c->process || s->state != YD_CODEC_IDLE || has_another) continue;
+        if (s->process != c->process || s->state != YD_CODEC_IDLE || has_another || s->region_id != c->region.id) continue;
         s->region = c->region;
         c->region = (yd_region){.fd = -1};
     }
@@ -354,6 +356,7 @@ static void start(yd_codec_slot *s)
     s->served = 0;
     s->why = NULL;
     s->process = ++s->all->processes;
+    s->region_id = 0;
     if (rc == 0) {
         s->state = YD_CODEC_STARTING;
         uv_timer_start(&s->timer, on_timer, START_MS, 0);

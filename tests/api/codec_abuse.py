@@ -130,6 +130,7 @@ def shoot(d, times, picture, processes):
 def shoot_at_random(d, times, picture):
     """SIGKILL or SIGSTOP to some process at some moment of a picture's way: it succeeds, or fails alone."""
     seen = {}
+    ways = [signal.SIGKILL, signal.SIGSTOP] + [signal.SIGSEGV] * (SLOWNESS == 1)  # which sanitizers would report
     for _ in range(times):
         answer = []
         client = threading.Thread(target=lambda: answer.append(post(d, picture)))
@@ -137,7 +138,7 @@ def shoot_at_random(d, times, picture):
         time.sleep(random.uniform(0, 0.06))
         for pid in random.sample(children(d), min(2, len(children(d)))):
             try:
-                os.kill(pid, random.choice((signal.SIGKILL, signal.SIGSEGV, signal.SIGSTOP)))
+                os.kill(pid, random.choice(ways))
             except ProcessLookupError:
                 pass
         client.join()

@@ -772,6 +772,48 @@ static void queue(void)
     CHECK(large[0].call.rc == YD_E_CANCELLED && large[1].call.rc == YD_E_CANCELLED);
 }
 
+static int slow_look(yd_codec_call *c, yd_err *err)
+{
+    const useconds_t us = ((visit *)(void *)c)->order == -1 ? 50000 : 400000;
+    (void)err;
+    usleep(us);
+    return 0;
+}
+
+// What one picture is still taken from is not where the process works by then: each gets its own bytes.
+static void overlapping_takes(void)
+{
+    yd_image im = sample(300, 200, 8, 0);
+    yd_output png;
+    void *file;
+    size_t n;
+    yd_err err;
+    setup(1);
+    open_codecs(NULL);
+    WAIT(idle() == 1);
+    yd_output_init(&png);
+    CHECK(yd_image_encode(&im, &png, &file, &n, &err) == 0);
+    for (int round = 0; round < 3; round++) {
+        visit first = {.file = file, .len = n, .order = -1}, second = {.file = file, .len = n, .order = -2};
+        visit *both[2] = {&first, &second};
+        for (int i = 0; i < 2; i++) {
+            both[i]->call.w = 300;
+            both[i]->call.h = 200;
+            start(both[i], YD_CODEC_DECODE);
+            both[i]->call.take = slow_look;
+        }
+        WAIT(first.done);
+        CHECK(!second.done);
+        trip(&im, YD_PNG); // in memory that the process knows
+        WAIT(second.done);
+        trip(&im, YD_WEBP);
+        CHECK(first.call.rc == 0 && second.call.rc == 0);
+    }
+    yd_free(file);
+    yd_image_clear(&im);
+    close_codecs();
+}
+
 // Programs that are no codecs: tried again, more and more slowly, and everything ends as it should.
 static void no_codec(const char *program)
 {
@@ -853,6 +895,7 @@ int main(int argc, char **argv)
         {"comes back", comes_back},
         {"recycled", recycled},
         {"queue", queue},
+        {"overlapping takes", overlapping_takes},
         {"no codecs", no_codecs},
     };
     if (argc > 1 && strcmp(argv[1], YD_CODEC_ARGUMENT) == 0) return yd_codec_child_main(argc, argv, evil_perform);
