@@ -190,6 +190,7 @@ static void decode_after(yd_codec_task *task)
                j->rec.id, t->not_restored.code ? "why" : NULL, t->not_restored.detail, NULL);
     if (task->call.rc) {
         yd_prepared_clear(&t->prep);
+        yd_free(t->plane); // cancelled when everything was made already
         yd_pipeline_finish(j, YD_JOB_FAILED, &task->call.err);
         yd_pipeline_kick(j->service);
     } else if (t->plane && !yd_job_over(j)) {

@@ -155,6 +155,8 @@ class Daemon:
         self.log_path = os.path.join(self.dir, "log")
         # Tests submit the same picture many times over and mean each: those of the content cache turn it on.
         flags = {"listen": "127.0.0.1:0", "model_dir": self.dir, "content_cache": "false", **flags}
+        if os.environ.get("YODA_TEST_STATE"):  # every test with durable jobs, as it stands
+            flags.setdefault("state_dir", os.path.join(self.dir, "state"))
         if MAX_THREADS == 1:
             flags["threads"] = 1
         args = [*wrap, YODAD] + [f"--{k.replace('_', '-')}={v}" for k, v in flags.items()]
