@@ -89,6 +89,8 @@ static void on_stored(yd_store_op *op)
     yd_arrival *a = op->arg;
     yd_service *s = a->service;
     yd_job *j = a->job;
+    if (!op->rc && s->closing && !s->store->durable)
+        op->rc = yd_fail(&op->err, YD_E_DRAINING, "the server has shut down"); // and the store's memory with it
     if (op->rc) {
         yd_idmap_remove(s->jobs, j->rec.id);
         yd_job_free(j);

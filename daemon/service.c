@@ -121,18 +121,19 @@ static void free_service(yd_service *s)
     yd_free(s);
 }
 
+static void forget_all(yd_service *s)
+{
+    for (yd_job *j; (j = yd_idmap_any(s->jobs));) yd_job_forget(j);
+}
+
 static void on_store_closed(void *arg)
 {
     yd_service *s = arg;
     void (*closed)(void *arg) = s->closed;
     void *closed_arg = s->closed_arg;
+    if (s->jobs) forget_all(s); // what became a job while everything closed
     free_service(s);
     if (closed) closed(closed_arg);
-}
-
-static void forget_all(yd_service *s)
-{
-    for (yd_job *j; (j = yd_idmap_any(s->jobs));) yd_job_forget(j);
 }
 
 // A service that never began; its handles close when the loop runs.

@@ -235,7 +235,16 @@ static void close_in_the_middle(void)
         while (yd_mono_us() < until) uv_run(&loop, UV_RUN_NOWAIT);
         const char *id = submit(60, 60, "");
         yd_service_picture(svc, job(id), &want, on_picture, &a, NULL, &err);
+        // And one that is on its way: looked at, stored, or neither.
+        void *bytes;
+        size_t len;
+        submitted late = {0};
+        picture(40, 40, 1, &bytes, &len);
+        yd_submission sub = {.bytes = bytes, .len = len, .owner = "me"};
+        CHECK(yd_service_submit(svc, &sub, on_submitted, &late, NULL, &err) == 0);
+        for (int turns = delay; turns > 0; turns--) uv_run(&loop, UV_RUN_NOWAIT);
         close_service();
+        CHECK(late.calls == 1);
         yd_blob_unref(a.blob);
     }
 }
