@@ -89,15 +89,15 @@ static void on_stored(yd_store_op *op)
     yd_arrival *a = op->arg;
     yd_service *s = a->service;
     yd_job *j = a->job;
-    if (!op->rc && s->closing && !s->store->durable)
-        op->rc = yd_fail(&op->err, YD_E_DRAINING, "the server has shut down"); // and the store's memory with it
+    // In a durable store it is there all the same, for the next process.
+    if (!op->rc && s->closing) op->rc = yd_fail(&op->err, YD_E_DRAINING, "the server has shut down");
     if (op->rc) {
-        yd_idmap_remove(s->jobs, j->rec.id);
-        yd_job_free(j);
+        j->stage = YD_STAGE_DONE; // it never held a place
+        if (!j->gone) yd_job_forget(j);
+        yd_job_unpin(j);
         refuse(a, op->rc, &op->err);
         return;
     }
-    yd_job_pin(j);
     j->rec.order = op->rec.order;
     const int cached = yd_job_state_final(j->rec.state);
     char size[32];
@@ -148,7 +148,10 @@ static int make_job(yd_arrival *a, yd_store_op **op, yd_err *err)
     stored.bytes = j->rec.bytes = yd_job_bytes(j);
     *op = yd_store_op_new(YD_OP_PUT, &stored, on_stored, a);
     yd_blob_unref(stored.events);
-    if (*op && yd_idmap_put(s->jobs, j->rec.id, j) == 0) return 0;
+    if (*op && yd_idmap_put(s->jobs, j->rec.id, j) == 0) {
+        yd_job_pin(j); // until it is stored
+        return 0;
+    }
     yd_store_op_free(*op);
     yd_job_free(j);
     return yd_fail(err, YD_E_NOMEM, "no memory for another job");

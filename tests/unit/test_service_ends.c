@@ -222,11 +222,14 @@ static void finished_jobs_expire(void)
     close_service();
 }
 
-static void close_in_the_middle(void)
+static void close_at_any_time(const char *state_dir, int most)
 {
-    for (int delay = 0; delay < 12; delay++) {
+    for (int delay = 0; delay < most; delay++) {
         setup();
         cfg.fake_unit_us = 1000;
+        cfg.queue_max = 1000;
+        cfg.checkpoint_interval_ms = 5;
+        snprintf(cfg.state_dir, sizeof cfg.state_dir, "%s", state_dir);
         open_service();
         for (int i = 0; i < 6; i++) submit(60, 60, "steps=50");
         answer a = {0};
@@ -247,6 +250,41 @@ static void close_in_the_middle(void)
         CHECK(late.calls == 1);
         yd_blob_unref(a.blob);
     }
+}
+
+static void close_in_the_middle(void)
+{
+    close_at_any_time("", 12);
+}
+
+// Every process leaves its jobs to the next; the last one finishes them.
+static void close_in_the_middle_on_disk(void)
+{
+    char folder[] = "build/test-close-XXXXXX", command[64];
+    CHECK(mkdtemp(folder) != NULL);
+    close_at_any_time(folder, 6);
+    setup();
+    snprintf(cfg.state_dir, sizeof cfg.state_dir, "%s", folder);
+    open_service();
+    json_t *page = NULL;
+    const char *last = submit(40, 40, "steps=1 priority=low");
+    WAIT(ended(last));
+    for (int open = 1; open;) {
+        uv_run(&loop, UV_RUN_ONCE);
+        CHECK(yd_service_list(svc, "me", YD_JOB_QUEUED, NULL, 1, &page, &err) == 0);
+        open = (int)json_array_size(json_object_get(page, "jobs"));
+        json_decref(page);
+        CHECK(yd_service_list(svc, "me", YD_JOB_RUNNING, NULL, 1, &page, &err) == 0);
+        open += (int)json_array_size(json_object_get(page, "jobs"));
+        json_decref(page);
+    }
+    CHECK(yd_service_list(svc, "me", YD_JOB_SUCCEEDED, NULL, 200, &page, &err) == 0);
+    const int done = (int)json_array_size(json_object_get(page, "jobs"));
+    CHECK_MSG(done >= 6 * 7 + 1 && done <= 6 * 8 + 1, "%d have succeeded", done); // those on their way may have been refused
+    json_decref(page);
+    close_service();
+    snprintf(command, sizeof command, "rm -rf '%s'", folder);
+    CHECK(system(command) == 0);
 }
 
 static void out_of_memory(void)
@@ -288,6 +326,7 @@ int main(int argc, char **argv)
         {"service: drain", draining},
         {"service: finished jobs expire", finished_jobs_expire},
         {"service: closed in the middle", close_in_the_middle},
+        {"service: closed in the middle, jobs on disk", close_in_the_middle_on_disk},
         {"service: no memory", out_of_memory},
     };
     yd_log_set_level("error");
