@@ -124,6 +124,7 @@ static int refuse_unexpected(const yd_net_config *net, const yd_graph *g, const 
         const char *name = yd_st_at(st, i)->name;
         const char *bare = strncmp(name, PREFIX, sizeof PREFIX - 1) == 0 ? name + sizeof PREFIX - 1 : name;
         yd_tid t = yd_graph_find(g, bare);
+        if (strncmp(name, YD_MAP_PREFIX, sizeof YD_MAP_PREFIX - 1) == 0) continue; // core/learned_map.c looks after these
         if (net->type == YD_NET_DDPM && strcmp(bare, "time_mlp.0.inv_freq") == 0) {
             int rc = check_frequencies(net, yd_st_at(st, i), err);
             if (rc) return rc;
@@ -202,6 +203,8 @@ int yd_model_load(const char *path, yd_model **out, yd_err *err)
     rc = yd_st_open_memory(bytes, len, &st, &why);
     if (!rc) rc = load_config(m, st, &why);
     if (!rc) rc = load_weights(m, st, &why);
+    if (!rc) rc = yd_map_net_read(st, m->cfg.scale, &m->map_net, &why);
+    m->cfg.map_net = m->map_net;
     yd_st_close(st);
     if (rc) {
         yd_fail_field(err, rc, why.field, why.accepted, "%.200s: %s", path, why.detail);
@@ -219,6 +222,7 @@ void yd_model_free(yd_model *m)
     if (!m) return;
     for (int i = 0; m->params && i < m->n_params; i++) yd_free_aligned(m->params[i]);
     yd_free(m->params);
+    yd_free(m->map_net);
     yd_free(m);
 }
 
@@ -334,9 +338,10 @@ out:
     return rc;
 }
 
-// Everything of a file as it is, with another config inside.
-static int write_again(const yd_safetensors *st, const yd_model_config *cfg, const char *path, yd_err *err)
+// Everything of a file as it is, with another config inside and, unless it is NULL, another learned map.
+static int write_again(const yd_safetensors *st, const yd_model_config *cfg, const yd_map_net *net, const char *path, yd_err *err)
 {
+    yd_map_store store;
     char text[CONFIG_PRINT_MAX];
     int rc = 0;
     yd_st_writer *w = yd_st_writer_new();
@@ -348,14 +353,16 @@ static int write_again(const yd_safetensors *st, const yd_model_config *cfg, con
     if (!rc) rc = yd_st_writer_metadata(w, "yoda.config", text, err);
     for (size_t i = 0; !rc && i < yd_st_count(st); i++) {
         const yd_st_tensor *t = yd_st_at(st, i);
+        if (net && strncmp(t->name, YD_MAP_PREFIX, sizeof YD_MAP_PREFIX - 1) == 0) continue;
         rc = yd_st_writer_add(w, t->name, t->dtype, t->ndim, t->dims, t->data, err);
     }
+    if (!rc && net) rc = yd_map_net_add(net, &store, w, err);
     if (!rc) rc = yd_st_writer_save(w, path, err);
     yd_st_writer_free(w);
     return rc;
 }
 
-int yd_model_rewrite(const char *in, const char *out, const char *const *changes, int n, yd_err *err)
+static int rewrite(const char *in, const char *out, const char *const *changes, int n, const yd_map_net *net, yd_err *err)
 {
     void *bytes = NULL;
     size_t len = 0;
@@ -370,9 +377,19 @@ int yd_model_rewrite(const char *in, const char *out, const char *const *changes
     if (!rc) rc = load_config(m, st, err);
     for (int i = 0; !rc && i < n; i++) rc = yd_model_config_update(&m->cfg, changes[i], strlen(changes[i]), err);
     if (!rc) rc = load_weights(m, st, err);
-    if (!rc) rc = write_again(st, &m->cfg, out, err);
+    if (!rc) rc = write_again(st, &m->cfg, net, out, err);
     yd_model_free(m);
     yd_st_close(st);
     yd_free(bytes);
     return rc;
+}
+
+int yd_model_rewrite(const char *in, const char *out, const char *const *changes, int n, yd_err *err)
+{
+    return rewrite(in, out, changes, n, NULL, err);
+}
+
+int yd_model_put_map(const char *in, const char *out, const yd_map_net *net, yd_err *err)
+{
+    return rewrite(in, out, NULL, 0, net, err);
 }

@@ -23,6 +23,7 @@
 #define YD_CORE_MODEL_H
 
 #include "core/graph.h"
+#include "core/learned_map.h"
 #include "core/mask.h"
 #include "core/schedule.h"
 #include <stdint.h>
@@ -96,6 +97,7 @@ typedef struct yd_model_config {
     yd_sample_settings defaults;
     yd_profile fast, best; // the other profiles; yd_model_config_profile() reads them
     yd_storage dtype;     // among the defaults in the file
+    const yd_map_net *map_net; // of attention=learned, or NULL; not in the config's text: the model's, borrowed
 } yd_model_config;
 
 typedef struct yd_model {
@@ -105,6 +107,7 @@ typedef struct yd_model {
     float **params;       // [n_params], f32, order of the network's graph
     int n_params;
     size_t param_count;   // elements in all
+    yd_map_net *map_net;  // the file's learned attention map, or NULL
 } yd_model;
 
 // Parse a config text (ours, or one of the public code). Every field is range-checked; YD_E_CHECKPOINT naming the field.
@@ -140,6 +143,8 @@ int yd_model_save(const yd_model_config *cfg, const float *const *params, int n_
 // Write a model file anew with config texts laid over its own, one after the other. Weights, in their type and to the bit, and other
 // metadata stay; the tensors must fit the changed network. in and out may be the same file. Errors of loading, YD_E_IO.
 int yd_model_rewrite(const char *in, const char *out, const char *const *changes, int n, yd_err *err);
+// Write a model file anew with this learned map in place of its own, if it had one; everything else stays to the bit. The same errors.
+int yd_model_put_map(const char *in, const char *out, const yd_map_net *net, yd_err *err);
 
 // The network's graph for inputs of h x w pixels (multiples of yd_net_multiple). Tensors: input "x" [h,w,in_channel] (condition first,
 // then m*z), input "level" [1,1,1], output "out" [h,w,out_channel]. train: keep what backward needs (stats).

@@ -48,7 +48,10 @@ int yd_sample_settings_check(const yd_sample_settings *set, yd_err *err)
 
 int yd_sampler_accepts(const yd_model_config *cfg, const yd_sample_settings *set, yd_err *err)
 {
+    const yd_attention_method *m = NULL;
     int rc = yd_sample_settings_check(set, err);
+    if (!rc) rc = yd_attention_find(set->attention, &m, err);
+    if (!rc) rc = yd_attention_available(m, cfg->map_net, err);
     if (!rc && set->fidelity > 0.0 && cfg->prediction == YD_PREDICT_EPS)
         rc = yd_fail_field(err, YD_E_SETTING, "fidelity", "0 for this model",
                            "fidelity is %g, but the model predicts noise: its first prediction is no picture to be faithful to", set->fidelity);

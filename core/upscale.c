@@ -96,7 +96,7 @@ static int keep(const yd_output *out, const yd_image *in, yd_prepared *p, yd_err
     return 0;
 }
 
-static int make_map(const yd_attention_method *method, const uint16_t *up, yd_prepared *p, yd_err *err)
+static int make_map(const yd_attention_method *method, const yd_map_net *net, const uint16_t *up, yd_prepared *p, yd_err *err)
 {
     const size_t px = (size_t)p->w * (size_t)p->h;
     uint8_t *bytes = yd_malloc(px * 3);
@@ -104,7 +104,7 @@ static int make_map(const yd_attention_method *method, const uint16_t *up, yd_pr
     int rc = bytes && p->map ? 0 : no_memory(p->w, p->h, err);
     if (!rc) {
         narrow(up, bytes, px * 3);
-        rc = method->compute(bytes, p->w, p->h, p->map, err);
+        rc = yd_attention_compute(method, net, bytes, p->w, p->h, p->map, err);
     }
     yd_free(bytes);
     return rc;
@@ -123,7 +123,7 @@ int yd_prepare(const yd_model_config *cfg, const yd_sample_settings *set, const 
         up = yd_malloc((size_t)p->w * (size_t)p->h * 3 * sizeof *up);
         rc = up ? yd_upsample(in, p->w, p->h, up, err) : no_memory(p->w, p->h, err);
     }
-    if (!rc) rc = make_map(method, up, p, err);
+    if (!rc) rc = make_map(method, cfg->map_net, up, p, err);
     if (!rc) rc = yd_sampler_new16(cfg, set, p->w, p->h, up, p->map, &p->sampler, err);
     yd_free(up);
     return rc;

@@ -42,13 +42,14 @@ static json_t *limits_json(const yd_config *c)
                      (json_int_t)c->max_connections_per_ip, "job_ttl_s", (json_int_t)c->job_ttl_s);
 }
 
-static json_t *attention_json(void)
+static json_t *attention_json(const yd_service *s)
 {
     size_t n;
     const yd_attention_method *m = yd_attention_methods(&n);
     json_t *a = json_array();
     for (size_t i = 0; a && i < n; i++)
-        json_array_append_new(a, json_pack("{s:s, s:s}", "name", m[i].name, "summary", m[i].summary));
+        if (yd_attention_available(&m[i], s->model.map_net, NULL) == 0)
+            json_array_append_new(a, json_pack("{s:s, s:s}", "name", m[i].name, "summary", m[i].summary));
     return a;
 }
 
@@ -101,7 +102,7 @@ json_t *yd_service_capabilities(const yd_service *s)
     }
     json_t *o =
         json_pack("{s:s, s:o, s:o, s:o, s:{s:o, s:o}, s:o, s:o, s:o}", "version", YD_VERSION, "models", models, "scales",
-                  scales, "dtypes", dtypes, "formats", "input", formats_json(0), "output", formats_json(1), "attention", attention_json(),
+                  scales, "dtypes", dtypes, "formats", "input", formats_json(0), "output", formats_json(1), "attention", attention_json(s),
                   "settings", names_json(yd_job_settings_names()), "limits", limits_json(s->cfg));
     if (o && ready) json_object_set_new(o, "defaults", defaults_json(s));
     return o;

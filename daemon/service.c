@@ -77,6 +77,11 @@ static void on_opened(void *arg, int rc, const yd_err *err)
     const yd_device *d = yd_worker_device(s->worker);
     const yd_model *m = d->model(d);
     s->model = m->cfg;
+    s->model.map_net = NULL;
+    if (m->map_net && (s->map_net = yd_malloc(sizeof *s->map_net))) {
+        *s->map_net = *m->map_net;
+        s->model.map_net = s->map_net;
+    }
     s->model_params = m->param_count;
     snprintf(s->model_checksum, sizeof s->model_checksum, "%s", m->checksum);
     while (s->n_engines < YD_ENGINES_MAX && d->info(d, s->n_engines, &s->engine[s->n_engines])) {
@@ -118,6 +123,7 @@ static void free_service(yd_service *s)
     yd_free(s->left);
     yd_owners_free(s->owners);
     yd_metrics_free(s->metrics);
+    yd_free(s->map_net);
     yd_free(s);
 }
 

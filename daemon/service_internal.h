@@ -37,6 +37,7 @@ struct yd_service {
     yd_err device_err;
     int device_failures; // runs in a row
     yd_model_config model;
+    yd_map_net *map_net; // the service's own copy: pool threads may need it when the device is closed already
     char model_checksum[72];
     size_t model_params;
     yd_engine_info engine[YD_ENGINES_MAX]; // what is resident; the first serves who asks for none

@@ -231,6 +231,8 @@ static int settle_model(yd_eval *e, const char **subject, yd_err *err)
     *subject = a->session.model;
     if (e->has_model) rc = yd_session_open(&a->session, &e->session, err);
     if (rc < 0) return rc;
+    if (e->has_model) e->map_net = e->session.model->map_net;
+    if ((rc = yd_attention_available(e->bins_map, e->map_net, err)) < 0) return rc;
     const int own = e->has_model ? e->session.model->cfg.scale : DEFAULT_SCALE;
     e->scale = a->scale ? (int)a->scale : own;
     if (e->has_model && e->scale != own) return yd_fail_field(err, YD_E_SETTING, "scale", "the model's", "the model enlarges %dx, not %dx", own, e->scale);

@@ -50,7 +50,7 @@ typedef struct train_args {
     const char *config, *data, *out, *init, *dtype, *device, *show_data;
     long iterations, stop_after, threads;
     double max_minutes;
-    int resume, restart, quiet;
+    int resume, restart, quiet, map;
 } train_args;
 
 static int set_text(char *dst, size_t cap, const char *src, const char *name, yd_err *err)
@@ -107,6 +107,34 @@ static int show_data(const train_args *a, const yd_train_config *cfg, yd_err *er
     return rc;
 }
 
+static void on_map_progress(void *user, long iteration, long iterations, double loss)
+{
+    yd_progress_show(user, (double)iteration / (double)iterations, "map %ld/%ld  loss %.5f", iteration, iterations, loss);
+}
+
+// Give a model file a learned attention map, or another one; its weights stay as they are.
+static int train_map(const train_args *a, const yd_train_config *cfg, yd_err *err)
+{
+    char model[1024], took[32];
+    yd_progress bar;
+    yd_map_net *net = yd_malloc(sizeof *net);
+    yd_map_result res;
+    const yd_map_options opt = {.iterations = a->iterations ? a->iterations : YD_MAP_ITERATIONS, .stop = &stop_requested,
+                                .progress = on_map_progress, .notice = on_notice, .user = &bar};
+    int rc = net ? yd_cli_find_model(a->init, model, sizeof model, err) : yd_fail(err, YD_E_NOMEM, "no memory for a map");
+    install_signals();
+    yd_progress_start(&bar, a->quiet);
+    if (rc == 0) rc = yd_train_map(cfg, &opt, net, &res, err);
+    if (rc == 0) rc = yd_model_put_map(model, cfg->out, net, err);
+    yd_progress_end(&bar);
+    yd_free(net);
+    if (rc < 0) return rc;
+    yd_progress_duration(yd_progress_elapsed_s(&bar), took, sizeof took);
+    printf("%s: %s with a learned map, %ld iterations, loss %.5f, %d pictures, median error %.4f, %s\n", cfg->out, model, opt.iterations, res.loss,
+           res.pictures, res.level, took);
+    return 0;
+}
+
 static int run(const train_args *a, yd_err *err)
 {
     yd_train_config cfg;
@@ -114,6 +142,7 @@ static int run(const train_args *a, yd_err *err)
     int rc = make_config(a, &cfg, err);
     if (rc == 0) rc = yd_image_init(err);
     if (rc == 0 && a->show_data) return show_data(a, &cfg, err);
+    if (rc == 0 && a->map) return train_map(a, &cfg, err);
     if (rc == 0) rc = yd_cli_open_backend(a->device, a->threads, "auto", &be, err);
     if (rc) return rc;
 
@@ -153,6 +182,7 @@ int yd_cmd_train(int argc, char **argv)
         "train a model on a folder of PNG and JPEG pictures",
         "  yoda train --config models/yoda-compact-4x.train.json --data photos --out my.safetensors\n"
         "  yoda train --config my.json --resume --max-minutes 60\n"
+        "  yoda train --config my.json --map --init my.safetensors --out my.safetensors\n"
         "Ctrl-C and SIGTERM write a checkpoint beside the model file and stop; --resume goes on from it.\n"};
     train_args a = {.device = "cpu"};
     const yd_arg args[] = {
@@ -170,6 +200,7 @@ int yd_cmd_train(int argc, char **argv)
         {"dtype", 0, YD_ARG_TEXT, &a.dtype, 0, 0, "T", "auto, f32, bf16, instead of the config's"},
         {"device", 0, YD_ARG_TEXT, &a.device, 0, 0, "NAME", "cpu"},
         {"threads", 't', YD_ARG_LONG, &a.threads, 0, 1024, "N", "compute threads, 0 = all cores"},
+        {"map", 0, YD_ARG_FLAG, &a.map, 0, 0, NULL, "train only a learned attention map, for the model of --init, into --out"},
         {"show-data", 0, YD_ARG_TEXT, &a.show_data, 0, 0, "FILE", "write a PNG of training samples and do not train"},
         {"quiet", 'q', YD_ARG_FLAG, &a.quiet, 0, 0, NULL, "no progress"},
     };

@@ -39,7 +39,8 @@ typedef struct cell { // of one map, form and bound
 } cell;
 
 typedef struct survey {
-    yd_model_config cfg;
+    yd_model *model;
+    yd_model_config cfg; // its config
     yd_allocation allocation;
     int steps, shrink, n_maps, n_forms, n_bounds, n_shapes, n_pictures;
     const yd_attention_method *map[MAX_LIST];
@@ -151,7 +152,7 @@ static int count_canvas(const survey *s, canvas *c, yd_err *err)
     const long px = (long)c->w * c->h;
     int rc = 0;
     for (int m = 0; m < s->n_maps; m++) {
-        rc = s->map[m]->compute(c->up, c->w, c->h, c->map, err);
+        rc = yd_attention_compute(s->map[m], s->cfg.map_net, c->up, c->w, c->h, c->map, err);
         for (int k = 0; k < s->n_forms * s->n_bounds && rc == 0; k++) {
             const int form = k / s->n_bounds, bound = k % s->n_bounds;
             cell *at = cell_at(s, m, form, bound);
@@ -204,12 +205,14 @@ static int read_maps(survey *s, const char *list, yd_err *err)
     if (!list) {
         size_t n;
         const yd_attention_method *all = yd_attention_methods(&n);
-        for (size_t i = 0; i < n && i < MAX_LIST; i++) s->map[s->n_maps++] = &all[i];
+        for (size_t i = 0; i < n && i < MAX_LIST; i++)
+            if (yd_attention_available(&all[i], s->cfg.map_net, NULL) == 0) s->map[s->n_maps++] = &all[i];
         return 0;
     }
     while ((rc = next_item(&list, item, sizeof item, "maps", err)) > 0) {
         if (s->n_maps == MAX_LIST) return too_many("maps", err);
-        if ((rc = yd_attention_find(item, &s->map[s->n_maps++], err)) < 0) return rc;
+        if ((rc = yd_attention_find(item, &s->map[s->n_maps], err)) < 0) return rc;
+        if ((rc = yd_attention_available(s->map[s->n_maps++], s->cfg.map_net, err)) < 0) return rc;
     }
     return rc;
 }
@@ -347,14 +350,12 @@ typedef struct work_args {
     const char *pictures[MAX_PICTURES];
 } work_args;
 
-static int load_config(const work_args *a, yd_model_config *cfg, yd_err *err)
+static int load_config(const work_args *a, survey *s, yd_err *err)
 {
     char path[1024];
-    yd_model *m = NULL;
     int rc = yd_cli_find_model(a->session.model, path, sizeof path, err);
-    if (rc == 0) rc = yd_model_load(path, &m, err);
-    if (rc == 0) *cfg = m->cfg;
-    yd_model_free(m);
+    if (rc == 0) rc = yd_model_load(path, &s->model, err);
+    if (rc == 0) s->cfg = s->model->cfg;
     return rc;
 }
 
@@ -368,7 +369,7 @@ static int read_allocation(survey *s, const char *name, yd_err *err)
 
 static int read_settings(const work_args *a, survey *s, yd_err *err)
 {
-    int rc = load_config(a, &s->cfg, err);
+    int rc = load_config(a, s, err);
     if (rc == 0) rc = read_allocation(s, a->allocation, err);
     if (rc) return rc;
     s->steps = a->steps ? (int)a->steps : s->cfg.defaults.steps;
@@ -446,5 +447,6 @@ int yd_cmd_work(int argc, char **argv)
     const char *subject = NULL;
     int rc = run(&a, &s, &subject, &err);
     yd_free(s.cells);
+    yd_model_free(s.model);
     return rc < 0 ? yd_cli_fail("work", subject, &err) : 0;
 }

@@ -124,6 +124,7 @@ typedef struct yd_eval {
     yd_degrade_ranges ranges;
     yd_lpips *lpips; // NULL: none
     const yd_attention_method *bins_map;
+    const yd_map_net *map_net; // the model's, or NULL
     int n_bins;
     yd_eval_file *files;
     int n_files, n_measured;

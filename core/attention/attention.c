@@ -11,6 +11,7 @@ static const yd_attention_method METHODS[] = {
     {"sift", "keypoints of the picture, each as wide as its scale", yd_attention_sift},
     {"gaussian", "the middle of the picture", yd_attention_gaussian},
     {"constant", "everything alike: plain diffusion without masks", yd_attention_constant},
+    {"learned", "where enlarging alone is wrong, by a small network in the model file", NULL},
 };
 
 #define COUNT (sizeof METHODS / sizeof *METHODS)
@@ -21,12 +22,13 @@ const yd_attention_method *yd_attention_methods(size_t *n)
     return METHODS;
 }
 
-static void list_names(char *out, size_t size)
+static void list_names(int with_learned, char *out, size_t size)
 {
     size_t used = 0;
     out[0] = '\0';
     for (size_t i = 0; i < COUNT && used < size; i++)
-        used += (size_t)snprintf(out + used, size - used, "%s%s", i ? ", " : "", METHODS[i].name);
+        if (METHODS[i].compute || with_learned)
+            used += (size_t)snprintf(out + used, size - used, "%s%s", used ? ", " : "", METHODS[i].name);
 }
 
 int yd_attention_find(const char *name, const yd_attention_method **out, yd_err *err)
@@ -37,6 +39,21 @@ int yd_attention_find(const char *name, const yd_attention_method **out, yd_err 
             return YD_OK;
         }
     char accepted[200];
-    list_names(accepted, sizeof accepted);
+    list_names(1, accepted, sizeof accepted);
     return yd_fail_field(err, YD_E_SETTING, "attention", accepted, "there is no attention method '%.64s'", name);
+}
+
+int yd_attention_available(const yd_attention_method *m, const yd_map_net *net, yd_err *err)
+{
+    if (m->compute || net) return YD_OK;
+    char accepted[200];
+    list_names(0, accepted, sizeof accepted);
+    return yd_fail_field(err, YD_E_SETTING, "attention", accepted, "the model has no learned attention map");
+}
+
+int yd_attention_compute(const yd_attention_method *m, const yd_map_net *net, const uint8_t *rgb, int w, int h, float *map, yd_err *err)
+{
+    if (m->compute) return m->compute(rgb, w, h, map, err);
+    const int rc = yd_attention_available(m, net, err);
+    return rc ? rc : yd_map_net_run(net, rgb, w, h, map, err);
 }

@@ -101,7 +101,7 @@ static int attention_bytes(const yd_attention_method *method, const yd_picture *
     const size_t n = (size_t)p->w * (size_t)p->h;
     float *map = yd_malloc(n * sizeof *map);
     if (!map) return yd_fail(err, YD_E_NOMEM, "out of memory for an attention map of %d x %d", p->w, p->h);
-    int rc = method->compute(p->up, p->w, p->h, map, err);
+    int rc = yd_attention_compute(method, NULL, p->up, p->w, p->h, map, err);
     for (size_t i = 0; !rc && i < n; i++) {
         float a = map[i] > 0 ? (map[i] < 1 ? map[i] : 1.0f) : 0.0f;
         p->map[i] = (uint8_t)(a * 255.0f + 0.5f);

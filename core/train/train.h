@@ -125,6 +125,28 @@ int yd_train(yd_backend *be, const yd_train_config *cfg, const yd_train_options 
 // about settings, pictures and memory.
 int yd_train_show(const yd_train_config *cfg, const yd_train_options *opt, int samples, yd_image *out, yd_err *err);
 
+// Train the learned attention map (core/learned_map.h) for models of cfg's scale, on cfg's pictures and seed; nothing else of cfg is used.
+// A pure function of them and of the number of iterations: one thread, the same bytes every time. Takes a minute or two, so that it has no
+// checkpoint. progress and notice may be NULL; *stop non-zero ends it with YD_E_CANCELLED. Errors as yd_train's about pictures, YD_E_NUMERIC,
+// YD_E_NOMEM.
+typedef struct yd_map_options {
+    long iterations; // of 16 crops of 32 x 32 averages; YD_MAP_ITERATIONS is plenty
+    volatile sig_atomic_t *stop;
+    void (*progress)(void *user, long iteration, long iterations, double loss);
+    void (*notice)(void *user, const char *text);
+    void *user;
+} yd_map_options;
+
+typedef struct yd_map_result {
+    double loss;  // mean squared difference, exponential mean over about 100 iterations
+    double level; // c of the target e / (e + c), in shares of the full range
+    int pictures; // in use
+} yd_map_result;
+
+#define YD_MAP_ITERATIONS 2000
+
+int yd_train_map(const yd_train_config *cfg, const yd_map_options *opt, yd_map_net *out, yd_map_result *res, yd_err *err);
+
 // Path of the checkpoint that belongs to a model file. YD_E_CONFIG when it does not fit.
 int yd_train_checkpoint_path(const char *out, char *dst, size_t cap, yd_err *err);
 
