@@ -171,6 +171,12 @@ static void end(yd_codec_slot *s, const char *why)
 
 // ---- what a process says
 
+// A receive that says that the process is gone, whose wait status says why. Reset: it ended before it read all that was sent.
+static int is_gone(int got)
+{
+    return got == 0 || (got < 0 && errno == ECONNRESET);
+}
+
 static void hello(yd_codec_slot *s)
 {
     yd_codecs *all = s->all;
@@ -178,7 +184,7 @@ static void hello(yd_codec_slot *s)
     const int got = yd_codec_receive(s->link->fd, &h, sizeof h, NULL);
     if (got < 0 && errno == EAGAIN) return;
     if (got != 1 || yd_codec_hello_check(&h)) {
-        end(s, got == 0 ? NULL : "protocol");
+        end(s, is_gone(got) ? NULL : "protocol");
         return;
     }
     s->state = YD_CODEC_IDLE;
@@ -208,7 +214,7 @@ static void answer(yd_codec_slot *s)
     yd_codec_call *c = s->call;
     const int got = yd_codec_receive(s->link->fd, &c->answer, sizeof c->answer, NULL);
     if (got < 0 && errno == EAGAIN) return;
-    if (got == 0 || (got < 0 && errno == ECONNRESET)) { // reset: it ended before it read its request
+    if (is_gone(got)) {
         end(s, NULL);
         return;
     }
@@ -236,14 +242,14 @@ static void on_readable(uv_poll_t *p, int status, int events)
     yd_codecs *all = s->all;
     all->holds++; // what is called back may close everything
     if (status < 0)
-        end(s, "protocol");
+        end(s, NULL);
     else if (s->state == YD_CODEC_STARTING)
         hello(s);
     else if (s->state == YD_CODEC_BUSY)
         answer(s);
     else {
         char unasked; // the end of a process that had nothing to do; or it speaks unasked
-        end(s, yd_codec_receive(s->link->fd, &unasked, sizeof unasked, NULL) == 0 ? NULL : "protocol");
+        end(s, is_gone(yd_codec_receive(s->link->fd, &unasked, sizeof unasked, NULL)) ? NULL : "protocol");
     }
     if (!all->closing) yd_codecs_pump(all);
     yd_codecs_release(all);

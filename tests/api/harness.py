@@ -267,6 +267,14 @@ class Daemon:
             time.sleep(0.02)
         raise AssertionError(f"job {job} is {state}, not {states}, after {seconds} s")
 
+    def wait_step(self, job, seconds=30):
+        """Until the job is on the device: it has finished a step."""
+        deadline = time.monotonic() + seconds * SLOWNESS
+        while self.curl(f"/v1/jobs/{job}").json()["progress"]["step"] < 1:
+            if time.monotonic() > deadline:
+                raise AssertionError(f"job {job} has not finished a step after {seconds} s")
+            time.sleep(0.02)
+
     # -- bare sockets
 
     def connect(self, timeout=10, receive_buffer=0):

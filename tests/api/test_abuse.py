@@ -230,7 +230,8 @@ def test_noise(d):
 @uses("strict")
 def test_many_quiet_streams_cost_nothing(d):
     jobs = [d.job(textured(120, 120), f"?steps=900&seed={i}") for i in range(4)]  # all places are taken
-    waiting = d.job(PICTURE, "?steps=1")
+    d.wait_step(jobs[0])
+    waiting = d.job(PICTURE, "?steps=1&priority=low")
     streams = [d.connect() for _ in range(300)]
     for s in streams:
         s.sendall(f"GET /v1/jobs/{waiting}/events HTTP/1.1\r\nHost: x\r\n\r\n".encode())

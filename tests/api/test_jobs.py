@@ -118,21 +118,23 @@ def test_same_bytes_alone_and_in_company(d):
 
 
 @uses("model")
-def test_eight_jobs_progress_together_and_a_ninth_waits(d):
+def test_nine_jobs_wait_their_turn_and_know_their_place(d):
     picture = textured(40, 32)
-    steps = max(10, int(40 / SLOWNESS))  # long enough that the ninth is seen waiting
+    steps = max(10, int(40 / SLOWNESS))  # long enough that the last is seen waiting
     jobs = [d.job(picture, f"?steps={steps}&lower_bound=1&seed={i}") for i in range(9)]
     seen = [d.curl(f"/v1/jobs/{j}").json() for j in jobs]
-    check(all(s["state"] == "running" for s in seen[:8]), "eight run", [s["state"] for s in seen])
-    check(seen[8]["state"] == "queued" and seen[8]["queue"]["position"] == 1 and seen[8]["queue"]["eta_s"] > 0,
-          "the ninth knows its place", seen[8].get("queue"))
+    check(seen[0]["state"] in ("running", "succeeded"), "the first is not kept waiting", seen[0]["state"])
+    queued = [s["queue"] for s in seen if s["state"] == "queued"]
+    check(queued and seen[8]["state"] == "queued", "the last waits", [s["state"] for s in seen])
+    places, etas = [q["position"] for q in queued], [q["eta_s"] for q in queued]
+    check(places == sorted(set(places)) and places[0] >= 1, "places grow in the order of arrival", places)
+    check(etas[0] > 0 and etas[-1] > etas[0], "and so does the time that is left", etas)
     for j in jobs:
         d.wait_state(j, "succeeded", seconds=60)
     done = [d.curl(f"/v1/jobs/{j}").json() for j in jobs]
     check(all(s["state"] == "succeeded" for s in done), "all succeed", [s["state"] for s in done])
-    check(max(s["started"] for s in done[:8]) < min(s["finished"] for s in done), "the eight were under way together")
-    waits = [s["timings"]["compute_ms"] for s in done[:8]]
-    check(min(waits) > 0.5 * max(waits), "and took turns: none was through long before the others", waits)
+    finished = [s["finished"] for s in done]
+    check(finished == sorted(finished), "equal jobs end in the order of arrival", finished)
 
 
 @uses("model")
