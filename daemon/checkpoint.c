@@ -4,7 +4,7 @@
 // it (state_dir/checkpoints/ID, whole or not at all); then the record follows with the job's progress and its events so far, and what was
 // counted against it as attempts is forgotten: it has got further. Whoever takes the job up reads the file in the pool where the job is
 // prepared. A checkpoint that cannot be written or read costs only time. Files go with their jobs; what a crash left is swept at the start.
-// Threads: the loop thread, except *_work and yd_checkpoint_read; the mutex lets one pool thread at a time use the spool.
+// Threads: the loop thread, except *_work and yd_job_checkpoint_read; the mutex lets one pool thread at a time use the spool.
 #include "daemon/service_internal.h"
 
 #include "core/file.h"
@@ -49,7 +49,7 @@ void yd_checkpoints_close(yd_service *s)
     yd_spool_close(s->checkpoints);
 }
 
-int yd_checkpoint_due(const yd_job *j, int64_t now_us)
+int yd_job_checkpoint_due(const yd_job *j, int64_t now_us)
 {
     const yd_service *s = j->service;
     const int64_t interval_us = s->cfg->checkpoint_interval_ms * 1000;
@@ -99,10 +99,10 @@ static void save_after(yd_task *task)
     else if (!yd_job_over(j))
         note(j, t);
     else if (yd_job_state_final(j->rec.state))
-        yd_checkpoint_remove(j);
+        yd_job_checkpoint_remove(j);
 }
 
-void yd_checkpoint_save(yd_job *j, void *state, size_t len)
+void yd_job_checkpoint_save(yd_job *j, void *state, size_t len)
 {
     save_task *t = j->saving ? NULL : yd_calloc(1, sizeof *t);
     if (!t) {
@@ -127,7 +127,7 @@ static void on_unlinked(uv_fs_t *req)
     yd_free(req);
 }
 
-void yd_checkpoint_remove(yd_job *j)
+void yd_job_checkpoint_remove(yd_job *j)
 {
     char path[YD_SPOOL_PATH_MAX];
     yd_service *s = j->service;
@@ -138,14 +138,14 @@ void yd_checkpoint_remove(yd_job *j)
 
 // ---- going on ------------------------------------------------------------------------------------------------------
 
-int yd_checkpoint_path(const yd_job *j, char *path)
+int yd_job_checkpoint_path(const yd_job *j, char *path)
 {
     *path = 0;
     if (!j->service->checkpoints || !j->rec.resumed) return 0;
     return yd_spool_path(j->service->checkpoints, j->rec.id, path) == 0;
 }
 
-int yd_checkpoint_read(const char *path, const char *fingerprint, yd_sampler *sampler, yd_err *err)
+int yd_job_checkpoint_read(const char *path, const char *fingerprint, yd_sampler *sampler, yd_err *err)
 {
     void *state = NULL;
     size_t len = 0;

@@ -134,7 +134,7 @@ static void tell_end(yd_job *j, char *words)
     yd_job_pin(j);
     count_end(j);
     yd_pictures_serve(j, NULL);
-    yd_checkpoint_remove(j);
+    yd_job_checkpoint_remove(j);
     yd_job_event_text(j, event_of[j->rec.state], words);
     if (j->stage != YD_STAGE_ARCHIVING) yd_share_end(j);
     yd_job_unpin(j);

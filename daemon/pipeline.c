@@ -107,7 +107,7 @@ static int prepare_decoded(yd_codec_call *c, yd_err *err)
     if (atomic_load(&t->task.job->stop)) return 0;
     int rc = yd_prepare(&t->model, &t->settings.sample, &t->settings.output, &c->image, &t->prep, err);
     if (rc) return rc;
-    if (*t->checkpoint) yd_checkpoint_read(t->checkpoint, t->fingerprint, t->prep.sampler, &t->not_restored);
+    if (*t->checkpoint) yd_job_checkpoint_read(t->checkpoint, t->fingerprint, t->prep.sampler, &t->not_restored);
     yd_err ignored; // a missing picture of the map is no reason to fail
     yd_draw_attention(t->prep.map, t->prep.w, t->prep.h, t->settings.preview_max_side, &t->plane, &t->plane_w, &t->plane_h, &ignored);
     return 0;
@@ -213,7 +213,7 @@ static void begin_prepare(yd_job *j, prepare_task *t, int64_t now_ms)
     t->model = s->model;
     t->settings = j->rec.settings;
     t->input = yd_blob_ref(j->rec.input);
-    yd_checkpoint_path(j, t->checkpoint);
+    yd_job_checkpoint_path(j, t->checkpoint);
     memcpy(t->fingerprint, j->rec.fingerprint, sizeof t->fingerprint);
     t->task.call = (yd_codec_call){.op = YD_CODEC_DECODE, .fill = give_input, .take = prepare_decoded};
     t->task.call.limits = yd_service_image_limits(s);
@@ -277,7 +277,7 @@ static void fill_item(yd_batch_item *it, yd_job *j, int64_t now_us)
     it->preview_every = preview_due(j, now_us) ? j->rec.settings.preview_every : 0;
     it->preview_now = j->wait_preview && !j->preview_ordered;
     it->rgb_bytes = (size_t)j->prep.w * (size_t)j->prep.h * 3;
-    it->save = yd_checkpoint_due(j, now_us);
+    it->save = yd_job_checkpoint_due(j, now_us);
     if (it->preview_now) j->preview_ordered = 1;
     yd_job_pin(j);
 }
@@ -389,7 +389,7 @@ static void unit_done(yd_job *j, yd_batch_item *it)
     }
     if (it->rgb && !yd_job_over(j)) hand_out_preview(j, it);
     if (it->state && !yd_job_over(j)) {
-        yd_checkpoint_save(j, it->state, yd_sampler_state_bytes(it->sampler));
+        yd_job_checkpoint_save(j, it->state, yd_sampler_state_bytes(it->sampler));
         it->state = NULL;
     }
     if (it->finished && j->stage == YD_STAGE_COMPUTING && !yd_job_over(j)) yd_encode_start(j);

@@ -133,12 +133,12 @@ void yd_jobs_evict(yd_service *s);
 // ---- checkpoint.c ----
 int yd_checkpoints_open(yd_service *s, yd_err *err); // when the unfinished jobs are in the table
 void yd_checkpoints_close(yd_service *s);
-int yd_checkpoint_due(const yd_job *j, int64_t now_us);
-void yd_checkpoint_save(yd_job *j, void *state, size_t len); // a copied state; takes it
-void yd_checkpoint_remove(yd_job *j);
-int yd_checkpoint_path(const yd_job *j, char *path); // path: YD_SPOOL_PATH_MAX; 0 and "": there can be none
+int yd_job_checkpoint_due(const yd_job *j, int64_t now_us);
+void yd_job_checkpoint_save(yd_job *j, void *state, size_t len); // a copied state; takes it
+void yd_job_checkpoint_remove(yd_job *j);
+int yd_job_checkpoint_path(const yd_job *j, char *path); // path: YD_SPOOL_PATH_MAX; 0 and "": there can be none
 // On a pool thread: what yd_sampler_restore says, YD_E_NOT_FOUND, YD_E_IO.
-int yd_checkpoint_read(const char *path, const char *fingerprint, yd_sampler *sampler, yd_err *err);
+int yd_job_checkpoint_read(const char *path, const char *fingerprint, yd_sampler *sampler, yd_err *err);
 
 // ---- share.c ----
 void yd_share_key(const yd_service *s, yd_job_record *r); // r->key, or "" when the cache is off
