@@ -13,6 +13,7 @@ typedef struct yd_intake {
     size_t len;
     yd_setting settings[YD_SETTINGS_MAX]; // names and values yd_malloc'ed
     size_t n_settings;
+    json_t *errands; // with other servers: "input", "result", "webhook" as the client wrote them; NULL: none
 } yd_intake;
 
 // Read the request's query and body, submit, and wait until the job is stored; then call `then` with it (borrowed, as from
@@ -22,7 +23,7 @@ void yd_submit_request(yd_request *r, int cancel_if_gone, void (*then)(yd_reques
 
 // Parts of the above.
 int yd_intake_add(yd_intake *in, const char *name, size_t name_len, const char *value, size_t value_len, yd_err *err);
-// {"image": {"base64": "..."}, NAME: VALUE, ...}; need_image 0: settings only. text need not be terminated.
+// {"image": {"base64": "..."}, NAME: VALUE, ...}, or "input": {"url": "..."} for the picture; need_image 0: settings only. text need not be terminated.
 int yd_intake_json(yd_intake *in, const char *text, size_t len, int need_image, yd_err *err);
 // multipart/form-data: one part `image`, at most one part `settings` (JSON).
 int yd_intake_multipart(yd_intake *in, yd_request *r, const char *text, size_t len, yd_err *err);

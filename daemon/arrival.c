@@ -10,6 +10,7 @@
 #include "core/mem.h"
 #include "core/sha256.h"
 #include "daemon/clock.h"
+#include "daemon/errands.h"
 #include "daemon/log.h"
 #include <stdio.h>
 #include <string.h>
@@ -107,9 +108,13 @@ static void on_stored(yd_store_op *op)
         s->input_bytes -= a->len;
         j->stage = YD_STAGE_DONE;
         yd_metrics_job(s->metrics, j->rec.model, YD_OUTCOME_SUCCEEDED);
+        yd_delivery_add(j);
     } else {
         s->under_way++;
-        yd_service_enter_queue(j);
+        if (j->rec.input)
+            yd_service_enter_queue(j);
+        else
+            yd_fetch_start(j);
     }
     yd_err gone;
     if (!a->fn) yd_service_delete(s, j, NULL, NULL, &gone); // without memory for that it simply goes on
@@ -142,6 +147,7 @@ static int make_job(yd_arrival *a, yd_store_op **op, yd_err *err)
     j->estimate = a->estimate;
     yd_job_record stored = j->rec;
     if (yd_job_state_final(stored.state)) {
+        stored.due = j->rec.due = yd_errands_due(stored.errands, stored.state);
         tell_cached(j);
         stored.events = s->store->durable ? yd_events_print(j->events, YD_EVENT_QUEUED, NULL) : NULL;
     }
@@ -193,6 +199,26 @@ static void looked(yd_codec_call *c)
     persist(a);
 }
 
+// A job whose picture is fetched is one at once: nothing of it can be looked at.
+static int take_unseen(yd_arrival *a, yd_err *err)
+{
+    yd_service *s = a->service;
+    yd_store_op *op = NULL;
+    yd_errand input = {0};
+    int rc = yd_errands_input(a->rec.errands, &input);
+    yd_errand_clear(&input);
+    if (rc < 0) return yd_fail(err, rc, "no memory for another job");
+    if (!rc) return yd_fail_field(err, YD_E_INVALID, "image", "a picture, or where it is fetched from", "there is no picture");
+    a->rec.created_ms = yd_wall_ms();
+    rc = yd_job_id_new(a->rec.id, err);
+    if (!rc) rc = make_job(a, &op, err);
+    if (rc) return rc;
+    s->arriving++;
+    s->holds++;
+    yd_service_store(s, op);
+    return 0;
+}
+
 int yd_service_submit(yd_service *s, const yd_submission *sub, yd_submit_fn fn, void *arg, yd_arrival **out, yd_err *err)
 {
     yd_arrival *a = yd_calloc(1, sizeof *a);
@@ -201,19 +227,30 @@ int yd_service_submit(yd_service *s, const yd_submission *sub, yd_submit_fn fn, 
     if (!rc) rc = yd_service_begin_record(s, sub, &a->rec, err);
     if (rc) {
         yd_free(sub->bytes);
+        if (a) yd_job_record_clear(&a->rec);
         yd_free(a);
         return rc;
-    }
-    a->rec.input = yd_blob_new(sub->bytes, sub->len, "application/octet-stream", 0);
-    if (!a->rec.input) {
-        yd_free(a);
-        return yd_fail(err, YD_E_NOMEM, "no memory for another job");
     }
     a->service = s;
     a->fn = fn;
     a->arg = arg;
-    a->len = sub->len;
     if (sub->request_id) snprintf(a->request_id, sizeof a->request_id, "%s", sub->request_id);
+    if (!sub->bytes) {
+        rc = take_unseen(a, err);
+        if (rc) {
+            yd_job_record_clear(&a->rec);
+            yd_free(a);
+        } else if (out)
+            *out = a;
+        return rc;
+    }
+    a->rec.input = yd_blob_new(sub->bytes, sub->len, "application/octet-stream", 0);
+    if (!a->rec.input) {
+        yd_job_record_clear(&a->rec);
+        yd_free(a);
+        return yd_fail(err, YD_E_NOMEM, "no memory for another job");
+    }
+    a->len = sub->len;
     a->look = (yd_codec_call){.op = YD_CODEC_PROBE, .fill = give_file, .done = looked, .limits = yd_service_image_limits(s)};
     a->look.request_id = a->request_id;
     s->arriving++;

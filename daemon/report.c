@@ -200,6 +200,7 @@ char *yd_service_metrics_text(yd_service *s, size_t *len)
         .model = s->model.name,
         .device = s->engine[0].backend.name,
     };
+    now.deliveries = yd_deliveries_waiting(s);
     yd_codecs_now codecs;
     yd_codecs_look(s->codecs, &codecs);
     now.codec_processes = codecs.processes;

@@ -4,9 +4,12 @@
 
 #include "daemon/codec.h"
 #include "daemon/job.h"
+#include "daemon/outgoing.h"
 #include "daemon/owners.h"
 #include "daemon/spool.h"
 #include "daemon/worker.h"
+
+typedef struct yd_deliveries yd_deliveries;
 
 typedef enum { YD_DEVICE_LOADING, YD_DEVICE_READY, YD_DEVICE_BROKEN } yd_device_state;
 
@@ -22,6 +25,10 @@ struct yd_service {
     int arriving;       // submissions that are not jobs yet
     yd_idmap *leaders;  // jobs that others may follow, by content (share.c)
     int followers;
+    yd_outgoing *outgoing; // NULL: no connections to anybody (delivery.c has it)
+    yd_deliveries *deliveries;
+    yd_fetch *fetches; // jobs whose pictures are on their way (fetch.c)
+    int fetching;
     yd_job *rest_first, *rest_last; // finished jobs that nobody uses (recovery.c)
     size_t resting, resting_bytes;
     char (*left)[YD_ID_MAX]; // unfinished jobs of the last process until they are in the queue, newest first
@@ -116,9 +123,25 @@ int yd_service_examine(const yd_service *s, const yd_image_header *h, size_t len
 // The same for a record of an earlier process, which keeps its id.
 int yd_service_reexamine(yd_service *s, yd_job *j, yd_err *err);
 
+// The same for a picture that came after its job.
+int yd_service_examine_fetched(const yd_service *s, const yd_image_header *h, yd_job *j, yd_err *err);
+
 // ---- arrival.c ----
 void yd_service_enqueue(yd_job *j);     // into the scheduler's queue
 void yd_service_enter_queue(yd_job *j); // behind a leader or into the queue, with its event
+
+// ---- fetch.c ----
+void yd_fetch_start(yd_job *j);                // get the picture of a stored job; then it enters the queue, or it fails
+void yd_fetch_stop(yd_job *j);                 // the job is over: what comes back is dropped
+void yd_fetches_end(yd_service *s, int park);  // cancel every job whose picture is on its way, or leave them to the next process
+
+// ---- delivery.c ----
+int yd_deliveries_open(yd_service *s, yd_err *err); // when the store is open; nothing where no setting names hosts
+void yd_deliveries_close(yd_service *s);            // holds the service until it is over
+// Is there room and a secret for what a job asks for? YD_E_QUEUE_FULL, YD_E_SETTING.
+int yd_deliveries_admit(const yd_service *s, const yd_job_record *r, yd_err *err);
+void yd_delivery_add(yd_job *j); // it has ended, that is stored, and no stage holds it; nothing where nothing is due
+size_t yd_deliveries_waiting(const yd_service *s);
 
 // ---- recovery.c ----
 int yd_service_recover(yd_service *s, yd_err *err); // at the start: unfinished jobs into the table
