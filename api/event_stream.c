@@ -17,7 +17,7 @@
 // Read next: daemon/events.h.
 #include "api/event_stream.h"
 
-#include "api/base64.h"
+#include "core/base64.h"
 #include "api/handlers.h"
 #include "api/respond.h"
 #include "core/mem.h"

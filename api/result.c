@@ -2,7 +2,7 @@
 // The response holds a reference of the picture, so a slow download survives the deletion of its job.
 #include "api/result.h"
 
-#include "api/base64.h"
+#include "core/base64.h"
 #include "api/handlers.h"
 #include "api/range.h"
 #include "api/respond.h"

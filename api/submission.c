@@ -3,7 +3,7 @@
 // Fails without side effects: an intake is cleared by the one who made it. Read next: daemon/service.h, yd_service_submit.
 #include "api/submission.h"
 
-#include "api/base64.h"
+#include "core/base64.h"
 #include "api/respond.h"
 #include "core/mem.h"
 

@@ -67,11 +67,11 @@ MAY_INCLUDE = {
     "tools": {"core", "tools"},
 }
 FORBIDDEN_LIBRARIES = {
-    "core": r"jansson|microhttpd|uv|vips|cuda|cudnn",
-    "gpu": r"jansson|microhttpd|uv|vips",
+    "core": r"jansson|microhttpd|uv|vips|curl|cuda|cudnn",
+    "gpu": r"jansson|microhttpd|uv|vips|curl",
     "daemon": r"microhttpd|vips|cuda|cudnn",
-    "api": r"vips|cuda|cudnn",
-    "tools": r"jansson|microhttpd|uv|vips|cuda|cudnn",
+    "api": r"vips|curl|cuda|cudnn",
+    "tools": r"jansson|microhttpd|uv|vips|curl|cuda|cudnn",
 }
 INCLUDE = re.compile(r'^\s*#\s*include\s*(<([^>]+)>|"([^"]+)")')
 

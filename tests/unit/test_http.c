@@ -1,5 +1,5 @@
 // The pure parts of the HTTP interface: routes, ranges, entity tags, base64.
-#include "api/base64.h"
+#include "core/base64.h"
 #include "api/range.h"
 #include "api/router.h"
 #include "t.h"

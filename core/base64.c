@@ -1,6 +1,6 @@
 // Base64 both ways. Pure; allocates nothing; any thread. Decoding is strict about the alphabet, about what follows padding and about
 // unused bits, so that one picture has one spelling.
-#include "api/base64.h"
+#include "core/base64.h"
 
 static const char alphabet[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 

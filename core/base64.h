@@ -1,6 +1,6 @@
 // Base64 (RFC 4648, the standard alphabet). Pure functions.
-#ifndef YD_API_BASE64_H
-#define YD_API_BASE64_H
+#ifndef YD_CORE_BASE64_H
+#define YD_CORE_BASE64_H
 
 #include <stddef.h>
 #include <stdint.h>
