@@ -15,6 +15,7 @@ import tempfile
 import threading
 import time
 
+from test_openapi import document, fits, hold
 from harness import SLOWNESS, Daemon, Skip, bomb, check, png_size, sse, textured
 
 PICTURE = textured(40, 30)
@@ -244,8 +245,16 @@ def test_what_is_fetched_is_no_picture():
                                                                          h.end_headers())}
         d = s.start()
         rss = d.rss()
-        failure(d, fetch(d, p.url + "/text"), "unsupported-format", "text")
-        failure(d, fetch(d, p.url + "/none"), "upstream-failed", "404", "404")
+        doc = document()
+        text, none = fetch(d, p.url + "/text"), fetch(d, p.url + "/none")
+        hold(doc, text, "/v1/jobs", "post")
+        failure(d, text, "unsupported-format", "text")
+        failure(d, none, "upstream-failed", "404", "404")
+        for a in (text, none):
+            job = a.json()["id"]
+            hold(doc, d.curl(f"/v1/jobs/{job}"), "/v1/jobs/{id}", "get")
+            hold(doc, d.curl(f"/v1/jobs/{job}/result"), "/v1/jobs/{id}/result", "get")
+        hold(doc, submit(d, {"input": {"url": p.url + "/none"}}, "/v1/upscale"), "/v1/upscale", "post")
         failure(d, fetch(d, p.url + "/empty"), "upstream-failed", "nothing", "sent nothing")
         failure(d, fetch(d, p.url + "/large"), "body-too-large", "too large")
         failure(d, fetch(d, p.url + "/endless"), "body-too-large", "without an end")
@@ -388,6 +397,10 @@ def test_a_result_is_put_and_a_webhook_told():
         check(hook[0] == "POST" and hook[2]["content-type"] == "application/json", "the webhook", hook[2])
         check(verify(hook[2], hook[3]) and verify(hook[2], hook[3], OTHER) and not verify(hook[2], hook[3] + b" "), "is signed with every secret", hook[2])
         data = json.loads(hook[3])
+        doc = document()
+        form = doc["webhooks"]["jobEnded"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+        check(not fits(doc, form, data, "webhook"), "has the documented form", fits(doc, form, data, "webhook"))
+        hold(doc, d.curl(f"/v1/jobs/{job}"), "/v1/jobs/{id}", "get")
         check(data["type"] == "job.succeeded" and data["data"]["id"] == job and data["data"]["state"] == "succeeded" and data["timestamp"] == data["data"]["finished"]
               and data["data"]["deliveries"] == {"result": {"host": "127.0.0.1", "state": "delivered", "attempts": 2}}, "says what became of it", data)
         check(wait_delivery(d, job, "webhook", "delivered") == {"host": "127.0.0.1", "state": "delivered", "attempts": 1}, "and is noted")
