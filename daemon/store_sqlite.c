@@ -203,6 +203,7 @@ int yd_store_sqlite_open(uv_loop_t *loop, const char *folder, yd_store **out, yd
                          .get = yd_sqlite_get,
                          .list = yd_sqlite_list,
                          .find_key = yd_sqlite_find_key,
+                         .find_once = yd_sqlite_find_once,
                          .health = health};
     init_sync(s);
     int rc = yd_sqlite_open_files(s, folder, err);

@@ -271,7 +271,7 @@ int yd_service_begin_record(const yd_service *s, const yd_submission *sub, yd_jo
     snprintf(r->owner, sizeof r->owner, "%s", sub->owner ? sub->owner : "");
     r->progress.steps = r->settings.sample.steps;
     r->boot = s->store->boot;
-    return 0;
+    return yd_repeat_begin(sub, r, err);
 }
 
 static int estimate_job(const yd_service *s, const yd_image_header *h, size_t len, yd_job_record *r, yd_estimate *e, yd_err *err)
@@ -292,7 +292,7 @@ int yd_service_examine(const yd_service *s, const yd_image_header *h, size_t len
     int rc = estimate_job(s, h, len, r, e, err);
     if (rc) return rc;
     r->created_ms = yd_wall_ms();
-    return yd_job_id_new(r->id, err);
+    return *r->id ? 0 : yd_job_id_new(r->id, err);
 }
 
 int yd_service_reexamine(yd_service *s, yd_job *j, yd_err *err)
