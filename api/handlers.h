@@ -4,7 +4,7 @@
 
 #include "api/request.h"
 
-void yd_handle_jobs_post(yd_request *r);    // jobs.c
+void yd_handle_jobs_post(yd_request *r);    // jobs.c, also for PUT
 void yd_handle_jobs_list(yd_request *r);    // jobs.c
 void yd_handle_job_get(yd_request *r);      // job.c
 void yd_handle_job_delete(yd_request *r);   // job.c

@@ -9,7 +9,7 @@ static void answer_taken(yd_request *r, yd_job *job)
 {
     char location[128];
     snprintf(location, sizeof location, "/v1/jobs/%s", yd_job_id(job));
-    yd_respond_created(r, 202, yd_service_job_json(r->service, job), location);
+    yd_respond_created(r, r->repeated ? 200 : 202, yd_service_job_json(r->service, job), location);
 }
 
 void yd_handle_jobs_post(yd_request *r)

@@ -27,6 +27,7 @@ typedef struct yd_request {
     yd_body body;
     const yd_err *refusal; // NULL: none. Found while reading the head, answered when the (empty) body is over
     int64_t began_us;
+    int repeated; // the job that it is about was there before, made by the same request
     // the answer
     int status;
     uint64_t sent_bytes;   // of the body, as far as known

@@ -5,6 +5,7 @@
 const yd_route yd_routes[] = {
     {.method = YD_POST, .pattern = "/v1/jobs", .handle = yd_handle_jobs_post, .body = YD_BODY_PICTURE},
     {.method = YD_GET, .pattern = "/v1/jobs", .handle = yd_handle_jobs_list, .args = "state limit cursor"},
+    {.method = YD_PUT, .pattern = "/v1/jobs/{id}", .handle = yd_handle_jobs_post, .body = YD_BODY_PICTURE},
     {.method = YD_GET, .pattern = "/v1/jobs/{id}", .handle = yd_handle_job_get, .args = "wait"},
     {.method = YD_DELETE, .pattern = "/v1/jobs/{id}", .handle = yd_handle_job_delete, .args = ""},
     {.method = YD_POST, .pattern = "/v1/jobs/{id}/cancel", .handle = yd_handle_job_cancel, .args = ""},

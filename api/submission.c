@@ -232,6 +232,7 @@ typedef struct submit_wait {
 static void on_submitted(void *arg, int rc, yd_job *j, const yd_err *err)
 {
     submit_wait *w = arg;
+    w->r->repeated = !rc && yd_arrival_repeats(w->arrival);
     w->arrival = NULL;
     w->rc = rc;
     if (rc)
@@ -265,8 +266,14 @@ static void wake(yd_request *r)
         done.then(r, j);
 }
 
+int yd_submit_repeatable(const yd_request *r)
+{
+    return r->method == YD_PUT || yd_request_header(r, "Idempotency-Key");
+}
+
 static int submit(yd_request *r, submit_wait *w, yd_err *err)
 {
+    const int put = r->method == YD_PUT;
     yd_intake in = {0};
     int rc = read_query(&in, r, err);
     if (!rc) rc = read_body(&in, r, err);
@@ -277,6 +284,8 @@ static int submit(yd_request *r, submit_wait *w, yd_err *err)
                                    .n_settings = in.n_settings,
                                    .errands = in.errands,
                                    .owner = r->owner,
+                                   .id = put ? r->match.param : NULL,
+                                   .once = put ? NULL : yd_request_header(r, "Idempotency-Key"),
                                    .request_id = r->id};
         in.picture = NULL; // submit owns it from here, whatever it answers
         rc = yd_service_submit(r->service, &sub, on_submitted, w, &w->arrival, err);
@@ -297,6 +306,6 @@ void yd_submit_request(yd_request *r, int cancel_if_gone, void (*then)(yd_reques
     }
     w->r = r;
     w->then = then;
-    w->cancel_if_gone = cancel_if_gone;
+    w->cancel_if_gone = cancel_if_gone && !yd_submit_repeatable(r);
     yd_request_wait(r, wake, drop, w);
 }

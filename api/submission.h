@@ -16,9 +16,11 @@ typedef struct yd_intake {
     json_t *errands; // with other servers: "input", "result", "webhook" as the client wrote them; NULL: none
 } yd_intake;
 
+// Whether the request may be repeated: it has an Idempotency-Key, or is a PUT.
+int yd_submit_repeatable(const yd_request *r);
 // Read the request's query and body, submit, and wait until the job is stored; then call `then` with it (borrowed, as from
 // yd_service_find). What is wrong is answered. A client that leaves before the job is stored leaves none; cancel_if_gone: nor afterwards,
-// until `then` is called.
+// until `then` is called. Neither where it may be repeated: the client is expected back. r->repeated: the job was there before.
 void yd_submit_request(yd_request *r, int cancel_if_gone, void (*then)(yd_request *r, yd_job *j));
 
 // Parts of the above.

@@ -62,6 +62,7 @@ struct yd_job {
     void *removed_arg;
     int saving, has_checkpoint; // checkpoint.c
     int64_t saved_us;
+    yd_arrival *arrival;                        // arrival.c: that it is being stored for; NULL: it is stored
     yd_job *leader, *followers, *next_follower; // share.c
     int leads;
     yd_job *rest_prev, *rest_next; // recovery.c

@@ -29,6 +29,7 @@ struct yd_service {
     yd_deliveries *deliveries;
     yd_fetch *fetches; // jobs whose pictures are on their way (fetch.c)
     int fetching;
+    yd_idmap *keyed; // jobs with an Idempotency-Key that are being stored (repeat.c)
     yd_job *rest_first, *rest_last; // finished jobs that nobody uses (recovery.c)
     size_t resting, resting_bytes;
     char (*left)[YD_ID_MAX]; // unfinished jobs of the last process until they are in the queue, newest first
@@ -118,11 +119,12 @@ void yd_job_forget(yd_job *j);
 yd_image_limits yd_service_image_limits(const yd_service *s);
 // What can be known of a submission without its header: settings, owner.
 int yd_service_begin_record(const yd_service *s, const yd_submission *sub, yd_job_record *r, yd_err *err);
-// With the header everything that can be wrong is known; the record gets its id, sizes and fingerprint.
+// With the header everything that can be wrong is known; the record gets its id, unless it has one, sizes and fingerprint.
 int yd_service_examine(const yd_service *s, const yd_image_header *h, size_t len, yd_job_record *r, yd_estimate *e, yd_err *err);
 // The same for a record of an earlier process, which keeps its id.
 int yd_service_reexamine(yd_service *s, yd_job *j, yd_err *err);
 
+int yd_service_name(yd_job_record *r, yd_err *err); // its id, unless it has one, and the time
 // The same for a picture that came after its job.
 int yd_service_examine_fetched(const yd_service *s, const yd_image_header *h, yd_job *j, yd_err *err);
 
@@ -142,6 +144,15 @@ void yd_deliveries_close(yd_service *s);            // holds the service until i
 int yd_deliveries_admit(const yd_service *s, const yd_job_record *r, yd_err *err);
 void yd_delivery_add(yd_job *j); // it has ended, that is stored, and no stage holds it; nothing where nothing is due
 size_t yd_deliveries_waiting(const yd_service *s);
+
+// ---- repeat.c ----
+// Take id and key of a submission into its record, and the digest of its settings. YD_E_SETTING, YD_E_INVALID, YD_E_NOMEM.
+int yd_repeat_begin(const yd_submission *sub, yd_job_record *r, yd_err *err);
+void yd_repeat_digest(yd_job_record *r); // the picture's digest is known: that of the request follows
+// The job that the same request made before, or NULL. YD_E_CONFLICT, YD_E_KEY_REUSED, YD_E_IO.
+int yd_repeat_find(yd_service *s, const yd_job_record *r, yd_job **out, yd_err *err);
+int yd_repeat_storing(yd_job *j); // its key can be found from now on; -1: no memory
+void yd_repeat_stored(yd_job *j); // the store has it, or refused it
 
 // ---- recovery.c ----
 int yd_service_recover(yd_service *s, yd_err *err); // at the start: unfinished jobs into the table
@@ -197,8 +208,6 @@ void yd_encode_start(yd_job *j);
 json_t *yd_invented_json(const yd_invented *a); // a new reference; NULL: out of memory
 
 // ---- service.c ----
-// Hand an operation to the store; while that closes it comes back failed at once.
-void yd_service_store(yd_service *s, yd_store_op *op);
 // Hand an operation to the store; while that closes it comes back failed at once.
 void yd_service_store(yd_service *s, yd_store_op *op);
 // Let go of one hold; the last one frees a closing service.

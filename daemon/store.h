@@ -68,6 +68,8 @@ typedef struct yd_job_record {
     yd_blob *events;     // what was told about it as lines (yd_events_print); NULL where the log itself is kept in memory
     size_t bytes;        // what the record and its blobs take, kept by the service
     char key[65];        // of the content: two records with one key have one result; "" where that is not to be used
+    char once[65];       // of owner and Idempotency-Key; "": none was given
+    char request[65];    // of the request, where it may be repeated
     int cached;          // its result was there already, or another job made it
     int attempts;        // how often it was claimed since it last got further
     int resumed;         // how often a later process took it up
@@ -145,6 +147,8 @@ struct yd_store {
     int (*list_due)(yd_store *s, uint64_t before, int limit, char (*ids)[YD_ID_MAX], uint64_t *orders);
     // The id of a record that succeeded and has this key: 1, or 0 when there is none.
     int (*find_key)(yd_store *s, const char *key, char id[YD_ID_MAX]);
+    // The id of the newest record that has this `once`: 1, or 0 when there is none.
+    int (*find_once)(yd_store *s, const char *once, char id[YD_ID_MAX]);
     void (*health)(const yd_store *s, yd_store_health *out);
 };
 

@@ -277,6 +277,17 @@ static int find_key(yd_store *s, const char *key, char id[YD_ID_MAX])
     return 0;
 }
 
+static int find_once(yd_store *s, const char *once, char id[YD_ID_MAX])
+{
+    const memory_store *m = (const memory_store *)s;
+    for (const row *r = m->all.tail; *once && r; r = r->all.prev)
+        if (strcmp(r->rec.once, once) == 0) {
+            memcpy(id, r->rec.id, YD_ID_MAX);
+            return 1;
+        }
+    return 0;
+}
+
 static void health(const yd_store *s, yd_store_health *out)
 {
     *out = (yd_store_health){.ok = 1, .free_room = UINT64_MAX, .bytes = ((const memory_store *)s)->finished_bytes};
@@ -364,6 +375,7 @@ int yd_store_memory_open(uv_loop_t *loop, yd_store **out, yd_err *err)
                          .list = list_ids,
                          .list_due = list_due,
                          .find_key = find_key,
+                         .find_once = find_once,
                          .health = health};
     uv_idle_init(loop, &m->teller); // cannot fail
     m->teller.data = m;

@@ -104,6 +104,8 @@ char *yd_job_record_print(const yd_job_record *r)
                           timings_json(&r->timings), "cached", r->cached, "resumed", r->resumed, "boot", (json_int_t)r->boot);
     if (!o) return NULL;
     int bad = 0;
+    if (*r->once) bad |= json_object_set_new(o, "once", json_string(r->once));
+    if (*r->request) bad |= json_object_set_new(o, "request", json_string(r->request));
     if (r->problem.code) bad |= json_object_set_new(o, "problem", problem_json(&r->problem));
     if (r->invented) bad |= json_object_set_new(o, "account", account_json(&r->account));
     char *text = bad ? NULL : json_dumps(o, JSON_COMPACT), *copy = text ? yd_strdup(text) : NULL;
@@ -183,6 +185,8 @@ int yd_job_record_parse(yd_job_record *r, const char *text, yd_err *err)
     }
     take_text(r->model, sizeof r->model, o, "model");
     take_text(r->fingerprint, sizeof r->fingerprint, o, "fingerprint");
+    take_text(r->once, sizeof r->once, o, "once");
+    take_text(r->request, sizeof r->request, o, "request");
     r->created_ms = integer_at(o, "created");
     r->started_ms = integer_at(o, "started");
     r->cached = (int)integer_at(o, "cached");

@@ -204,6 +204,7 @@ int yd_store_sqlite_open(uv_loop_t *loop, const char *folder, yd_store **out, yd
                          .list = yd_sqlite_list,
                          .list_due = yd_sqlite_list_due,
                          .find_key = yd_sqlite_find_key,
+                         .find_once = yd_sqlite_find_once,
                          .health = health};
     init_sync(s);
     int rc = yd_sqlite_open_files(s, folder, err);

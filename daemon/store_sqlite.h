@@ -20,7 +20,7 @@ typedef struct yd_op_list {
     X(KEEP, 0, "RELEASE op")                                                                                                             \
     X(UNDO, 0, "ROLLBACK TO op")                                                                                                         \
     X(BURIED, 0, "SELECT 1 FROM grave WHERE id = ?1")                                                                                    \
-    X(PUT, 0, "INSERT INTO job(ord, id, owner, state, finished_ms, bytes, key, attempts, doc) VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9)")       \
+    X(PUT, 0, "INSERT INTO job(ord, id, owner, state, finished_ms, bytes, key, attempts, doc, once) VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10)") \
     X(UPDATE, 0, "UPDATE job SET state=?2, finished_ms=?3, bytes=?4, key=?5, attempts=?6, doc=?7 WHERE ord = ?1")                        \
     X(CLAIM, 0, "UPDATE job SET state=1, attempts=attempts+1 WHERE ord = ?1")                                                            \
     X(BYTES, 0, "UPDATE job SET bytes=?2 WHERE ord = ?1")                                                                                \
@@ -49,7 +49,8 @@ typedef struct yd_op_list {
     X(LIST_STATE, 1, "SELECT id, ord FROM job WHERE ord < ?1 AND state = ?3 ORDER BY ord DESC LIMIT ?2")                                 \
     X(LIST_OWNER, 1, "SELECT id, ord FROM job WHERE ord < ?1 AND owner = ?4 ORDER BY ord DESC LIMIT ?2")                                 \
     X(LIST_BOTH, 1, "SELECT id, ord FROM job WHERE ord < ?1 AND state = ?3 AND owner = ?4 ORDER BY ord DESC LIMIT ?2")                   \
-    X(FIND_KEY, 1, "SELECT id FROM job WHERE key = ?1 AND key <> '' AND state = 2 ORDER BY ord DESC LIMIT 1")
+    X(FIND_KEY, 1, "SELECT id FROM job WHERE key = ?1 AND key <> '' AND state = 2 ORDER BY ord DESC LIMIT 1")             \
+    X(FIND_ONCE, 1, "SELECT id FROM job WHERE once = ?1 AND once <> '' ORDER BY ord DESC LIMIT 1")
 
 typedef enum {
 #define YD_STATEMENT_ENUM(name, reading, text) YD_SQL_##name,
@@ -107,5 +108,6 @@ int yd_sqlite_get(yd_store *s, const char *id, int whole, yd_job_record *out, yd
 int yd_sqlite_list(yd_store *s, const char *owner, int state, uint64_t before, int limit, char (*ids)[YD_ID_MAX], uint64_t *orders);
 int yd_sqlite_list_due(yd_store *s, uint64_t before, int limit, char (*ids)[YD_ID_MAX], uint64_t *orders);
 int yd_sqlite_find_key(yd_store *s, const char *key, char id[YD_ID_MAX]);
+int yd_sqlite_find_once(yd_store *s, const char *once, char id[YD_ID_MAX]);
 
 #endif

@@ -171,13 +171,23 @@ int yd_sqlite_list_due(yd_store *base, uint64_t before, int limit, char (*ids)[Y
     return n;
 }
 
-int yd_sqlite_find_key(yd_store *base, const char *key, char id[YD_ID_MAX])
+static int find_by(yd_store *base, yd_statement which, const char *key, char id[YD_ID_MAX])
 {
     yd_sqlite_store *s = (yd_sqlite_store *)base;
-    sqlite3_stmt *q = s->stmt[YD_SQL_FIND_KEY];
+    sqlite3_stmt *q = s->stmt[which];
     sqlite3_bind_text(q, 1, key, -1, SQLITE_STATIC);
     const int found = sqlite3_step(q) == SQLITE_ROW;
     if (found) snprintf(id, YD_ID_MAX, "%s", text_at(q, 0));
     sqlite3_reset(q);
     return found;
+}
+
+int yd_sqlite_find_key(yd_store *base, const char *key, char id[YD_ID_MAX])
+{
+    return find_by(base, YD_SQL_FIND_KEY, key, id);
+}
+
+int yd_sqlite_find_once(yd_store *base, const char *once, char id[YD_ID_MAX])
+{
+    return find_by(base, YD_SQL_FIND_ONCE, once, id);
 }

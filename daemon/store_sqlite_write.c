@@ -236,6 +236,7 @@ static int put(yd_sqlite_store *s, yd_store_op *op)
         return yd_fail_field(&op->err, YD_E_CONFLICT, "id", "", "the id %s is already taken", op->rec.id);
     bind_text(s->stmt[YD_SQL_PUT], 2, op->rec.id);
     bind_text(s->stmt[YD_SQL_PUT], 3, op->rec.owner);
+    bind_text(s->stmt[YD_SQL_PUT], 10, op->rec.once);
     return write_record(s, op, YD_SQL_PUT, (int64_t)op->rec.order, 4);
 }
 

@@ -272,8 +272,12 @@ int yd_service_begin_record(const yd_service *s, const yd_submission *sub, yd_jo
     snprintf(r->owner, sizeof r->owner, "%s", sub->owner ? sub->owner : "");
     r->progress.steps = r->settings.sample.steps;
     r->boot = s->store->boot;
+    const int fetched = json_object_get(sub->errands, "input") != NULL;
+    if (fetched == (sub->bytes != NULL))
+        return yd_fail_field(err, YD_E_INVALID, "image", "a picture, or where it is fetched from", "the request has %s", fetched ? "both" : "neither");
     rc = yd_errands_make(s->cfg, sub->errands, &r->errands, err);
-    return rc ? rc : yd_deliveries_admit(s, r, err);
+    if (!rc) rc = yd_deliveries_admit(s, r, err);
+    return rc ? rc : yd_repeat_begin(sub, r, err);
 }
 
 static int estimate_job(const yd_service *s, const yd_image_header *h, size_t len, yd_job_record *r, yd_estimate *e, yd_err *err)
@@ -289,12 +293,17 @@ static int estimate_job(const yd_service *s, const yd_image_header *h, size_t le
     return 0;
 }
 
+int yd_service_name(yd_job_record *r, yd_err *err)
+{
+    r->created_ms = yd_wall_ms();
+    return *r->id ? 0 : yd_job_id_new(r->id, err);
+}
+
 int yd_service_examine(const yd_service *s, const yd_image_header *h, size_t len, yd_job_record *r, yd_estimate *e, yd_err *err)
 {
     int rc = estimate_job(s, h, len, r, e, err);
     if (rc) return rc;
-    r->created_ms = yd_wall_ms();
-    return yd_job_id_new(r->id, err);
+    return yd_service_name(r, err);
 }
 
 int yd_service_examine_fetched(const yd_service *s, const yd_image_header *h, yd_job *j, yd_err *err)

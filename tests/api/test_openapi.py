@@ -1,6 +1,7 @@
 """The document and the server say the same: paths, methods, statuses, content types, members of the answers."""
 import json
 import re
+import uuid
 
 from harness import check, textured, uses
 
@@ -124,7 +125,7 @@ def test_answers_fit(d):
 
     def ask(path, method="get", job_id=job, query="", **kw):
         asked.add((path, method))
-        flags = [] if method == "get" or "data" in kw else ["-X", method.upper()]
+        flags = [] if method == "get" or (method == "post" and "data" in kw) else ["-X", method.upper()]
         hold(doc, d.curl(path.replace("{id}", job_id) + query, *flags, **kw), path, method)
 
     for path, item in doc["paths"].items():
@@ -154,6 +155,11 @@ def test_answers_fit(d):
         ask(path, "post", data=b"x", headers=["Content-Type: text/plain"])
         ask(path, "post", data=b"no picture")
     ask("/v1/upscale", "post", query="?steps=300", data=textured(300, 300), headers=["Prefer: wait=0"])
+    mine = str(uuid.uuid4())
+    for picture, query in ((PICTURE, "?steps=1"), (PICTURE, "?steps=1"), (PICTURE, "?steps=2"), (b"no picture", "")):
+        ask("/v1/jobs/{id}", "put", job_id=mine, query=query, data=picture)
+        ask("/v1/jobs", "post", query=query, data=picture, headers=["Idempotency-Key: mine"])
+    ask("/v1/jobs/{id}", "put", job_id="none", data=PICTURE)
     ask("/v1/jobs/{id}/cancel", "post")
     ask("/v1/jobs/{id}/cancel", "post", job_id=running)
     ask("/v1/jobs/{id}/cancel", "post", job_id=none)

@@ -352,6 +352,20 @@ def test_cancelled_and_deleted_while_fetching():
         wait.set()
 
 
+def test_a_repeated_request_is_one_job():
+    with Peer() as p, Setup(p) as s:
+        p.answers = {"/a.png": reply(200, PICTURE), "/hook": reply(200)}
+        d = s.start()
+        body = {"input": {"url": p.url + "/a.png"}, "webhook": {"url": p.url + "/hook"}}
+        headers = [*JSON, "Idempotency-Key: once"]
+        ids = {d.curl("/v1/jobs", data=json.dumps(body).encode(), headers=headers).json()["id"] for _ in range(3)}
+        other = d.curl("/v1/jobs", data=json.dumps({"input": {"url": p.url + "/b.png"}}).encode(), headers=headers)
+        check(len(ids) == 1 and other.status == 422, "one job; another URL is another request", (ids, other.status, other.body[:200]))
+        p.wait("/hook")
+        time.sleep(0.2)
+        check(len(p.to("/a.png")) == len(p.to("/hook")) == 1, "fetched and told once", [x[:2] for x in p.seen])
+
+
 def test_a_restart_fetches_again():
     with Peer() as p, Setup(p).durable() as s:
         wait = threading.Event()

@@ -317,6 +317,8 @@ static void a_restart(void)
     open_store();
     const int64_t boot = store->boot;
     yd_job_record r = record("a", "me"), got;
+    snprintf(r.once, sizeof r.once, "owner and key");
+    snprintf(r.request, sizeof r.request, "its digest");
     r.settings.sample.seed = UINT64_MAX;
     r.settings.sample.eta = 0.1f;
     r.settings.sample.lower_bound = 1.0 / 3;
@@ -356,7 +358,10 @@ static void a_restart(void)
     CHECK(strcmp(listed(NULL, -1, UINT64_MAX, 8), "cba") == 0);
     char id[YD_ID_MAX] = "";
     CHECK(store->find_key(store, "abc", id) && strcmp(id, "a") == 0 && !store->find_key(store, "", id));
+    CHECK(strcmp(got.once, "owner and key") == 0 && strcmp(got.request, "its digest") == 0);
+    CHECK(store->find_once(store, "owner and key", id) && strcmp(id, "a") == 0 && !store->find_once(store, "", id));
     do_op(YD_OP_REMOVE, "a", 20);
+    CHECK(!store->find_once(store, "owner and key", id));
     CHECK(has_text(got.result, "the result") && files() == 0); // a download goes on
     yd_job_record_clear(&got);
     yd_job_record_clear(&r);
@@ -391,6 +396,7 @@ static void one_process_at_a_time(void)
 {
     yd_store *other = NULL;
     open_store();
+    put("old", "");
     CHECK(yd_store_sqlite_open(&loop, folder, &other, &err) == YD_E_CONFIG && !other);
     CHECK_MSG(strcmp(err.field, "state_dir") == 0 && strstr(err.detail, folder), "%s", err.detail);
     CHECK(yd_store_sqlite_open(&loop, "/proc/none", &other, &err) == YD_E_CONFIG);
@@ -402,9 +408,12 @@ static void one_process_at_a_time(void)
     sqlite3_close(db);
     CHECK(open_again() == YD_E_CONFIG);
     CHECK_MSG(strstr(err.detail, "version 99"), "%s", err.detail);
-    CHECK(sqlite3_open(command, &db) == SQLITE_OK && sqlite3_exec(db, "PRAGMA user_version=1", NULL, NULL, NULL) == SQLITE_OK);
+    // Back to what the first version made: it is taken forward again, with what is in it.
+    CHECK(sqlite3_open(command, &db) == SQLITE_OK &&
+          sqlite3_exec(db, "DROP INDEX job_once; ALTER TABLE job DROP COLUMN once; DROP TABLE batch; PRAGMA user_version=1", NULL, NULL, NULL) ==
+              SQLITE_OK);
     sqlite3_close(db);
-    CHECK(open_again() == 0);
+    CHECK(open_again() == 0 && state_of("old") == YD_JOB_QUEUED);
     close_store();
 }
 
