@@ -145,8 +145,9 @@ class Setup:
 
     def __exit__(self, *_):
         for d in self.daemons:
-            if d.alive() and d.stop() is None:
-                check(False, "it stops when it is told to")
+            if d.alive():
+                check(d.stop() == 0, "it stops when it is told to, and well", d.log_text()[-2000:])
+            check("Sanitizer" not in d.log_text(), "no sanitizer complains", d.log_text()[-2000:])
         shutil.rmtree(self.dir, ignore_errors=True)
 
 
@@ -199,11 +200,11 @@ def test_off_by_default():
             body["image"] = {"base64": base64.b64encode(PICTURE).decode()}
         a = submit(d, body)
         check(a.status == 422 and a.json()["field"] == member + ".url", member + " is refused", (a.status, a.body[:200]))
-    with open(f"/proc/{d.process.pid}/status") as f:
-        threads = os.listdir(f"/proc/{d.process.pid}/task")
+    check(set(d.curl("/v1/capabilities").json()["urls"].values()) == {False}, "and it says so")
+    threads = os.listdir(f"/proc/{d.process.pid}/task")
     names = [open(f"/proc/{d.process.pid}/task/{t}/comm").read().strip() for t in threads]
     check("outgoing" not in names, "there is no thread for it", names)
-    d.stop()
+    check(d.stop() == 0, "and it ends well")
 
 
 # ---- pictures by URL
@@ -215,6 +216,7 @@ def test_a_picture_is_fetched():
                      "/flaky": [reply(503), reply(200, PICTURE)], "/slow": lambda h: (slow.wait(20), reply(200, PICTURE)(h))}
         d = s.start()
         want = d.curl("/v1/upscale", data=PICTURE).body
+        check(set(d.curl("/v1/capabilities").json()["urls"].values()) == {True}, "it says that it does")
         a = fetch(d, p.url + "/slow?token=secret", steps=4)
         j = a.json()
         check(a.status == 202 and j["state"] == "queued" and j["input"] is None and j["output"] is None, "it is a job at once", (a.status, j))
