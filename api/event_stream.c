@@ -30,7 +30,7 @@
 #include <string.h>
 
 #define BLOCK_BYTES                                                                                                    \
-    1024 // libmicrohttpd's buffer per stream, used for HTTP/1.0; chunks are made in the connection's memory
+    512 // libmicrohttpd's buffer per stream, used for HTTP/1.0; chunks are made in the connection's memory
 #define PIECE_BYTES 12288 // of a picture, encoded at a time; a multiple of 3
 #define RETRY_MS    2000  // when a browser shall come back
 
