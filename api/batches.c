@@ -166,6 +166,7 @@ static int submit_item(yd_request *r, const yd_intake *in, size_t i, item *it, y
                                .len = up->len,
                                .settings = in->settings,
                                .n_settings = in->n_settings,
+                               .errands = in->errands,
                                .owner = r->owner,
                                .once = key ? once : NULL,
                                .request_id = r->id};

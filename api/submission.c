@@ -55,6 +55,7 @@ void yd_intake_clear(yd_intake *in)
     for (size_t i = 0; i < in->n_uploads; i++) yd_free(in->uploads[i].bytes);
     yd_free(in->uploads);
     yd_free(in->picture);
+    json_decref(in->errands);
     memset(in, 0, sizeof *in);
 }
 
@@ -146,17 +147,33 @@ static int take_value(yd_intake *in, const char *name, size_t name_len, const js
     return yd_intake_add(in, name, name_len, number, strlen(number), err);
 }
 
+// Members that name other servers are no settings: they are kept as they are, for the service to judge.
+static int is_errand(const char *name)
+{
+    return !strcmp(name, "input") || !strcmp(name, "result") || !strcmp(name, "webhook");
+}
+
+static int take_errand(yd_intake *in, const char *name, json_t *value, yd_err *err)
+{
+    if (!in->errands) in->errands = json_object();
+    return in->errands && !json_object_set(in->errands, name, value) ? 0 : yd_fail(err, YD_E_NOMEM, "no memory for the settings");
+}
+
 static int take_object(yd_intake *in, json_t *root, int need_image, yd_err *err)
 {
-    const json_t *image = json_object_get(root, "image");
-    if (need_image && !image)
+    const json_t *image = json_object_get(root, "image"), *input = json_object_get(root, "input");
+    if (need_image && !image && !input)
         return yd_fail_field(err, YD_E_INVALID, "image", ACCEPTED_JSON, "the JSON body has no member \"image\"");
-    if (!need_image && image)
+    if (image && input)
+        return yd_fail_field(err, YD_E_INVALID, "input", "either image or input", "the picture is given twice, as image and as input");
+    if (!need_image && (image || input))
         return yd_fail_field(err, YD_E_INVALID, "image", "settings only", "the picture has its own part");
     int rc = image ? take_base64(in, image, err) : 0;
     for (void *it = json_object_iter(root); it && !rc; it = json_object_iter_next(root, it)) {
         const char *name = json_object_iter_key(it);
-        if (json_object_iter_value(it) != image)
+        if (is_errand(name))
+            rc = take_errand(in, name, json_object_iter_value(it), err);
+        else if (json_object_iter_value(it) != image)
             rc = take_value(in, name, strlen(name), json_object_iter_value(it), err);
     }
     return rc;
@@ -199,7 +216,7 @@ static int read_body(yd_intake *in, yd_request *r, yd_err *err)
     const int rc = json ? yd_intake_json(in, (const char *)bytes, len, 1, err)
                         : yd_intake_multipart(in, r, (const char *)bytes, len, err);
     yd_free(bytes);
-    if (!rc && json && !in->len) return yd_fail_field(err, YD_E_INVALID, "image", "a picture", "the picture is empty");
+    if (!rc && json && !in->len && !json_object_get(in->errands, "input")) return yd_fail_field(err, YD_E_INVALID, "image", "a picture", "the picture is empty");
     return rc;
 }
 
@@ -269,6 +286,7 @@ static int submit(yd_request *r, yd_intake *in, submit_wait *w, yd_err *err)
                                .len = in->len,
                                .settings = in->settings,
                                .n_settings = in->n_settings,
+                               .errands = in->errands,
                                .owner = r->owner,
                                .id = put ? r->match.param : NULL,
                                .once = put ? NULL : yd_request_header(r, "Idempotency-Key"),

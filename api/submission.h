@@ -24,6 +24,7 @@ typedef struct yd_intake {
     size_t max_uploads;  // pictures that a form may have; 0: one
     yd_upload *uploads;
     size_t n_uploads;
+    json_t *errands; // with other servers: "input", "result", "webhook" as the client wrote them; NULL: none
 } yd_intake;
 
 // Whether the request may be repeated: it has an Idempotency-Key, or is a PUT.
@@ -38,7 +39,7 @@ int yd_intake_read(yd_intake *in, yd_request *r, yd_err *err); // query and body
 // Submit what was read, of one picture; in is cleared.
 void yd_submit_intake(yd_request *r, yd_intake *in, int cancel_if_gone, void (*then)(yd_request *r, yd_job *j));
 int yd_intake_add(yd_intake *in, const char *name, size_t name_len, const char *value, size_t value_len, yd_err *err);
-// {"image": {"base64": "..."}, NAME: VALUE, ...}; need_image 0: settings only. text need not be terminated.
+// {"image": {"base64": "..."}, NAME: VALUE, ...}, or "input": {"url": "..."} for the picture; need_image 0: settings only. text need not be terminated.
 int yd_intake_json(yd_intake *in, const char *text, size_t len, int need_image, yd_err *err);
 // multipart/form-data: parts `image`, at most one part `settings` (JSON).
 int yd_intake_multipart(yd_intake *in, yd_request *r, const char *text, size_t len, yd_err *err);

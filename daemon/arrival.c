@@ -12,6 +12,7 @@
 #include "core/mem.h"
 #include "core/sha256.h"
 #include "daemon/clock.h"
+#include "daemon/errands.h"
 #include "daemon/log.h"
 #include <stdio.h>
 #include <string.h>
@@ -125,9 +126,13 @@ static void on_stored(yd_store_op *op)
         s->input_bytes -= a->len;
         j->stage = YD_STAGE_DONE;
         yd_metrics_job(s->metrics, j->rec.model, YD_OUTCOME_SUCCEEDED);
+        yd_delivery_add(j);
     } else {
         s->under_way++;
-        yd_service_enter_queue(j);
+        if (j->rec.input)
+            yd_service_enter_queue(j);
+        else
+            yd_fetch_start(j);
     }
     yd_err gone;
     if (!a->fn && !*j->rec.request) yd_service_delete(s, j, NULL, NULL, &gone); // without memory for that it simply goes on
@@ -161,6 +166,7 @@ static int make_job(yd_arrival *a, yd_store_op **op, yd_err *err)
     j->estimate = a->estimate;
     yd_job_record stored = j->rec;
     if (yd_job_state_final(stored.state)) {
+        stored.due = j->rec.due = yd_errands_due(stored.errands, stored.state);
         tell_cached(j);
         stored.events = s->store->durable ? yd_events_print(j->events, YD_EVENT_QUEUED, NULL) : NULL;
     }
@@ -201,6 +207,14 @@ static int give_file(yd_codec_call *c, yd_err *err)
     return yd_codec_put_file(c, b->bytes, b->len, err);
 }
 
+// A picture that is still to be fetched: the job is one at once (fetch.c).
+static int give_nothing(yd_codec_call *c, yd_err *err)
+{
+    (void)c;
+    (void)err;
+    return YD_CODEC_NOTHING;
+}
+
 // Its job is there, or on the way: nothing is computed.
 static void repeat(yd_arrival *a, yd_job *j)
 {
@@ -233,7 +247,7 @@ static void looked(yd_codec_call *c)
         repeat(a, before);
         return;
     }
-    if (!rc) rc = yd_service_examine(s, &c->header, a->len, &a->rec, &a->estimate, &c->err);
+    if (!rc) rc = a->rec.input ? yd_service_examine(s, &c->header, a->len, &a->rec, &a->estimate, &c->err) : yd_service_name(&a->rec, &c->err);
     if (rc) {
         refuse(a, rc, &c->err);
         return;
@@ -251,20 +265,22 @@ int yd_service_submit(yd_service *s, const yd_submission *sub, yd_submit_fn fn, 
     if (!rc) rc = yd_service_begin_record(s, sub, &a->rec, err);
     if (rc) {
         yd_free(sub->bytes);
+        if (a) yd_job_record_clear(&a->rec);
         yd_free(a);
         return rc;
-    }
-    a->rec.input = yd_blob_new(sub->bytes, sub->len, "application/octet-stream", 0);
-    if (!a->rec.input) {
-        yd_free(a);
-        return yd_fail(err, YD_E_NOMEM, "no memory for another job");
     }
     a->service = s;
     a->fn = fn;
     a->arg = arg;
-    a->len = sub->len;
     if (sub->request_id) snprintf(a->request_id, sizeof a->request_id, "%s", sub->request_id);
-    a->look = (yd_codec_call){.op = YD_CODEC_PROBE, .fill = give_file, .done = looked, .limits = yd_service_image_limits(s)};
+    a->rec.input = sub->bytes ? yd_blob_new(sub->bytes, sub->len, "application/octet-stream", 0) : NULL;
+    if (sub->bytes && !a->rec.input) {
+        yd_job_record_clear(&a->rec);
+        yd_free(a);
+        return yd_fail(err, YD_E_NOMEM, "no memory for another job");
+    }
+    a->len = sub->len;
+    a->look = (yd_codec_call){.op = YD_CODEC_PROBE, .fill = sub->bytes ? give_file : give_nothing, .done = looked, .limits = yd_service_image_limits(s)};
     a->look.request_id = a->request_id;
     s->arriving++;
     s->holds++;

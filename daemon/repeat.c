@@ -1,6 +1,6 @@
 // Requests that may come twice: with an id that the client chose, or with an Idempotency-Key.
 //
-// A request is known again by its digest: the picture's bytes and the settings as they were sent, in any order. It is kept with the record,
+// A request is known again by its digest: the picture's bytes and the settings as they were sent, in any order, URLs included. It is kept with the record,
 // as is the digest of owner and key. What was stored is found in the store; what is being stored, by its id in the table of jobs and by
 // its key in `keyed`, and whoever repeats it waits for the same answer. So nothing is taken twice, however closely repeats follow each
 // other, and whether or not the first one's client is still there.
@@ -73,8 +73,12 @@ static int digest_settings(const yd_submission *sub, char out[65], yd_err *err)
         yd_sha256_update(&h, in_order[i]->name, strlen(in_order[i]->name) + 1);
         yd_sha256_update(&h, in_order[i]->value, strlen(in_order[i]->value) + 1);
     }
-    hex_of(&h, out);
     yd_free(in_order);
+    char *errands = sub->errands ? json_dumps(sub->errands, JSON_COMPACT | JSON_SORT_KEYS) : NULL;
+    if (sub->errands && !errands) return yd_fail(err, YD_E_NOMEM, "no memory for the settings");
+    if (errands) yd_sha256_update(&h, errands, strlen(errands));
+    free(errands);
+    hex_of(&h, out);
     return 0;
 }
 
@@ -93,7 +97,7 @@ void yd_repeat_digest(yd_job_record *r)
     if (!*r->request) return;
     yd_sha256_init(&h);
     yd_sha256_update(&h, r->request, 64);
-    yd_sha256_update(&h, r->input->sha256, 64);
+    if (r->input) yd_sha256_update(&h, r->input->sha256, 64);
     hex_of(&h, r->request);
 }
 

@@ -151,7 +151,9 @@ static void abandon(yd_service *s)
     s->closing = s->store_closing = 1;
     if (s->codecs) yd_codecs_close(s->codecs, NULL, NULL);
     if (s->jobs) forget_all(s);
-    if (s->store)
+    if (s->deliveries)
+        yd_deliveries_close(s); // the store follows
+    else if (s->store)
         s->store->close(s->store, on_store_closed, s);
     else
         free_service(s);
@@ -188,6 +190,7 @@ int yd_service_open(uv_loop_t *loop, const yd_config *cfg, yd_service **out, yd_
     s->cfg = cfg;
     int rc = open_parts(s, &device, err);
     if (!rc) rc = yd_codecs_open(loop, cfg, s->metrics, NULL, &s->codecs, err);
+    if (!rc) rc = yd_deliveries_open(s, err);
     if (rc && device) device->close(device);
     yd_worker_events ev = {on_opened, yd_pipeline_batch_done, s};
     if (!rc) rc = yd_worker_start(loop, device, &ev, &s->worker, err);
@@ -215,6 +218,7 @@ void yd_service_on_broken(yd_service *s, void (*fn)(void *arg, const yd_err *err
 
 static void end_the_rest(yd_service *s)
 {
+    yd_fetches_end(s, s->store->durable);
     if (s->store->durable)
         yd_pipeline_park_all(s, 0);
     else
@@ -248,7 +252,10 @@ void yd_service_drain(yd_service *s, int fast, void (*on_drained)(void *arg), vo
     }
     int first = !s->draining;
     s->draining = 1;
-    if (first && s->store->durable) yd_pipeline_park_all(s, 1);
+    if (first && s->store->durable) {
+        yd_fetches_end(s, 1);
+        yd_pipeline_park_all(s, 1);
+    }
     int64_t wait_ms = fast || s->under_way == 0 ? 0 : s->cfg->drain_timeout_ms;
     if (first || fast) uv_timer_start(&s->drain_timer, on_drain_time, (uint64_t)wait_ms, 0);
     if (!first) return;
@@ -293,6 +300,7 @@ void yd_service_close(yd_service *s, void (*done)(void *arg), void *arg)
     end_the_rest(s);
     yd_worker_stop(s->worker, on_part_closed, s);
     yd_codecs_close(s->codecs, on_part_closed, s);
+    yd_deliveries_close(s);
     forget_all(s);
     uv_close((uv_handle_t *)&s->sweep_timer, on_handle_closed);
     uv_close((uv_handle_t *)&s->drain_timer, on_handle_closed);

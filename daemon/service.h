@@ -74,6 +74,7 @@ typedef struct yd_submission {
     size_t len;
     const yd_setting *settings; // borrowed
     size_t n_settings;
+    const json_t *errands;  // borrowed; with other servers, as the client wrote them (errands.h), or NULL. With an "input" bytes is NULL
     const char *owner;      // whose job it is; "" while there are no keys
     const char *id;         // chosen by the client, or NULL; a UUID in lower case
     const char *once;       // Idempotency-Key, or NULL; a request with either may be repeated and is taken once

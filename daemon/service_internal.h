@@ -5,9 +5,12 @@
 #include "daemon/bundle.h"
 #include "daemon/codec.h"
 #include "daemon/job.h"
+#include "daemon/outgoing.h"
 #include "daemon/owners.h"
 #include "daemon/spool.h"
 #include "daemon/worker.h"
+
+typedef struct yd_deliveries yd_deliveries;
 
 typedef enum { YD_DEVICE_LOADING, YD_DEVICE_READY, YD_DEVICE_BROKEN } yd_device_state;
 
@@ -26,6 +29,10 @@ struct yd_service {
     yd_idmap *bundles; // and their list, see bundle.c
     yd_bundle *oldest_bundle, *newest_bundle, *next_bundle;
     json_int_t last_bundle;
+    yd_outgoing *outgoing; // NULL: no connections to anybody (delivery.c has it)
+    yd_deliveries *deliveries;
+    yd_fetch *fetches; // jobs whose pictures are on their way (fetch.c)
+    int fetching;
     yd_idmap *keyed; // jobs with an Idempotency-Key that are being stored (repeat.c)
     yd_job *rest_first, *rest_last; // finished jobs that nobody uses (recovery.c)
     size_t resting, resting_bytes;
@@ -121,9 +128,26 @@ int yd_service_examine(const yd_service *s, const yd_image_header *h, size_t len
 // The same for a record of an earlier process, which keeps its id.
 int yd_service_reexamine(yd_service *s, yd_job *j, yd_err *err);
 
+int yd_service_name(yd_job_record *r, yd_err *err); // its id, unless it has one, and the time
+// The same for a picture that came after its job.
+int yd_service_examine_fetched(const yd_service *s, const yd_image_header *h, yd_job *j, yd_err *err);
+
 // ---- arrival.c ----
 void yd_service_enqueue(yd_job *j);     // into the scheduler's queue
 void yd_service_enter_queue(yd_job *j); // behind a leader or into the queue, with its event
+
+// ---- fetch.c ----
+void yd_fetch_start(yd_job *j);                // get the picture of a stored job; then it enters the queue, or it fails
+void yd_fetch_stop(yd_job *j);                 // the job is over: what comes back is dropped
+void yd_fetches_end(yd_service *s, int park);  // cancel every job whose picture is on its way, or leave them to the next process
+
+// ---- delivery.c ----
+int yd_deliveries_open(yd_service *s, yd_err *err); // when the store is open; nothing where no setting names hosts
+void yd_deliveries_close(yd_service *s);            // holds the service until it is over
+// Is there room and a secret for what a job asks for? YD_E_QUEUE_FULL, YD_E_SETTING.
+int yd_deliveries_admit(const yd_service *s, const yd_job_record *r, yd_err *err);
+void yd_delivery_add(yd_job *j); // it has ended, that is stored, and no stage holds it; nothing where nothing is due
+size_t yd_deliveries_waiting(const yd_service *s);
 
 // ---- repeat.c ----
 // Take id and key of a submission into its record, and the digest of its settings. YD_E_SETTING, YD_E_INVALID, YD_E_NOMEM.

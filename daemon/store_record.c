@@ -29,12 +29,14 @@ void yd_job_record_copy(yd_job_record *dst, const yd_job_record *src)
     *dst = *src;
     for (int i = 0; i < YD_FILES; i++) yd_blob_ref(*yd_job_record_blob(dst, (yd_record_file)i));
     yd_blob_ref(dst->events);
+    yd_blob_ref(dst->errands);
 }
 
 void yd_job_record_clear(yd_job_record *r)
 {
     for (int i = 0; i < YD_FILES; i++) yd_blob_unref(*yd_job_record_blob(r, (yd_record_file)i));
     yd_blob_unref(r->events);
+    yd_blob_unref(r->errands);
     memset(r, 0, sizeof *r);
 }
 

@@ -202,6 +202,7 @@ int yd_store_sqlite_open(uv_loop_t *loop, const char *folder, yd_store **out, yd
                          .submit = submit,
                          .get = yd_sqlite_get,
                          .list = yd_sqlite_list,
+                         .list_due = yd_sqlite_list_due,
                          .find_key = yd_sqlite_find_key,
                          .find_once = yd_sqlite_find_once,
                          .bundles = yd_sqlite_bundles,

@@ -33,6 +33,8 @@ typedef struct yd_op_list {
     X(FILE_USED, 0, "SELECT 1 FROM file WHERE name = ?1 LIMIT 1")                                                                        \
     X(EVENTS_PUT, 0, "INSERT OR REPLACE INTO events(ord, lines) VALUES(?1, ?2)")                                                         \
     X(EVENTS_DROP, 0, "DELETE FROM events WHERE ord = ?1")                                                                               \
+    X(ERRANDS_PUT, 0, "INSERT OR REPLACE INTO errand(ord, due, doc) VALUES(?1, ?2, ?3)")                                                 \
+    X(ERRANDS_DROP, 0, "DELETE FROM errand WHERE ord = ?1")                                                                              \
     X(BURY, 0, "INSERT OR IGNORE INTO grave(id, since_ms) VALUES(?1, ?2)")                                                               \
     X(GRAVES_OLD, 0, "DELETE FROM grave WHERE since_ms <= ?1 OR n <= (SELECT max(n) FROM grave) - ?2")                                   \
     X(OLDEST, 0, "SELECT ord, id, finished_ms, bytes FROM job WHERE state >= 2 ORDER BY finished_ms, ord LIMIT ?1")                      \
@@ -40,6 +42,8 @@ typedef struct yd_op_list {
     X(GET, 1, "SELECT ord, id, owner, state, finished_ms, bytes, key, attempts, doc FROM job WHERE id = ?1")                             \
     X(GET_FILES, 1, "SELECT kind, name, len, mime, width, height FROM file WHERE ord = ?1")                                              \
     X(GET_EVENTS, 1, "SELECT lines FROM events WHERE ord = ?1")                                                                          \
+    X(GET_ERRANDS, 1, "SELECT due, doc FROM errand WHERE ord = ?1")                                                                      \
+    X(LIST_DUE, 1, "SELECT id, ord FROM errand JOIN job USING(ord) WHERE due AND ord < ?1 ORDER BY ord DESC LIMIT ?2")                   \
     X(GET_GRAVE, 1, "SELECT 1 FROM grave WHERE id = ?1")                                                                                 \
     X(LIST, 1, "SELECT id, ord FROM job WHERE ord < ?1 ORDER BY ord DESC LIMIT ?2")                                                      \
     X(LIST_STATE, 1, "SELECT id, ord FROM job WHERE ord < ?1 AND state = ?3 ORDER BY ord DESC LIMIT ?2")                                 \
@@ -108,6 +112,7 @@ int yd_sqlite_is_new(const yd_store_op *op);
 // ---- store_sqlite_read.c (the loop's thread) ----
 int yd_sqlite_get(yd_store *s, const char *id, int whole, yd_job_record *out, yd_err *err);
 int yd_sqlite_list(yd_store *s, const char *owner, int state, uint64_t before, int limit, char (*ids)[YD_ID_MAX], uint64_t *orders);
+int yd_sqlite_list_due(yd_store *s, uint64_t before, int limit, char (*ids)[YD_ID_MAX], uint64_t *orders);
 int yd_sqlite_find_key(yd_store *s, const char *key, char id[YD_ID_MAX]);
 void yd_sqlite_bundles(yd_store *s, void (*each)(void *arg, const char *id, const char *owner, const char *doc), void *arg);
 int yd_sqlite_find_once(yd_store *s, const char *once, char id[YD_ID_MAX]);

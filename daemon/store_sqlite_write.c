@@ -197,6 +197,16 @@ static int set_events(yd_sqlite_store *s, yd_store_op *op, int64_t order)
     return yd_sqlite_do(s, YD_SQL_EVENTS_PUT, &op->err);
 }
 
+static int set_errands(yd_sqlite_store *s, yd_store_op *op, int64_t order)
+{
+    const yd_blob *doc = op->rec.errands;
+    if (!doc) return 0;
+    sqlite3_stmt *q = with_order(s, YD_SQL_ERRANDS_PUT, order);
+    sqlite3_bind_int(q, 2, op->rec.due);
+    sqlite3_bind_text(q, 3, (const char *)doc->bytes, (int)doc->len, SQLITE_TRANSIENT);
+    return yd_sqlite_do(s, YD_SQL_ERRANDS_PUT, &op->err);
+}
+
 static int write_record(yd_sqlite_store *s, yd_store_op *op, yd_statement which, int64_t order, int at)
 {
     yd_job_record *r = &op->rec;
@@ -209,6 +219,7 @@ static int write_record(yd_sqlite_store *s, yd_store_op *op, yd_statement which,
     int rc = yd_sqlite_do(s, which, &op->err);
     if (!rc) rc = set_files(s, op, order, ~0u);
     if (!rc) rc = set_events(s, op, order);
+    if (!rc) rc = set_errands(s, op, order);
     if (!rc && yd_job_state_final(r->state)) {
         s->more_finished++;
         s->more_bytes += bytes;
@@ -252,6 +263,13 @@ static int attach(yd_sqlite_store *s, yd_store_op *op)
     return rc;
 }
 
+static int note(yd_sqlite_store *s, yd_store_op *op)
+{
+    row r;
+    int rc = find_row(s, op->rec.id, &r, &op->err);
+    return rc ? rc : set_errands(s, op, r.order);
+}
+
 static int claim(yd_sqlite_store *s, yd_store_op *op)
 {
     row r;
@@ -269,6 +287,8 @@ static int bury(yd_sqlite_store *s, const char *id, const row *r, int64_t now_ms
     int rc = release_files(s, YD_SQL_FILES_DROP, err);
     with_order(s, YD_SQL_EVENTS_DROP, r->order);
     if (!rc) rc = yd_sqlite_do(s, YD_SQL_EVENTS_DROP, err);
+    with_order(s, YD_SQL_ERRANDS_DROP, r->order);
+    if (!rc) rc = yd_sqlite_do(s, YD_SQL_ERRANDS_DROP, err);
     with_order(s, YD_SQL_DROP, r->order);
     if (!rc) rc = yd_sqlite_do(s, YD_SQL_DROP, err);
     bind_text(s->stmt[YD_SQL_BURY], 1, id);
@@ -335,6 +355,7 @@ static int carry_out(yd_sqlite_store *s, yd_store_op *op)
     case YD_OP_PUT: return put(s, op);
     case YD_OP_UPDATE: return update(s, op);
     case YD_OP_ATTACH: return attach(s, op);
+    case YD_OP_NOTE: return note(s, op);
     case YD_OP_CLAIM: return claim(s, op);
     case YD_OP_REMOVE: return remove_record(s, op);
     case YD_OP_EXPIRE: return expire(s, op);

@@ -7,6 +7,7 @@
 #include "core/mem.h"
 #include "core/windows.h"
 #include "daemon/clock.h"
+#include "daemon/errands.h"
 #include "daemon/log.h"
 #include <limits.h>
 #include <stdio.h>
@@ -53,7 +54,7 @@ int yd_service_admit(const yd_service *s, size_t len, yd_err *err)
         return yd_fail_field(err, YD_E_BODY_TOO_LARGE, "body", accepted, "the body has %zu bytes; %s are accepted", len,
                              accepted);
     }
-    const int waiting = s->sched.n_waiting + s->arriving + s->followers;
+    const int waiting = s->sched.n_waiting + s->arriving + s->followers + s->fetching;
     if (waiting >= c->queue_max)
         return yd_fail(err, YD_E_QUEUE_FULL, "%d jobs wait already, no more than %lld may", waiting,
                        (long long)c->queue_max);
@@ -271,7 +272,12 @@ int yd_service_begin_record(const yd_service *s, const yd_submission *sub, yd_jo
     snprintf(r->owner, sizeof r->owner, "%s", sub->owner ? sub->owner : "");
     r->progress.steps = r->settings.sample.steps;
     r->boot = s->store->boot;
-    return yd_repeat_begin(sub, r, err);
+    const int fetched = json_object_get(sub->errands, "input") != NULL;
+    if (fetched == (sub->bytes != NULL))
+        return yd_fail_field(err, YD_E_INVALID, "image", "a picture, or where it is fetched from", "the request has %s", fetched ? "both" : "neither");
+    rc = yd_errands_make(s->cfg, sub->errands, &r->errands, err);
+    if (!rc) rc = yd_deliveries_admit(s, r, err);
+    return rc ? rc : yd_repeat_begin(sub, r, err);
 }
 
 static int estimate_job(const yd_service *s, const yd_image_header *h, size_t len, yd_job_record *r, yd_estimate *e, yd_err *err)
@@ -287,12 +293,24 @@ static int estimate_job(const yd_service *s, const yd_image_header *h, size_t le
     return 0;
 }
 
+int yd_service_name(yd_job_record *r, yd_err *err)
+{
+    r->created_ms = yd_wall_ms();
+    return *r->id ? 0 : yd_job_id_new(r->id, err);
+}
+
 int yd_service_examine(const yd_service *s, const yd_image_header *h, size_t len, yd_job_record *r, yd_estimate *e, yd_err *err)
 {
     int rc = estimate_job(s, h, len, r, e, err);
     if (rc) return rc;
-    r->created_ms = yd_wall_ms();
-    return *r->id ? 0 : yd_job_id_new(r->id, err);
+    return yd_service_name(r, err);
+}
+
+int yd_service_examine_fetched(const yd_service *s, const yd_image_header *h, yd_job *j, yd_err *err)
+{
+    int rc = estimate_job(s, h, j->rec.input->len, &j->rec, &j->estimate, err);
+    if (!rc) yd_share_key(s, &j->rec);
+    return rc;
 }
 
 int yd_service_reexamine(yd_service *s, yd_job *j, yd_err *err)

@@ -410,7 +410,7 @@ static void one_process_at_a_time(void)
     CHECK_MSG(strstr(err.detail, "version 99"), "%s", err.detail);
     // Back to what the first version made: it is taken forward again, with what is in it.
     CHECK(sqlite3_open(command, &db) == SQLITE_OK &&
-          sqlite3_exec(db, "DROP INDEX job_once; ALTER TABLE job DROP COLUMN once; DROP TABLE batch; PRAGMA user_version=1", NULL, NULL, NULL) ==
+          sqlite3_exec(db, "DROP INDEX job_once; ALTER TABLE job DROP COLUMN once; DROP TABLE batch; DROP TABLE errand; PRAGMA user_version=1", NULL, NULL, NULL) ==
               SQLITE_OK);
     sqlite3_close(db);
     CHECK(open_again() == 0 && state_of("old") == YD_JOB_QUEUED);
@@ -454,6 +454,49 @@ static void a_disk_that_fails(void)
     close_store();
 }
 
+// What a job has to do with others is kept with it, found while it is due, noted after its end, and gone with it.
+static void errands(void)
+{
+    uint64_t orders[4];
+    char ids[4][YD_ID_MAX];
+    yd_job_record got;
+    open_store();
+    yd_job_record r = record("a", "");
+    r.errands = text_blob("{\"webhook\":1}");
+    CHECK(with_record(YD_OP_PUT, &r) == 0);
+    put("b", "");
+    yd_job_record c = record("c", "");
+    c.errands = text_blob("{\"webhook\":2}");
+    CHECK(with_record(YD_OP_PUT, &c) == 0 && store->list_due(store, UINT64_MAX, 4, ids, orders) == 0);
+    r.due = c.due = 1;
+    r.state = c.state = YD_JOB_SUCCEEDED;
+    r.finished_ms = c.finished_ms = 9;
+    CHECK(with_record(YD_OP_UPDATE, &r) == 0 && with_record(YD_OP_UPDATE, &c) == 0);
+    CHECK(store->list_due(store, UINT64_MAX, 4, ids, orders) == 2 && strcmp(ids[0], "c") == 0 && strcmp(ids[1], "a") == 0);
+    CHECK(store->list_due(store, orders[0], 4, ids, orders) == 1 && strcmp(ids[0], "a") == 0);
+    CHECK(store->list_due(store, UINT64_MAX, 1, ids, orders) == 1 && strcmp(ids[0], "c") == 0);
+    yd_blob_unref(c.errands);
+    c.errands = text_blob("{\"webhook\":3}");
+    c.due = 0;
+    c.state = YD_JOB_FAILED; // nothing but the errands counts
+    CHECK(with_record(YD_OP_NOTE, &c) == 0 && state_of("c") == YD_JOB_SUCCEEDED);
+    if (durable) {
+        close_only();
+        CHECK(open_again() == 0);
+    }
+    CHECK(store->list_due(store, UINT64_MAX, 4, ids, orders) == 1 && strcmp(ids[0], "a") == 0);
+    CHECK(store->get(store, "c", 0, &got, &err) == 0 && got.due == 0 && has_text(got.errands, "{\"webhook\":3}"));
+    yd_job_record_clear(&got);
+    CHECK(store->get(store, "b", 1, &got, &err) == 0 && !got.errands && !got.due);
+    yd_job_record_clear(&got);
+    do_op(YD_OP_REMOVE, "a", 20);
+    CHECK(store->list_due(store, UINT64_MAX, 4, ids, orders) == 0 && with_record(YD_OP_NOTE, &r) == YD_E_NOT_FOUND);
+    CHECK(store->list_due(store, UINT64_MAX, 4, ids, orders) == 0);
+    yd_job_record_clear(&r);
+    yd_job_record_clear(&c);
+    close_store();
+}
+
 static void on_disk(void (*run_case)(void))
 {
     durable = 1;
@@ -465,6 +508,7 @@ static void life_on_disk(void) { on_disk(life_of_a_record); }
 static void listing_on_disk(void) { on_disk(listing); }
 static void restart_on_disk(void) { on_disk(a_restart); }
 static void sharing_on_disk(void) { on_disk(files_are_shared); }
+static void errands_on_disk(void) { on_disk(errands); }
 static void lock_on_disk(void) { on_disk(one_process_at_a_time); }
 static void trouble_on_disk(void) { on_disk(a_disk_that_fails); }
 
@@ -477,10 +521,12 @@ int main(int argc, char **argv)
         {"store: blobs are shared and outlive their record", blobs_are_shared},
         {"store: tombstones are bounded", graves_are_bounded},
         {"store: no memory", out_of_memory},
+        {"store: errands", errands},
         {"store on disk: put, claim, finish, remove", life_on_disk},
         {"store on disk: listing", listing_on_disk},
         {"store on disk: a restart", restart_on_disk},
         {"store on disk: files are shared", sharing_on_disk},
+        {"store on disk: errands", errands_on_disk},
         {"store on disk: one process, one version", lock_on_disk},
         {"store on disk: a disk that fails", trouble_on_disk},
     };
