@@ -57,6 +57,7 @@
     NUMBER(checkpoint_interval_ms, 5000, 0, 3600000, "time between two saves of a running job's state; 0: none")       \
     NUMBER(max_attempts, 3, 1, 1000000, "a job that was under way at so many crashes in a row is given up")            \
     SWITCH(content_cache, 1, "answer identical requests from what is stored, compute concurrent ones once")            \
+    NUMBER(max_batch_items, 100, 1, 1000, "pictures in one batch")                                                        \
     NUMBER(idempotency_ttl_s, 86400, 0, 31536000, "how long an Idempotency-Key is remembered, if its job is")            \
     NUMBER(tombstone_ttl_s, 3600, 0, 31536000, "how long a deleted or expired job is remembered as gone")              \
     NUMBER(preview_interval_ms, 250, 0, 3600000, "least time between two previews of a job")                           \

@@ -61,6 +61,7 @@ static void on_sweep(uv_timer_t *t)
     yd_service *s = t->data;
     sweep(s);
     yd_owners_sweep(s->owners, &s->sched);
+    yd_bundles_sweep(s);
     yd_pipeline_kick(s); // deadlines pass without any event
 }
 
@@ -121,6 +122,7 @@ static void free_service(yd_service *s)
     yd_idmap_free(s->jobs);
     yd_idmap_free(s->leaders);
     yd_idmap_free(s->keyed);
+    yd_bundles_close(s);
     yd_free(s->left);
     yd_owners_free(s->owners);
     yd_metrics_free(s->metrics);
@@ -165,15 +167,17 @@ static int open_parts(yd_service *s, yd_device **device, yd_err *err)
     s->jobs = yd_idmap_new();
     s->leaders = yd_idmap_new();
     s->keyed = yd_idmap_new();
+    s->bundles = yd_idmap_new();
     s->owners = yd_owners_new(NULL, NULL);
     yd_scheduler_init(&s->sched, &(yd_policy){
         .max_running = (int)cfg->max_running, .max_memory = (size_t)cfg->max_memory_bytes, .ageing = (double)cfg->ageing_percent / 100,
         .ahead_us = cfg->priority_ahead_s * 1000000, .slack_s = (double)cfg->share_slack_ms / 1000,
         .catch_up_s = (double)cfg->share_catch_up_ms / 1000, .max_idle_us = cfg->max_idle_ms * 1000, .reserve_us = cfg->reserve_after_ms * 1000});
-    int rc = s->metrics && s->jobs && s->leaders && s->keyed && s->owners ? make_device(cfg, device, err) : yd_fail(err, YD_E_NOMEM, "no memory for the service");
+    int rc = s->metrics && s->jobs && s->leaders && s->keyed && s->bundles && s->owners ? make_device(cfg, device, err) : yd_fail(err, YD_E_NOMEM, "no memory for the service");
     if (!rc)
         rc = *cfg->state_dir ? yd_store_sqlite_open(s->loop, cfg->state_dir, &s->store, err) : yd_store_memory_open(s->loop, &s->store, err);
     if (!rc) rc = yd_service_recover(s, err);
+    if (!rc) yd_bundles_recover(s);
     return rc ? rc : yd_checkpoints_open(s, err);
 }
 
