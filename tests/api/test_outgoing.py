@@ -444,7 +444,7 @@ def test_a_result_is_put_and_a_webhook_told():
 
 def test_multipart_and_the_cache_take_deliveries_too():
     with Peer() as p, Setup(p, content_cache="true").durable() as s:
-        p.answers = {"/hook": reply(200), "/out": reply(200)}
+        p.answers = {"/hook": reply(200), "/out": reply(200), "/batch": reply(200)}
         d = s.start()
         picture, settings = os.path.join(s.dir, "a.png"), json.dumps({"steps": 2, "webhook": {"url": p.url + "/hook"}, "result": {"url": p.url + "/out"}})
         with open(picture, "wb") as f:
@@ -454,6 +454,14 @@ def test_multipart_and_the_cache_take_deliveries_too():
             check(a.status == 202, "taken", (a.status, a.body[:200]))
             check(len(p.wait("/hook", n)) == n and len(p.to("/out")) == n, "told and put", p.seen)
         check(d.curl(f"/v1/jobs/{a.json()['id']}").json().get("cached") is True, "the second from the cache")
+        other = os.path.join(s.dir, "b.png")
+        with open(other, "wb") as f:
+            f.write(textured(30, 40))
+        two = ("-F", f"image=@{picture}", "-F", f"image=@{other}", "-F")
+        a = d.curl("/v1/batches", *two, f"settings={settings}")
+        check(a.status == 422 and a.json()["field"] == "result", "a batch has no one result", (a.status, a.body[:200]))
+        a = d.curl("/v1/batches", *two, "settings=" + json.dumps({"webhook": {"url": p.url + "/batch"}}))
+        check(a.status == 202 and len({json.loads(x[3])["data"]["id"] for x in p.wait("/batch", 2)}) == 2, "its jobs are told of one by one", a.status)
         p.answers["/a.png"] = reply(200, PICTURE)
         many = [fetch(d, p.url + "/a.png", steps=2 + n // 4, webhook={"url": p.url + "/hook"}) for n in range(8)]
         js = [ended(d, a) for a in many]
