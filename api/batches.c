@@ -159,7 +159,7 @@ static void wake(yd_request *r)
 static int submit_item(yd_request *r, const yd_intake *in, size_t i, item *it, yd_err *err)
 {
     const char *key = yd_request_header(r, "Idempotency-Key");
-    char once[300];
+    char once[320];
     snprintf(once, sizeof once, "%.280s#%zu", key ? key : "", i);
     yd_upload *up = &in->uploads[i];
     const yd_submission sub = {.bytes = up->bytes,
@@ -213,6 +213,8 @@ void yd_batch_request(yd_request *r, int one_alone, void (*then)(yd_request *r, 
         yd_submit_intake(r, &in, 0, then);
         return;
     }
+    if (!rc && json_object_get(in.errands, "result")) // each would take the place of the one before
+        rc = yd_fail_field(&err, YD_E_SETTING, "result", "a webhook, or one request for each picture", "the results of several pictures cannot be put to one URL");
     batch_wait *w = rc ? NULL : yd_calloc(1, sizeof *w + in.n_uploads * sizeof w->item[0]);
     if (!rc && !w) rc = yd_fail(&err, YD_E_NOMEM, "no memory for a batch");
     if (rc)
