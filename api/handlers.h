@@ -17,6 +17,7 @@ void yd_handle_batch_cancel(yd_request *r); // batches.c
 void yd_handle_batch_archive(yd_request *r); // archive.c
 void yd_handle_upscale(yd_request *r);      // upscale.c
 void yd_handle_events(yd_request *r);       // event_stream.c
+void yd_handle_events_all(yd_request *r);   // feed_stream.c
 void yd_handle_result(yd_request *r);       // result.c
 void yd_handle_preview(yd_request *r);      // pictures.c
 void yd_handle_attention(yd_request *r);    // pictures.c

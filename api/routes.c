@@ -20,6 +20,7 @@ const yd_route yd_routes[] = {
     {.method = YD_GET, .pattern = "/v1/batches/{id}", .handle = yd_handle_batch_get, .args = "wait"},
     {.method = YD_POST, .pattern = "/v1/batches/{id}/cancel", .handle = yd_handle_batch_cancel, .args = ""},
     {.method = YD_GET, .pattern = "/v1/batches/{id}/archive", .handle = yd_handle_batch_archive, .args = ""},
+    {.method = YD_GET, .pattern = "/v1/events", .handle = yd_handle_events_all, .args = "jobs previews last_event_id"},
     {.method = YD_POST, .pattern = "/v1/upscale", .handle = yd_handle_upscale, .body = YD_BODY_PICTURE},
     {.method = YD_GET, .pattern = "/v1/models", .handle = yd_handle_models, .args = ""},
     {.method = YD_GET, .pattern = "/v1/capabilities", .handle = yd_handle_capabilities, .args = ""},

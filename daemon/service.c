@@ -123,6 +123,7 @@ static void free_service(yd_service *s)
     yd_idmap_free(s->leaders);
     yd_idmap_free(s->keyed);
     yd_bundles_close(s);
+    yd_feed_free(s->feed);
     yd_free(s->left);
     yd_owners_free(s->owners);
     yd_metrics_free(s->metrics);
@@ -159,6 +160,12 @@ static void abandon(yd_service *s)
         free_service(s);
 }
 
+// Ids of this process lie above those of earlier ones: by their number, or, where nobody counts, by the time.
+static uint64_t feed_base(const yd_store *store)
+{
+    return store->durable ? (uint64_t)store->boot << 32 : (uint64_t)(yd_wall_ms() / 1000) << 20;
+}
+
 // Everything that has no thread or process of its own.
 static int open_parts(yd_service *s, yd_device **device, yd_err *err)
 {
@@ -176,6 +183,7 @@ static int open_parts(yd_service *s, yd_device **device, yd_err *err)
     int rc = s->metrics && s->jobs && s->leaders && s->keyed && s->bundles && s->owners ? make_device(cfg, device, err) : yd_fail(err, YD_E_NOMEM, "no memory for the service");
     if (!rc)
         rc = *cfg->state_dir ? yd_store_sqlite_open(s->loop, cfg->state_dir, &s->store, err) : yd_store_memory_open(s->loop, &s->store, err);
+    if (!rc && !(s->feed = yd_feed_new((size_t)cfg->feed_events, feed_base(s->store)))) rc = yd_fail(err, YD_E_NOMEM, "no memory for the service");
     if (!rc) rc = yd_service_recover(s, err);
     if (!rc) yd_bundles_recover(s);
     return rc ? rc : yd_checkpoints_open(s, err);
@@ -364,6 +372,11 @@ int yd_service_subscribe(yd_service *s, yd_job *j, yd_notify_fn fn, void *arg, y
 {
     (void)s;
     return yd_events_subscribe(j->events, 1, fn, arg, out, err);
+}
+
+yd_feed *yd_service_feed(const yd_service *s)
+{
+    return s->feed;
 }
 
 int yd_service_result(const yd_service *s, const yd_job *j, yd_blob **out, yd_err *err)

@@ -4,6 +4,7 @@
 
 #include "daemon/bundle.h"
 #include "daemon/codec.h"
+#include "daemon/feed.h"
 #include "daemon/job.h"
 #include "daemon/outgoing.h"
 #include "daemon/owners.h"
@@ -26,6 +27,7 @@ struct yd_service {
     int arriving;       // submissions that are not jobs yet
     yd_idmap *leaders;  // jobs that others may follow, by content (share.c)
     int followers;
+    yd_feed *feed;
     yd_idmap *bundles; // and their list, see bundle.c
     yd_bundle *oldest_bundle, *newest_bundle, *next_bundle;
     json_int_t last_bundle;
