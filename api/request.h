@@ -34,6 +34,7 @@ typedef struct yd_request {
     int answered, closing; // closing: the response is the connection's last
     // waiting
     int suspended;
+    int64_t until_us; // for handlers that wait more than once
     int gone; // the client vanished, or the server stops: no answer is needed any more
     void (*wake)(struct yd_request *r);
     void (*drop)(struct yd_request *r); // called once, when the request ends or its client is gone: release `wait`

@@ -52,11 +52,13 @@
     NUMBER(max_finished_jobs, 1000, 1, 1000000, "finished jobs that are kept")                                         \
     NUMBER(max_finished_bytes, 1 * YD_GIB, 1 * YD_MIB, 1024 * YD_GIB, "memory that finished jobs may take")            \
     NUMBER(max_events, 4096, 64, 1000000, "events kept per job")                                                       \
+    NUMBER(feed_events, 4096, 64, 1000000, "events of all jobs together from which /v1/events is resumed")                  \
     NUMBER(job_ttl_s, 3600, 1, 31536000, "how long a finished job is kept")                                            \
     NUMBER(disk_reserve_bytes, 256 * YD_MIB, 0, 1024 * YD_GIB, "no new jobs when the disk of state_dir has less left")    \
     NUMBER(checkpoint_interval_ms, 5000, 0, 3600000, "time between two saves of a running job's state; 0: none")       \
     NUMBER(max_attempts, 3, 1, 1000000, "a job that was under way at so many crashes in a row is given up")            \
     SWITCH(content_cache, 1, "answer identical requests from what is stored, compute concurrent ones once")            \
+    NUMBER(max_batch_items, 100, 1, 1000, "pictures in one batch")                                                        \
     NUMBER(idempotency_ttl_s, 86400, 0, 31536000, "how long an Idempotency-Key is remembered, if its job is")            \
     NUMBER(tombstone_ttl_s, 3600, 0, 31536000, "how long a deleted or expired job is remembered as gone")              \
     NUMBER(preview_interval_ms, 250, 0, 3600000, "least time between two previews of a job")                           \

@@ -116,8 +116,8 @@ static int64_t wait_ms(const yd_config *cfg, int failed, int64_t asked_ms)
     uint32_t random = 0;
     if (getrandom(&random, sizeof random, GRND_NONBLOCK) != (ssize_t)sizeof random) random = 0;
     const int64_t ms = yd_outgoing_wait_ms(failed, cfg->delivery_retry_ms, cfg->delivery_retry_max_ms, random);
-    const int64_t most = cfg->delivery_retry_max_ms;
-    return asked_ms > ms ? (asked_ms < most ? asked_ms : most > ms ? most : ms) : ms;
+    const int64_t kept = asked_ms < cfg->delivery_retry_max_ms ? asked_ms : cfg->delivery_retry_max_ms;
+    return kept > ms ? kept : ms;
 }
 
 static void log_attempt(const delivery *d, int failed, int last, const yd_err *err)
@@ -252,6 +252,7 @@ static void try(delivery *d)
     yd_job *j;
     const int rc = find_job(s, d->id, &j);
     if (rc == YD_E_GONE || rc == YD_E_NOT_FOUND) {
+        yd_log(YD_LOG_WARN, NULL, "not delivered, the job has expired or was deleted", "job", d->id, NULL);
         forget(d);
         return;
     }
@@ -318,14 +319,13 @@ size_t yd_deliveries_waiting(const yd_service *s)
 
 int yd_deliveries_admit(const yd_service *s, const yd_job_record *r, yd_err *err)
 {
-    if (!r->errands) return 0;
-    if (yd_deliveries_waiting(s) >= (size_t)s->cfg->deliveries_max)
+    json_t *public = yd_errands_public(r->errands);
+    const int told = json_object_get(public, "webhook") != NULL, any = told || json_object_get(public, "result");
+    json_decref(public);
+    if (any && yd_deliveries_waiting(s) >= (size_t)s->cfg->deliveries_max)
         return yd_fail(err, YD_E_QUEUE_FULL, "%zu results and webhooks wait for their receivers, no more than %lld may", yd_deliveries_waiting(s),
                        (long long)s->cfg->deliveries_max);
-    json_t *public = yd_errands_public(r->errands);
-    const int asked = json_object_get(public, "webhook") != NULL;
-    json_decref(public);
-    if (!asked || (s->deliveries && s->deliveries->secrets && yd_secrets_have(s->deliveries->secrets, r->owner))) return 0;
+    if (!told || (s->deliveries && s->deliveries->secrets && yd_secrets_have(s->deliveries->secrets, r->owner))) return 0;
     return yd_fail_field(err, YD_E_SETTING, "webhook", "no webhook", "there is no secret that could sign the webhooks of this key");
 }
 

@@ -110,9 +110,13 @@ const yd_err *yd_job_problem(const yd_job *j)
 static void append(yd_job *j, yd_event_type type, char *text, yd_blob *blob)
 {
     yd_err err = {0};
-    if (yd_events_append(j->events, type, text, blob, NULL, &err) && err.code != YD_E_CONFLICT)
+    char *copy = text ? yd_strdup(text) : NULL; // the log may have dropped it by the time its readers are through
+    if (!yd_events_append(j->events, type, text, blob, NULL, &err)) {
+        if (copy) yd_feed_append(j->service->feed, j->rec.owner, j->rec.id, type, copy);
+    } else if (err.code != YD_E_CONFLICT)
         yd_log(YD_LOG_ERROR, j->request_id, "event lost", "job", j->rec.id, "event", yd_event_name(type), "why",
                err.detail, NULL);
+    yd_free(copy);
 }
 
 void yd_job_event(yd_job *j, yd_event_type type, json_t *data, yd_blob *blob)

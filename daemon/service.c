@@ -61,6 +61,7 @@ static void on_sweep(uv_timer_t *t)
     yd_service *s = t->data;
     sweep(s);
     yd_owners_sweep(s->owners, &s->sched);
+    yd_bundles_sweep(s);
     yd_pipeline_kick(s); // deadlines pass without any event
 }
 
@@ -121,6 +122,8 @@ static void free_service(yd_service *s)
     yd_idmap_free(s->jobs);
     yd_idmap_free(s->leaders);
     yd_idmap_free(s->keyed);
+    yd_bundles_close(s);
+    yd_feed_free(s->feed);
     yd_free(s->left);
     yd_owners_free(s->owners);
     yd_metrics_free(s->metrics);
@@ -157,6 +160,12 @@ static void abandon(yd_service *s)
         free_service(s);
 }
 
+// Ids of this process lie above those of earlier ones: by their number, or, where nobody counts, by the time.
+static uint64_t feed_base(const yd_store *store)
+{
+    return store->durable ? (uint64_t)store->boot << 32 : (uint64_t)(yd_wall_ms() / 1000) << 20;
+}
+
 // Everything that has no thread or process of its own.
 static int open_parts(yd_service *s, yd_device **device, yd_err *err)
 {
@@ -165,15 +174,18 @@ static int open_parts(yd_service *s, yd_device **device, yd_err *err)
     s->jobs = yd_idmap_new();
     s->leaders = yd_idmap_new();
     s->keyed = yd_idmap_new();
+    s->bundles = yd_idmap_new();
     s->owners = yd_owners_new(NULL, NULL);
     yd_scheduler_init(&s->sched, &(yd_policy){
         .max_running = (int)cfg->max_running, .max_memory = (size_t)cfg->max_memory_bytes, .ageing = (double)cfg->ageing_percent / 100,
         .ahead_us = cfg->priority_ahead_s * 1000000, .slack_s = (double)cfg->share_slack_ms / 1000,
         .catch_up_s = (double)cfg->share_catch_up_ms / 1000, .max_idle_us = cfg->max_idle_ms * 1000, .reserve_us = cfg->reserve_after_ms * 1000});
-    int rc = s->metrics && s->jobs && s->leaders && s->keyed && s->owners ? make_device(cfg, device, err) : yd_fail(err, YD_E_NOMEM, "no memory for the service");
+    int rc = s->metrics && s->jobs && s->leaders && s->keyed && s->bundles && s->owners ? make_device(cfg, device, err) : yd_fail(err, YD_E_NOMEM, "no memory for the service");
     if (!rc)
         rc = *cfg->state_dir ? yd_store_sqlite_open(s->loop, cfg->state_dir, &s->store, err) : yd_store_memory_open(s->loop, &s->store, err);
+    if (!rc && !(s->feed = yd_feed_new((size_t)cfg->feed_events, feed_base(s->store)))) rc = yd_fail(err, YD_E_NOMEM, "no memory for the service");
     if (!rc) rc = yd_service_recover(s, err);
+    if (!rc) yd_bundles_recover(s);
     return rc ? rc : yd_checkpoints_open(s, err);
 }
 
@@ -360,6 +372,11 @@ int yd_service_subscribe(yd_service *s, yd_job *j, yd_notify_fn fn, void *arg, y
 {
     (void)s;
     return yd_events_subscribe(j->events, 1, fn, arg, out, err);
+}
+
+yd_feed *yd_service_feed(const yd_service *s)
+{
+    return s->feed;
 }
 
 int yd_service_result(const yd_service *s, const yd_job *j, yd_blob **out, yd_err *err)

@@ -141,6 +141,9 @@ int yd_service_delete(yd_service *s, yd_job *j, yd_removed_fn fn, void *arg, yd_
 // Release with yd_events_unsubscribe. YD_E_NOMEM.
 int yd_service_subscribe(yd_service *s, yd_job *j, yd_notify_fn fn, void *arg, yd_subscription **out, yd_err *err);
 
+// What happens to all jobs, in one stream; see feed.h. Borrowed.
+struct yd_feed *yd_service_feed(const yd_service *s);
+
 // ---- pictures ------------------------------------------------------------------------------------------------------
 
 // The finished picture: a new reference, with its digest. YD_E_NOT_READY before, and the job's own problem (or YD_E_CANCELLED) when it

@@ -2,7 +2,9 @@
 #ifndef YD_DAEMON_SERVICE_INTERNAL_H
 #define YD_DAEMON_SERVICE_INTERNAL_H
 
+#include "daemon/bundle.h"
 #include "daemon/codec.h"
+#include "daemon/feed.h"
 #include "daemon/job.h"
 #include "daemon/outgoing.h"
 #include "daemon/owners.h"
@@ -25,6 +27,10 @@ struct yd_service {
     int arriving;       // submissions that are not jobs yet
     yd_idmap *leaders;  // jobs that others may follow, by content (share.c)
     int followers;
+    yd_feed *feed;
+    yd_idmap *bundles; // and their list, see bundle.c
+    yd_bundle *oldest_bundle, *newest_bundle, *next_bundle;
+    json_int_t last_bundle;
     yd_outgoing *outgoing; // NULL: no connections to anybody (delivery.c has it)
     yd_deliveries *deliveries;
     yd_fetch *fetches; // jobs whose pictures are on their way (fetch.c)
@@ -153,6 +159,11 @@ void yd_repeat_digest(yd_job_record *r); // the picture's digest is known: that 
 int yd_repeat_find(yd_service *s, const yd_job_record *r, yd_job **out, yd_err *err);
 int yd_repeat_storing(yd_job *j); // its key can be found from now on; -1: no memory
 void yd_repeat_stored(yd_job *j); // the store has it, or refused it
+
+// ---- bundle.c ----
+void yd_bundles_recover(yd_service *s);
+void yd_bundles_sweep(yd_service *s);
+void yd_bundles_close(yd_service *s);
 
 // ---- recovery.c ----
 int yd_service_recover(yd_service *s, yd_err *err); // at the start: unfinished jobs into the table

@@ -96,8 +96,12 @@ typedef struct yd_store yd_store;
 //           (somebody else has it). YD_E_NOT_FOUND.
 //   NOTE    give a finished record its errands and whether they are due, nothing else changes. YD_E_NOT_FOUND.
 //   REMOVE  remove a record, leaving a tombstone. Unknown ids are fine.
+//   BUNDLE_PUT     keep a batch of the API: its id, owner and doc. YD_E_NOMEM, YD_E_IO, YD_E_STORAGE.
+//   BUNDLE_REMOVE  forget it. Unknown ids are fine.
 //   EXPIRE  turn finished records that are too old or too many into tombstones, at most YD_EXPIRE_MAX of them, and forget old tombstones.
-typedef enum { YD_OP_PUT, YD_OP_UPDATE, YD_OP_ATTACH, YD_OP_NOTE, YD_OP_CLAIM, YD_OP_REMOVE, YD_OP_EXPIRE } yd_store_op_kind;
+typedef enum {
+    YD_OP_PUT, YD_OP_UPDATE, YD_OP_ATTACH, YD_OP_NOTE, YD_OP_CLAIM, YD_OP_REMOVE, YD_OP_EXPIRE, YD_OP_BUNDLE_PUT, YD_OP_BUNDLE_REMOVE
+} yd_store_op_kind;
 
 #define YD_EXPIRE_MAX 64
 
@@ -105,6 +109,7 @@ typedef struct yd_store_op {
     struct yd_store_op *next; // the store's
     yd_store_op_kind kind;
     yd_job_record rec; // a copy, with references of its blobs
+    char *doc; // BUNDLE_PUT: text, yd_malloc'ed; freed with the operation
     int64_t now_ms;
     yd_store_limits limits; // EXPIRE
     void (*done)(struct yd_store_op *op); // may be NULL; the store clears and frees the operation afterwards
@@ -149,6 +154,8 @@ struct yd_store {
     int (*find_key)(yd_store *s, const char *key, char id[YD_ID_MAX]);
     // The id of the newest record that has this `once`: 1, or 0 when there is none.
     int (*find_once)(yd_store *s, const char *once, char id[YD_ID_MAX]);
+    // Every batch that is kept, oldest first, one call for each. For the start.
+    void (*bundles)(yd_store *s, void (*each)(void *arg, const char *id, const char *owner, const char *doc), void *arg);
     void (*health)(const yd_store *s, yd_store_health *out);
 };
 

@@ -288,6 +288,14 @@ static int find_once(yd_store *s, const char *once, char id[YD_ID_MAX])
     return 0;
 }
 
+// Batches are gone with the process: nobody will ask.
+static void bundles(yd_store *s, void (*each)(void *arg, const char *id, const char *owner, const char *doc), void *arg)
+{
+    (void)s;
+    (void)each;
+    (void)arg;
+}
+
 static void health(const yd_store *s, yd_store_health *out)
 {
     *out = (yd_store_health){.ok = 1, .free_room = UINT64_MAX, .bytes = ((const memory_store *)s)->finished_bytes};
@@ -320,6 +328,8 @@ static void submit(yd_store *s, yd_store_op *op)
     case YD_OP_CLAIM: op->rc = claim(m, op->rec.id, op->now_ms, &op->err); break;
     case YD_OP_REMOVE: remove_id(m, op->rec.id, op->now_ms); break;
     case YD_OP_EXPIRE: expire(m, op); break;
+    case YD_OP_BUNDLE_PUT:
+    case YD_OP_BUNDLE_REMOVE: break; // the service has them
     }
     op->next = NULL;
     if (m->told_last)
@@ -376,6 +386,7 @@ int yd_store_memory_open(uv_loop_t *loop, yd_store **out, yd_err *err)
                          .list_due = list_due,
                          .find_key = find_key,
                          .find_once = find_once,
+                         .bundles = bundles,
                          .health = health};
     uv_idle_init(loop, &m->teller); // cannot fail
     m->teller.data = m;

@@ -55,6 +55,7 @@ void yd_store_op_free(yd_store_op *op)
 {
     if (!op) return;
     yd_job_record_clear(&op->rec);
+    yd_free(op->doc);
     yd_free(op);
 }
 

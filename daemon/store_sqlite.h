@@ -50,6 +50,9 @@ typedef struct yd_op_list {
     X(LIST_OWNER, 1, "SELECT id, ord FROM job WHERE ord < ?1 AND owner = ?4 ORDER BY ord DESC LIMIT ?2")                                 \
     X(LIST_BOTH, 1, "SELECT id, ord FROM job WHERE ord < ?1 AND state = ?3 AND owner = ?4 ORDER BY ord DESC LIMIT ?2")                   \
     X(FIND_KEY, 1, "SELECT id FROM job WHERE key = ?1 AND key <> '' AND state = 2 ORDER BY ord DESC LIMIT 1")             \
+    X(BUNDLE_PUT, 0, "INSERT INTO batch(id, owner, doc) VALUES(?1, ?2, ?3)")                                                             \
+    X(BUNDLE_DROP, 0, "DELETE FROM batch WHERE id = ?1")                                                                                 \
+    X(BUNDLES, 1, "SELECT id, owner, doc FROM batch ORDER BY n")                                                                         \
     X(FIND_ONCE, 1, "SELECT id FROM job WHERE once = ?1 AND once <> '' ORDER BY ord DESC LIMIT 1")
 
 typedef enum {
@@ -103,11 +106,15 @@ int yd_sqlite_error(sqlite3 *db, yd_err *err, const char *what);
 // Step a statement that gives no row, and reset it.
 int yd_sqlite_do(yd_sqlite_store *s, yd_statement which, yd_err *err);
 
+// Something new, which is turned away when writing fails; everything else is tried again.
+int yd_sqlite_is_new(const yd_store_op *op);
+
 // ---- store_sqlite_read.c (the loop's thread) ----
 int yd_sqlite_get(yd_store *s, const char *id, int whole, yd_job_record *out, yd_err *err);
 int yd_sqlite_list(yd_store *s, const char *owner, int state, uint64_t before, int limit, char (*ids)[YD_ID_MAX], uint64_t *orders);
 int yd_sqlite_list_due(yd_store *s, uint64_t before, int limit, char (*ids)[YD_ID_MAX], uint64_t *orders);
 int yd_sqlite_find_key(yd_store *s, const char *key, char id[YD_ID_MAX]);
+void yd_sqlite_bundles(yd_store *s, void (*each)(void *arg, const char *id, const char *owner, const char *doc), void *arg);
 int yd_sqlite_find_once(yd_store *s, const char *once, char id[YD_ID_MAX]);
 
 #endif

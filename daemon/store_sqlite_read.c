@@ -182,6 +182,14 @@ static int find_by(yd_store *base, yd_statement which, const char *key, char id[
     return found;
 }
 
+void yd_sqlite_bundles(yd_store *base, void (*each)(void *arg, const char *id, const char *owner, const char *doc), void *arg)
+{
+    yd_sqlite_store *s = (yd_sqlite_store *)base;
+    sqlite3_stmt *q = s->stmt[YD_SQL_BUNDLES];
+    while (sqlite3_step(q) == SQLITE_ROW) each(arg, text_at(q, 0), text_at(q, 1), text_at(q, 2));
+    sqlite3_reset(q);
+}
+
 int yd_sqlite_find_key(yd_store *base, const char *key, char id[YD_ID_MAX])
 {
     return find_by(base, YD_SQL_FIND_KEY, key, id);

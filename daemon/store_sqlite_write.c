@@ -334,6 +334,21 @@ static int expire(yd_sqlite_store *s, yd_store_op *op)
     return rc;
 }
 
+static int put_bundle(yd_sqlite_store *s, yd_store_op *op)
+{
+    sqlite3_stmt *q = s->stmt[YD_SQL_BUNDLE_PUT];
+    bind_text(q, 1, op->rec.id);
+    bind_text(q, 2, op->rec.owner);
+    bind_text(q, 3, op->doc);
+    return yd_sqlite_do(s, YD_SQL_BUNDLE_PUT, &op->err);
+}
+
+static int remove_bundle(yd_sqlite_store *s, yd_store_op *op)
+{
+    bind_text(s->stmt[YD_SQL_BUNDLE_DROP], 1, op->rec.id);
+    return yd_sqlite_do(s, YD_SQL_BUNDLE_DROP, &op->err);
+}
+
 static int carry_out(yd_sqlite_store *s, yd_store_op *op)
 {
     switch (op->kind) {
@@ -344,17 +359,24 @@ static int carry_out(yd_sqlite_store *s, yd_store_op *op)
     case YD_OP_CLAIM: return claim(s, op);
     case YD_OP_REMOVE: return remove_record(s, op);
     case YD_OP_EXPIRE: return expire(s, op);
+    case YD_OP_BUNDLE_PUT: return put_bundle(s, op);
+    case YD_OP_BUNDLE_REMOVE: return remove_bundle(s, op);
     }
     return yd_fail(&op->err, YD_E_INTERNAL, "an operation of no kind");
 }
 
 // ---- lists of operations -------------------------------------------------------------------------------------------
 
+int yd_sqlite_is_new(const yd_store_op *op)
+{
+    return op->kind == YD_OP_PUT || op->kind == YD_OP_BUNDLE_PUT;
+}
+
 // Has an earlier operation of the same record met a disk that does not work? (W3)
 static int must_wait(const yd_op_list *ops, const yd_store_op *op)
 {
     for (const yd_store_op *o = ops->head; o != op; o = o->next)
-        if ((o->rc == YD_E_IO || o->rc == YD_E_STORAGE) && o->kind != YD_OP_PUT && strcmp(o->rec.id, op->rec.id) == 0) return 1;
+        if ((o->rc == YD_E_IO || o->rc == YD_E_STORAGE) && !yd_sqlite_is_new(o) && strcmp(o->rec.id, op->rec.id) == 0) return 1;
     return 0;
 }
 

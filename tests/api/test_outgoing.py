@@ -8,6 +8,7 @@ import hmac
 import http.server
 import json
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -55,6 +56,7 @@ class Peer:
 
         self.server = http.server.ThreadingHTTPServer((address, 0), Handler)
         self.server.daemon_threads = True
+        self.server.handle_error = lambda *_: None  # a client that was killed is no news
         if tls:
             self.server.socket = tls.wrap_socket(self.server.socket, server_side=True)
         self.port = self.server.server_address[1]
@@ -362,6 +364,10 @@ def test_a_repeated_request_is_one_job():
         headers = [*JSON, "Idempotency-Key: once"]
         ids = {d.curl("/v1/jobs", data=json.dumps(body).encode(), headers=headers).json()["id"] for _ in range(3)}
         other = d.curl("/v1/jobs", data=json.dumps({"input": {"url": p.url + "/b.png"}}).encode(), headers=headers)
+        chosen, put = "6f1c1f7e-2f6b-4a51-9d0f-0e5b1c7a9d42", []
+        for _ in range(2):
+            put.append(d.curl(f"/v1/jobs/{chosen}", "-X", "PUT", data=json.dumps({"input": {"url": p.url + "/c.png"}}).encode(), headers=JSON))
+        check(put[0].status == 202 and {a.json()["id"] for a in put} == {chosen}, "an id of the client's choosing too", [(a.status, a.body[:200]) for a in put])
         check(len(ids) == 1 and other.status == 422, "one job; another URL is another request", (ids, other.status, other.body[:200]))
         p.wait("/hook")
         time.sleep(0.2)
@@ -432,13 +438,19 @@ def test_a_result_is_put_and_a_webhook_told():
         d.curl(f"/v1/jobs/{big.json()['id']}/cancel", "-X", "POST")
         data = json.loads(p.wait("/hook", 4)[3][3])
         check(data["type"] in ("job.cancelled", "job.succeeded"), "and a job that was cancelled", data["type"])
+        with open(os.path.join(s.flags["state_dir"], "jobs.db-wal"), "rb") as f:
+            check(b"hidden" in f.read(), "the URL was kept while it was needed")
+        import sqlite3
+        with sqlite3.connect(f"file:{s.flags['state_dir']}/jobs.db?mode=ro", uri=True) as db:
+            kept = [row[0] for row in db.execute("SELECT doc FROM errand")]
+        check(kept and not any("hidden" in doc for doc in kept), "and not longer", kept)
         check("hidden" not in d.log_text() and "hidden" not in d.curl(f"/v1/jobs").body.decode(), "no secrets are shown")
         check(len({json.loads(x[3])["data"]["id"] for x in p.to("/hook")}) == 4 and len(p.to("/hook")) == 4, "each once")
 
 
 def test_multipart_and_the_cache_take_deliveries_too():
     with Peer() as p, Setup(p, content_cache="true").durable() as s:
-        p.answers = {"/hook": reply(200), "/out": reply(200)}
+        p.answers = {"/hook": reply(200), "/out": reply(200), "/batch": reply(200)}
         d = s.start()
         picture, settings = os.path.join(s.dir, "a.png"), json.dumps({"steps": 2, "webhook": {"url": p.url + "/hook"}, "result": {"url": p.url + "/out"}})
         with open(picture, "wb") as f:
@@ -448,6 +460,19 @@ def test_multipart_and_the_cache_take_deliveries_too():
             check(a.status == 202, "taken", (a.status, a.body[:200]))
             check(len(p.wait("/hook", n)) == n and len(p.to("/out")) == n, "told and put", p.seen)
         check(d.curl(f"/v1/jobs/{a.json()['id']}").json().get("cached") is True, "the second from the cache")
+        other = os.path.join(s.dir, "b.png")
+        with open(other, "wb") as f:
+            f.write(textured(30, 40))
+        two = ("-F", f"image=@{picture}", "-F", f"image=@{other}", "-F")
+        a = d.curl("/v1/batches", *two, f"settings={settings}")
+        check(a.status == 422 and a.json()["field"] == "result", "a batch has no one result", (a.status, a.body[:200]))
+        a = d.curl("/v1/batches", *two, "settings=" + json.dumps({"webhook": {"url": p.url + "/batch"}}))
+        check(a.status == 202 and len({json.loads(x[3])["data"]["id"] for x in p.wait("/batch", 2)}) == 2, "its jobs are told of one by one", a.status)
+        p.answers["/a.png"] = reply(200, PICTURE)
+        many = [fetch(d, p.url + "/a.png", steps=2 + n // 4, webhook={"url": p.url + "/hook"}) for n in range(8)]
+        js = [ended(d, a) for a in many]
+        check({j["state"] for j in js} == {"succeeded"} and sum(j.get("cached", False) for j in js) == 7, "fetched pictures are known again", [j.get("cached") for j in js])
+        check(len(p.wait("/hook", 10)) == 10, "and everybody is told", len(p.to("/hook")))
 
 
 def test_what_is_no_errand():
@@ -467,7 +492,7 @@ def test_what_is_no_errand():
 
 def test_a_webhook_is_told_again_until_it_is_heard():
     with Peer() as p, Setup(p, delivery_attempts=3).durable() as s:
-        p.answers = {"/flaky": [reply(500, Connection="close"), lambda h: h.connection.shutdown(2), reply(200)], "/dead": reply(500), "/stop": reply(410), "/moved": redirect(p.url + "/flaky")}
+        p.answers = {"/flaky": [reply(500, Connection="close"), lambda h: h.connection.shutdown(2), reply(200)], "/dead": reply(500), "/stop": reply(410), "/later": [reply(503, Retry_After="1"), reply(200)], "/moved": redirect(p.url + "/flaky")}
         d = s.start()
         flaky = submit(d, image(webhook={"url": p.url + "/flaky"})).json()["id"]
         check(wait_delivery(d, flaky, "webhook", "delivered")["attempts"] == 3, "at the third attempt")
@@ -481,6 +506,10 @@ def test_a_webhook_is_told_again_until_it_is_heard():
         check(at == {"host": "127.0.0.1", "state": "failed", "attempts": 3, "problem": "127.0.0.1 answered 500"}, "until it is given up", at)
         stop = submit(d, image(webhook={"url": p.url + "/stop"})).json()["id"]
         check(wait_delivery(d, stop, "webhook", "failed")["attempts"] == 1, "or the receiver wants no more")
+        asked = submit(d, image(webhook={"url": p.url + "/later"})).json()["id"]
+        wait_delivery(d, asked, "webhook", "delivered")
+        later = [x[4] for x in p.to("/later")]
+        check(len(later) == 2 and later[1] - later[0] >= 0.99, "Retry-After is kept to", later)
         moved = submit(d, image(webhook={"url": p.url + "/moved"})).json()["id"]
         check(wait_delivery(d, moved, "webhook", "failed")["state"] == "failed" and len(p.to("/flaky")) == 3, "redirects are not followed")
         check('yodad_deliveries_waiting 0' in d.curl("/metrics").body.decode(), "nothing waits any more")
@@ -509,6 +538,29 @@ def test_a_webhook_survives_a_restart():
         d = s.start()
         time.sleep(0.5)
         check(len(p.to("/hook")) == 2, "and not once more")
+
+
+def test_killed_at_random_and_everybody_is_told():
+    with Peer() as p, Setup(p, fake_unit_us=200, delivery_retry_ms=30).durable() as s:
+        turn = random.Random(5)
+        p.answers = {"/hook": lambda h: reply(turn.choice((200, 200, 500)))(h), "/a.png": reply(200, PICTURE), "/out": reply(200)}
+        accepted = []
+        for kill in range(6):
+            d = s.start()
+            for _ in range(6):
+                more = dict(webhook={"url": p.url + "/hook"}, result={"url": p.url + "/out"}, seed=len(accepted))
+                a = fetch(d, p.url + "/a.png", **more) if turn.random() < 0.5 else submit(d, image(**more))
+                check(a.status == 202, "taken", (a.status, a.body[:200]))
+                accepted.append(a.json()["id"])
+            time.sleep(turn.random() * 0.3)
+            if kill < 5:
+                d.process.send_signal(signal.SIGKILL)
+                d.process.wait()
+        for job in accepted:
+            at = wait_delivery(d, job, "webhook", "delivered", "failed")
+            check(at["state"] == "delivered" and d.curl(f"/v1/jobs/{job}").json()["state"] == "succeeded", "every job ends, and its receiver hears it", at)
+        heard = {json.loads(x[3])["data"]["id"] for x in p.to("/hook")}
+        check(heard == set(accepted) and len(p.to("/out")) >= len(accepted), "nobody else was told, and every result is there", len(heard))
 
 
 def test_a_dead_receiver_holds_nobody_up():

@@ -14,7 +14,7 @@ import tortures  # noqa: E402
 
 suite = types.ModuleType("crowds")
 suite.test_streams = lambda: tortures.quiet_streams(10000, 45, 15000, 12 * 1024, 0.02)
-suite.test_drips = lambda: tortures.drips(1500, 5, 5, 1.5)
+suite.test_drips = lambda: tortures.drips(1500, 9, 4, 1.5)
 suite.test_overload = lambda: tortures.overload(3, 8, 0.9, 0.05)
 for name in [n for n in vars(suite) if n.startswith("test_") and sys.argv[1:] and n[5:] not in sys.argv[1:]]:
     delattr(suite, name)

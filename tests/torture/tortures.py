@@ -80,10 +80,10 @@ def drips(n, rounds, seconds, most_times):
             ratios.append(p99[1] / p99[0])
             calm.append(p99[0])
             busy.append(p99[1])
-        ratio = statistics.median(ratios)
+        ratio = statistics.median(busy) / statistics.median(calm)  # a neighbour of the machine's spoils a round, not the figure
         print(f"  {n} drips: closed after {max(them.lived or [0]):.2f} s at most (deadline {limit_s} s); p99 of others "
               f"{statistics.median(busy) * 1000:.2f} ms, {statistics.median(calm) * 1000:.2f} ms without: {ratio:.2f} times")
-        check(ratio <= most_times or not EXACT, f"p99 within {most_times} times", ratios)
+        check(ratio <= most_times or not EXACT, f"p99 within {most_times} times", [f"{r:.2f}" for r in ratios])
         check(d.settle_fds(d.baseline, 10) <= d.baseline, "descriptors are back", (d.fds(), d.baseline))
     finally:
         deaf.close()
