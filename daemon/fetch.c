@@ -82,6 +82,15 @@ static void on_stored(yd_store_op *op)
     yd_job_unpin(j);
 }
 
+// The URL has been used, and may be a secret: it is kept no longer.
+static void forget_url(yd_job *j)
+{
+    yd_blob *errands = yd_errands_note(j->rec.errands, YD_OUT_FETCH, NULL, 1);
+    if (!errands) return; // without memory it stays until the job goes
+    yd_blob_unref(j->rec.errands);
+    j->rec.errands = errands;
+}
+
 static void store(yd_fetch *f, const yd_image_header *h)
 {
     yd_job *j = f->job;
@@ -90,6 +99,7 @@ static void store(yd_fetch *f, const yd_image_header *h)
     f->picture = NULL;
     f->service->input_bytes += j->rec.input->len;
     const int rc = yd_service_examine_fetched(f->service, h, j, &err);
+    forget_url(j);
     j->rec.bytes = yd_job_bytes(j);
     yd_store_op *op = rc ? NULL : yd_store_op_new(YD_OP_UPDATE, &j->rec, on_stored, f);
     if (!rc && !op) yd_fail(&err, YD_E_NOMEM, "no memory to store the picture");

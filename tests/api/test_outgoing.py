@@ -438,6 +438,12 @@ def test_a_result_is_put_and_a_webhook_told():
         d.curl(f"/v1/jobs/{big.json()['id']}/cancel", "-X", "POST")
         data = json.loads(p.wait("/hook", 4)[3][3])
         check(data["type"] in ("job.cancelled", "job.succeeded"), "and a job that was cancelled", data["type"])
+        with open(os.path.join(s.flags["state_dir"], "jobs.db-wal"), "rb") as f:
+            check(b"hidden" in f.read(), "the URL was kept while it was needed")
+        import sqlite3
+        with sqlite3.connect(f"file:{s.flags['state_dir']}/jobs.db?mode=ro", uri=True) as db:
+            kept = [row[0] for row in db.execute("SELECT doc FROM errand")]
+        check(kept and not any("hidden" in doc for doc in kept), "and not longer", kept)
         check("hidden" not in d.log_text() and "hidden" not in d.curl(f"/v1/jobs").body.decode(), "no secrets are shown")
         check(len({json.loads(x[3])["data"]["id"] for x in p.to("/hook")}) == 4 and len(p.to("/hook")) == 4, "each once")
 
