@@ -118,7 +118,7 @@ bench-bins: $(BENCH_BIN)
 PREFIX ?= /usr
 DESTDIR ?=
 
-.PHONY: run test unit asan ubsan tsan torture analyze bench install clean help format
+.PHONY: run test unit asan ubsan tsan torture conformance analyze bench install clean help format
 run: ## install what is missing, build, start yodad with the shipped model
 	@deploy/install-deps build
 	@$(MAKE) --no-print-directory all
@@ -146,6 +146,9 @@ tsan: ## run what has threads, and the server under all API tests, with ThreadSa
 torture: ## kill, poison and starve the server, in minutes
 	@deploy/install-deps test
 	@tests/run torture
+
+conformance: all ## requests made from api/openapi.json against a real server: no 5xx, no answer it does not have (PyPI, into build/)
+	@tests/api/conformance
 
 analyze: ## look at every source with clang's static analyzer, clang-tidy and gcc -fanalyzer; any finding fails
 	@deploy/install-deps analyze

@@ -43,6 +43,8 @@ typedef struct yd_request {
 
 // Suspend. `wake` runs after yd_request_wake, to answer or to wait on; `drop` as above. Both stay set until changed.
 void yd_request_wait(yd_request *r, void (*wake)(yd_request *r), void (*drop)(yd_request *r), void *wait);
+// Let go of what it waited for, before it waits for something else.
+void yd_request_release(yd_request *r);
 // Resume a waiting request in the loop's next turn. Harmless when it is not waiting.
 void yd_request_wake(yd_request *r);
 

@@ -11,6 +11,7 @@
 #define YD_DAEMON_SERVICE_H
 
 #include "core/err.h"
+#include "core/image.h"
 #include "daemon/blob.h"
 #include "daemon/config.h"
 #include "daemon/events.h"
@@ -150,12 +151,12 @@ struct yd_feed *yd_service_feed(const yd_service *s);
 // will never be there.
 int yd_service_result(const yd_service *s, const yd_job *j, yd_blob **out, yd_err *err);
 
-typedef enum { YD_PICTURE_PREVIEW, YD_PICTURE_ATTENTION, YD_PICTURE_MASK, YD_PICTURE_INVENTED } yd_picture_kind;
+typedef enum { YD_PICTURE_PREVIEW, YD_PICTURE_ATTENTION, YD_PICTURE_MASK, YD_PICTURE_INVENTED, YD_PICTURE_RESULT } yd_picture_kind;
 
 typedef struct yd_picture_want {
     yd_picture_kind kind;
     int step;     // mask: 1..steps
-    int jpeg;     // preview: 1 = JPEG, 0 = PNG. Maps and masks are always PNG.
+    yd_image_format format; // what comes back; masks and maps as WebP are exact. The result in its own format is as it is.
     int max_side; // preview: at most this, 0 = the job's setting
 } yd_picture_want;
 

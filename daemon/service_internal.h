@@ -203,7 +203,7 @@ void yd_pictures_serve(yd_job *j, yd_blob *pixels);
 // RGB bytes shrunk to at most max_side (0: as they are).
 int yd_draw_preview(const uint8_t *rgb, int w, int h, int max_side, yd_image *out, yd_err *err);
 // How previews are encoded.
-void yd_preview_output(int jpeg, yd_output *out);
+void yd_preview_output(yd_image_format format, yd_output *out);
 // The map as grey bytes, shrunk to at most max_side (0: as it is).
 int yd_draw_attention(const float *map, int w, int h, int max_side, uint8_t **plane, int *pw, int *ph, yd_err *err);
 // Activation steps as a plane that keeps masks of every step (w x 2h: low bytes above high bytes), and a mask of such a picture.

@@ -147,6 +147,10 @@ def test_answers_fit(d):
     ask("/v1/jobs/{id}/events", headers=["Last-Event-ID: x"])
     ask("/v1/jobs/{id}/events", headers=["Accept: application/x-ndjson"])
     ask("/v1/jobs/{id}/preview", headers=["Accept: image/jpeg"])
+    for picture in ("result", "preview", "attention", "invented", "mask"):
+        for kind in ("image/webp", "text/html"):
+            ask(f"/v1/jobs/{{id}}/{picture}", query="?step=1" if picture == "mask" else "", headers=[f"Accept: {kind}"])
+    ask("/v1/upscale", "post", data=PICTURE, headers=["Accept: text/html"])
     ask("/v1/jobs/{id}/preview", query="?max_side=1")
     ask("/v1/jobs/{id}/mask")
     ask("/v1/jobs/{id}/mask", query="?step=4")
