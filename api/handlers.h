@@ -29,6 +29,7 @@ void yd_handle_metrics(yd_request *r);      // probes.c
 void yd_handle_models(yd_request *r);       // probes.c
 void yd_handle_capabilities(yd_request *r); // probes.c
 void yd_handle_page(yd_request *r);         // assets.c
+void yd_handle_web_file(yd_request *r);     // assets.c
 void yd_handle_openapi(yd_request *r);      // assets.c
 
 #endif

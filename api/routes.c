@@ -29,5 +29,6 @@ const yd_route yd_routes[] = {
     {.method = YD_GET, .pattern = "/metrics", .handle = yd_handle_metrics, .args = "", .quiet = 1},
     {.method = YD_GET, .pattern = "/openapi.json", .handle = yd_handle_openapi, .args = ""},
     {.method = YD_GET, .pattern = "/", .handle = yd_handle_page},
+    {.method = YD_GET, .pattern = "/web/{file}", .handle = yd_handle_web_file},
 };
 const size_t yd_routes_count = sizeof yd_routes / sizeof yd_routes[0];
