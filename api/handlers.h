@@ -26,6 +26,7 @@ void yd_handle_mask(yd_request *r);         // pictures.c
 void yd_handle_livez(yd_request *r);        // probes.c
 void yd_handle_readyz(yd_request *r);       // probes.c
 void yd_handle_metrics(yd_request *r);      // probes.c
+void yd_handle_tokens_post(yd_request *r);  // access.c
 void yd_handle_models(yd_request *r);       // probes.c
 void yd_handle_capabilities(yd_request *r); // probes.c
 void yd_handle_page(yd_request *r);         // assets.c

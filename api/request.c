@@ -15,6 +15,7 @@
 // Threads: the loop's. Invariant: suspended implies wake and drop set, the connection watched. Read next: routes.c, jobs.c.
 #include "api/request.h"
 
+#include "api/access.h"
 #include "api/respond.h"
 #include "core/mem.h"
 #include "daemon/clock.h"
@@ -77,6 +78,7 @@ int yd_request_prefers(const yd_request *r, const char *type, const char *other)
 
 typedef struct arg_check {
     const char *known; // separated by spaces
+    int token;         // "token" besides
     yd_err *err;
     int rc;
 } arg_check;
@@ -94,7 +96,7 @@ static enum MHD_Result check_arg(void *cls, enum MHD_ValueKind kind, const char 
     (void)kind;
     (void)value;
     arg_check *c = cls;
-    if (c->rc || listed(c->known, key)) return MHD_YES;
+    if (c->rc || listed(c->known, key) || (c->token && strcmp(key, "token") == 0)) return MHD_YES;
     c->rc = yd_fail_field(c->err, YD_E_SETTING, key, c->known[0] ? c->known : "none",
                           "this address has no argument of that name");
     return MHD_YES;
@@ -103,7 +105,7 @@ static enum MHD_Result check_arg(void *cls, enum MHD_ValueKind kind, const char 
 static int judge_args(yd_request *r, yd_err *err)
 {
     if (!r->match.route->args) return 0;
-    arg_check c = {r->match.route->args, err, 0};
+    arg_check c = {r->match.route->args, r->match.route->token, err, 0};
     MHD_get_connection_values(r->mhd, MHD_GET_ARGUMENT_KIND, check_arg, &c);
     return c.rc;
 }
@@ -115,10 +117,20 @@ static int plain_id(const char *s)
            n == strspn(s, "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ._-");
 }
 
+// W3C Trace Context: version-trace-parent-flags; ids of zeros are none.
+static int plain_trace(const char *s)
+{
+    static const char form[] = "xx-xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx-xxxxxxxxxxxxxxxx-xx";
+    if (strlen(s) != sizeof form - 1 || strncmp(s, "ff", 2) == 0) return 0;
+    for (size_t i = 0; form[i]; i++)
+        if (form[i] == '-' ? s[i] != '-' : !strchr("0123456789abcdef", s[i])) return 0;
+    return strspn(s + 3, "0") < 32 && strspn(s + 36, "0") < 16;
+}
+
 static void take_ids(yd_request *r)
 {
     const char *given = yd_request_header(r, "X-Request-Id"), *trace = yd_request_header(r, "traceparent");
-    if (trace && strlen(trace) == 55 && strspn(trace, "0123456789abcdef-") == 55) memcpy(r->trace, trace, 56);
+    if (trace && plain_trace(trace)) memcpy(r->trace, trace, 56);
     if (plain_id(given)) {
         snprintf(r->id, sizeof r->id, "%s", given);
         return;
@@ -149,7 +161,8 @@ static int find_route(yd_request *r, const char *path, yd_err *err)
 // Everything that can be known before the body. 0, or the code of what is wrong.
 static int judge_head(yd_request *r, const char *path, yd_err *err)
 {
-    if (yd_conn_over_limit(r->conn))
+    const int proxy = yd_access_client(r);
+    if (!proxy && yd_conn_over_limit(r->conn))
         return yd_fail(err, YD_E_LIMIT, "more than %lld connections from one address",
                        (long long)r->api->cfg->max_connections_per_ip);
     int rc = find_route(r, path, err);
@@ -159,7 +172,8 @@ static int judge_head(yd_request *r, const char *path, yd_err *err)
     if (bad_framing && (!rc || bad_framing == YD_E_INVALID)) *err = framing;
     if (rc || bad_framing) return err->code;
     if (!r->match.route) return 0; // OPTIONS
-    rc = judge_args(r, err);
+    rc = yd_access_judge(r, err);
+    if (!rc) rc = judge_args(r, err);
     if (!rc && r->match.route->body == YD_BODY_PICTURE) rc = yd_service_admit(r->service, r->body.announced, err);
     return rc;
 }
@@ -206,7 +220,10 @@ static void answer_options(yd_request *r)
     char allow[64];
     yd_methods_print(r->match.allowed | YD_OPTIONS, allow, sizeof allow);
     struct MHD_Response *resp = MHD_create_response_from_buffer(0, NULL, MHD_RESPMEM_PERSISTENT);
-    if (resp) yd_header(resp, "Allow", allow);
+    if (resp) {
+        yd_header(resp, "Allow", allow);
+        yd_access_preflight(r, resp);
+    }
     yd_respond(r, 204, resp, 0);
 }
 
@@ -334,8 +351,8 @@ static void log_request(const yd_request *r)
     snprintf(ms, sizeof ms, "%.3f", (double)(yd_mono_us() - r->began_us) / 1000.0);
     const int quiet = r->match.route && r->match.route->quiet && r->status < 400;
     yd_log(quiet ? YD_LOG_DEBUG : YD_LOG_INFO, r->id, "request", "method", r->method_text, "path", r->path, "#status",
-           status, "#bytes", bytes, "#ms", ms, "peer", yd_conn_peer(r->conn), "outcome",
-           r->answered ? "answered" : "abandoned", r->trace[0] ? "traceparent" : NULL, r->trace, NULL);
+           status, "#bytes", bytes, "#ms", ms, "peer", r->client, "outcome",
+           r->answered ? "answered" : "abandoned", r->owner[0] || r->trace[0] ? "owner" : NULL, r->owner, r->trace[0] ? "traceparent" : NULL, r->trace, NULL);
 }
 
 void yd_request_completed(void *cls, struct MHD_Connection *mhd, void **context, enum MHD_RequestTerminationCode why)

@@ -24,6 +24,8 @@ typedef struct yd_request {
     char id[YD_REQUEST_ID_MAX];      // X-Request-Id
     char trace[56];                  // traceparent, or ""
     const char *owner;               // whose jobs it may see
+    char owner_name[64];             // where that is kept, of one with a key
+    char client[64];                 // address it comes from: the peer's, or what a trusted proxy says
     yd_body body;
     const yd_err *refusal; // NULL: none. Found while reading the head, answered when the (empty) body is over
     int64_t began_us;

@@ -2,6 +2,8 @@
 // Threads: the loop's. Running out of memory while answering is answered from static text; when even that fails the connection closes.
 #include "api/respond.h"
 
+#include "api/access.h"
+
 #include "core/image.h"
 #include "core/mem.h"
 #include "daemon/text.h"
@@ -31,6 +33,7 @@ static void common_headers(const yd_request *r, struct MHD_Response *resp)
     yd_header(resp, "X-Content-Type-Options", "nosniff");
     if (r->repeated) yd_header(resp, "Idempotency-Replayed", "true");
     if (r->trace[0]) yd_header(resp, "traceparent", r->trace);
+    yd_access_headers(r, resp);
     if (r->closing || r->api->draining) yd_header(resp, "Connection", "close");
 }
 
@@ -153,7 +156,7 @@ void yd_respond_problem_with(yd_request *r, const yd_err *err, json_t *more)
 {
     const yd_err_info *info = yd_err_lookup(err->code);
     const int later = info->http_status == 503 || info->http_status == 507 || info->http_status == 429;
-    const long retry_ms = later ? yd_service_retry_after_ms(r->service) : 0;
+    const long retry_ms = !later ? 0 : err->retry_ms ? err->retry_ms : yd_service_retry_after_ms(r->service);
     json_t *doc = problem_document(r, err, retry_ms);
     if (doc && more) json_object_update(doc, more);
     json_decref(more);
@@ -166,7 +169,8 @@ void yd_respond_problem_with(yd_request *r, const yd_err *err, json_t *more)
         yd_header(resp, "Retry-After", seconds);
     }
     if (resp && err->code == YD_E_METHOD) yd_header(resp, "Allow", err->accepted);
-    if (err->code == YD_E_LIMIT) r->closing = 1;
+    if (resp && err->code == YD_E_UNAUTHORIZED) yd_header(resp, "WWW-Authenticate", "Bearer realm=\"yodad\"");
+    if (err->code == YD_E_LIMIT && yd_conn_over_limit(r->conn)) r->closing = 1;
     if (!r->match.route || r->match.route->body == YD_BODY_PICTURE)
         yd_metrics_rejected(yd_service_metrics(r->service), info->slug);
     yd_respond(r, info->http_status, resp, len);

@@ -17,6 +17,7 @@
 // Threads: the loop's only. Read next: request.c, what happens to a request.
 #include "api/server.h"
 
+#include "api/access.h"
 #include "api/event_stream.h"
 #include "api/request.h"
 #include "core/mem.h"
@@ -278,7 +279,8 @@ int yd_api_start(uv_loop_t *loop, yd_service *service, yd_api **out, yd_err *err
     yd_link_init(&api->streams);
     const yd_guard_limits limits = guard_limits(api->cfg);
 
-    int rc = bind_address(api, err);
+    int rc = yd_access_open(api, err);
+    if (!rc) rc = bind_address(api, err);
     if (rc) goto fail_socket;
     rc = yd_guard_new(loop, &limits, &api->guard, err);
     if (rc) goto fail_socket;

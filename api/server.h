@@ -20,6 +20,7 @@ struct yd_api {
     yd_link requests;     // every yd_request alive
     yd_link streams;      // every event stream alive
     size_t body_bytes;    // held by requests that are being received
+    uint8_t token_secret[32]; // of stream tokens
     int draining, stopping;
 };
 

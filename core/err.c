@@ -24,6 +24,7 @@ static void fill(yd_err *e, int code, const char *field, const char *accepted, c
 {
     if (!e) return;
     e->code = code;
+    e->retry_ms = 0;
     snprintf(e->field, sizeof e->field, "%s", field ? field : "");
     snprintf(e->accepted, sizeof e->accepted, "%s", accepted ? accepted : "");
     vsnprintf(e->detail, sizeof e->detail, fmt, ap);

@@ -35,6 +35,8 @@
     X(NOMEM, 23, "out-of-memory", 503, 1, "Out of memory")                                                             \
     X(IO, 24, "io-error", 500, 1, "Reading or writing failed")                                                         \
     X(UNSUPPORTED, 25, "unsupported", 501, 0, "This build cannot do that")                                             \
+    X(UNAUTHORIZED, 29, "unauthorized", 401, 0, "The request needs a key that is known")                            \
+    X(FORBIDDEN, 30, "forbidden", 403, 0, "The key does not allow this")                                              \
     X(DEADLINE, 27, "deadline-exceeded", 504, 1, "The job could not be started before its deadline")                   \
     X(STORAGE, 28, "insufficient-storage", 507, 1, "There is no room to keep another job")                             \
     X(UPSTREAM, 40, "upstream-failed", 502, 1, "Another server did not do what the request needs of it")               \
@@ -57,6 +59,7 @@ typedef struct yd_err {
     char detail[384];
     char field[96];
     char accepted[256];
+    long retry_ms; // when to come again, where who failed knows; 0: not said. yd_fail clears it
 } yd_err;
 
 typedef struct yd_err_info {

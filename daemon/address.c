@@ -246,3 +246,10 @@ int yd_url_parse(const char *url, const char *field, yd_url *out, yd_err *err)
     curl_url_cleanup(u);
     return rc ? yd_fail_field(err, YD_E_SETTING, field, accepted, "%s is not %s", field, accepted) : 0;
 }
+
+int yd_address_named(const char *address, const char *networks)
+{
+    network n;
+    if (strchr(address, '/') || parse_network(address, &n)) return -1;
+    return named(networks, n.family, n.bytes);
+}

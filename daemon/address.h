@@ -28,6 +28,8 @@ int yd_hosts_allow(const char *hosts, const yd_url *url);
 
 // networks: "10.1.0.0/16, fd00::/8, 127.0.0.1". YD_E_CONFIG naming `setting`.
 int yd_networks_check(const char *networks, const char *setting, yd_err *err);
+// Does an address in text lie in one of them? -1: it is no address.
+int yd_address_named(const char *address, const char *networks);
 // Why no connection is made to an address ("a loopback address"): static text, or NULL: one may be made.
 const char *yd_address_refused(const struct sockaddr *a, const char *networks);
 

@@ -253,8 +253,10 @@ static void looked(yd_codec_call *c)
         return;
     }
     yd_share_key(s, &a->rec);
-    yd_share_fill(s, &a->rec);
-    persist(a);
+    if (!yd_share_fill(s, &a->rec) && (rc = yd_service_charge(s, a->rec.owner, a->estimate.units, &c->err)))
+        refuse(a, rc, &c->err);
+    else
+        persist(a);
 }
 
 int yd_service_submit(yd_service *s, const yd_submission *sub, yd_submit_fn fn, void *arg, yd_arrival **out, yd_err *err)

@@ -2,6 +2,9 @@
 //
 // Owns the meaning of one setting; where values come from (file, environment, flags) is config_sources.c.
 #include "daemon/config_internal.h"
+
+#include "daemon/address.h"
+#include "daemon/keys.h"
 #include "daemon/outgoing.h"
 
 #include <ctype.h>
@@ -193,16 +196,41 @@ static int is_loopback(const char *host)
     return strcmp(host, "localhost") == 0 || strcmp(host, "::1") == 0 || strncmp(host, "127.", 4) == 0;
 }
 
+static int check_origins(const yd_config *cfg, yd_err *err)
+{
+    for (const char *s = cfg->cors_origins; *(s += strspn(s, ", "));) {
+        const size_t n = strcspn(s, ", "), scheme = strncmp(s, "https://", 8) == 0 ? 8 : strncmp(s, "http://", 7) == 0 ? 7 : 0;
+        const int any = n == 1 && *s == '*';
+        if (!any && (n <= scheme || !scheme || memchr(s + scheme, '/', n - scheme)))
+            return yd_fail_field(err, YD_E_CONFIG, "cors_origins", "https://HOST[:PORT], http://HOST[:PORT] or *", "'%.*s' is no origin",
+                                 n < 100 ? (int)n : 100, s);
+        s += n;
+    }
+    return 0;
+}
+
+// A key file that cannot be read is found before anything is started.
+static int check_access(const yd_config *cfg, yd_err *err)
+{
+    yd_keys *keys = NULL;
+    int rc = yd_networks_check(cfg->trusted_proxies, "trusted_proxies", err);
+    if (!rc) rc = check_origins(cfg, err);
+    if (!rc && *cfg->keys) rc = yd_keys_load(cfg->keys, &keys, err);
+    yd_keys_free(keys);
+    return rc;
+}
+
 int yd_config_check(yd_config *cfg, yd_err *err)
 {
     int rc = split_listen(cfg, err);
     if (!rc) rc = yd_outgoing_config(cfg, err);
+    if (!rc) rc = check_access(cfg, err);
     if (rc) return rc;
-    if (!is_loopback(cfg->host) && !cfg->insecure_no_auth)
+    if (!is_loopback(cfg->host) && !cfg->insecure_no_auth && !*cfg->keys)
         return yd_fail_field(
-            err, YD_E_CONFIG, "listen", "a loopback address, or --insecure-no-auth",
-            "'%.128s' is no loopback address and nobody would be asked for a key; add --insecure-no-auth to "
-            "allow that",
+            err, YD_E_CONFIG, "listen", "a loopback address, --keys FILE, or --insecure-no-auth",
+            "'%.128s' is no loopback address and nobody would be asked for a key; give --keys, or "
+            "--insecure-no-auth to allow that",
             cfg->host);
     return 0;
 }

@@ -32,6 +32,10 @@
     NUMBER(overlap, -1, -1, 2048, "pixels two windows share; -1 takes the same share of a window as the model's own")  \
     CHOICE(winograd, "auto", "auto|off", "quick convolutions that round a little differently, where they are quick")   \
     CHOICE(log_level, "info", "debug|info|warn|error", "lines below this level are not written")                       \
+    TEXT(keys, "", "file of API keys, a line each: OWNER SHA256 [scopes=...] ...; SIGHUP reads it again; see `yoda key`")  \
+    NUMBER(stream_token_ttl_s, 900, 1, 86400, "longest life of a token for streams and pictures")                      \
+    TEXT(trusted_proxies, "", "networks whose X-Forwarded-For is believed, as 10.1.0.0/16, fd00::/8")                  \
+    TEXT(cors_origins, "", "origins whose pages may call, as https://app.example, or *; separated by commas")          \
     SWITCH(insecure_no_auth, 0, "listen beyond loopback although nobody is asked for a key")                           \
     NUMBER(max_body_bytes, 32 * YD_MIB, 1 * YD_KIB, 4 * YD_GIB, "largest request body")                                \
     NUMBER(max_pixels, 4194304, 256, 1000000000, "largest input picture, in pixels")                                   \

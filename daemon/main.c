@@ -29,7 +29,7 @@ extern char **environ;
 typedef struct program {
     yd_config cfg;
     uv_loop_t loop;
-    uv_signal_t term, interrupt;
+    uv_signal_t term, interrupt, hangup;
     uv_timer_t poll; // runs while shutting down
     yd_service *service;
     yd_api *api;
@@ -54,6 +54,7 @@ static void stop(program *p)
     uv_close((uv_handle_t *)&p->poll, NULL);
     uv_close((uv_handle_t *)&p->term, NULL);
     uv_close((uv_handle_t *)&p->interrupt, NULL);
+    uv_close((uv_handle_t *)&p->hangup, NULL);
     if (p->api)
         yd_api_stop(p->api, on_api_stopped, p);
     else
@@ -97,6 +98,19 @@ static void on_signal(uv_signal_t *h, int number)
     if (!p->stopping) begin_shutdown(p, p->signals > 1);
 }
 
+// What may change without a restart: the keys.
+static void on_hangup(uv_signal_t *h, int number)
+{
+    program *p = h->data;
+    yd_err err = {0};
+    (void)number;
+    if (p->stopping) return;
+    if (yd_service_reload(p->service, &err))
+        yd_log(YD_LOG_ERROR, NULL, "the keys were not read again, the old ones hold", "why", err.detail, NULL);
+    else
+        yd_log(YD_LOG_INFO, NULL, "reloaded", NULL);
+}
+
 static int fail(const yd_err *err)
 {
     fprintf(stderr, "yodad: %s%s%s\n", err->field, *err->field ? ": " : "", err->detail);
@@ -132,12 +146,14 @@ static int serve(program *p)
         return fail(&err);
     }
     yd_service_on_broken(p->service, on_broken, p);
-    p->term.data = p->interrupt.data = p->poll.data = p;
+    p->term.data = p->interrupt.data = p->hangup.data = p->poll.data = p;
     uv_signal_init(&p->loop, &p->term);
     uv_signal_init(&p->loop, &p->interrupt);
+    uv_signal_init(&p->loop, &p->hangup);
     uv_timer_init(&p->loop, &p->poll);
     uv_signal_start(&p->term, on_signal, SIGTERM);
     uv_signal_start(&p->interrupt, on_signal, SIGINT);
+    uv_signal_start(&p->hangup, on_hangup, SIGHUP);
     if (yd_api_start(&p->loop, p->service, &p->api, &err)) {
         p->exit_code = fail(&err);
         stop(p);

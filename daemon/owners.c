@@ -74,6 +74,13 @@ static void grow(yd_owners *o)
     o->n_slots = n;
 }
 
+const yd_share *yd_owners_find(const yd_owners *o, const char *name)
+{
+    for (const owner *w = o->slot[slot_of(o, name, o->n_slots)]; w; w = w->next)
+        if (strcmp(w->name, name) == 0) return &w->share;
+    return NULL;
+}
+
 yd_share *yd_owners_share(yd_owners *o, const char *name)
 {
     const size_t len = strlen(name);

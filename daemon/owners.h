@@ -11,6 +11,8 @@ typedef struct yd_owners yd_owners;
 // weight: how an owner counts beside others, > 0, asked when it is first seen; NULL: all alike.
 yd_owners *yd_owners_new(double (*weight)(void *arg, const char *owner), void *arg); // NULL: out of memory
 void yd_owners_free(yd_owners *o);
+// The share of an owner, or NULL: it has no jobs.
+const yd_share *yd_owners_find(const yd_owners *o, const char *owner);
 // The share of an owner, made if need be. NULL: out of memory.
 yd_share *yd_owners_share(yd_owners *o, const char *owner);
 // Forget shares that are idle.

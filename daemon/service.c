@@ -7,6 +7,7 @@
 #include "core/image.h"
 #include "core/mem.h"
 #include "daemon/clock.h"
+#include "daemon/keys.h"
 #include "daemon/log.h"
 #include "daemon/models.h"
 #include <errno.h>
@@ -126,6 +127,7 @@ static void free_service(yd_service *s)
     yd_feed_free(s->feed);
     yd_free(s->left);
     yd_owners_free(s->owners);
+    yd_keys_free(s->keys);
     yd_metrics_free(s->metrics);
     yd_free(s->map_net);
     yd_free(s);
@@ -175,7 +177,7 @@ static int open_parts(yd_service *s, yd_device **device, yd_err *err)
     s->leaders = yd_idmap_new();
     s->keyed = yd_idmap_new();
     s->bundles = yd_idmap_new();
-    s->owners = yd_owners_new(NULL, NULL);
+    s->owners = yd_owners_new(yd_owner_weight, s);
     yd_scheduler_init(&s->sched, &(yd_policy){
         .max_running = (int)cfg->max_running, .max_memory = (size_t)cfg->max_memory_bytes, .ageing = (double)cfg->ageing_percent / 100,
         .ahead_us = cfg->priority_ahead_s * 1000000, .slack_s = (double)cfg->share_slack_ms / 1000,
@@ -196,7 +198,12 @@ int yd_service_open(uv_loop_t *loop, const yd_config *cfg, yd_service **out, yd_
     if (!s) return yd_fail(err, YD_E_NOMEM, "no memory for the service");
     s->loop = loop;
     s->cfg = cfg;
-    int rc = open_parts(s, &device, err);
+    int rc = *cfg->keys ? yd_keys_load(cfg->keys, &s->keys, err) : 0;
+    if (rc) {
+        yd_free(s);
+        return rc;
+    }
+    rc = open_parts(s, &device, err);
     if (!rc) rc = yd_codecs_open(loop, cfg, s->metrics, NULL, &s->codecs, err);
     if (!rc) rc = yd_deliveries_open(s, err);
     if (rc && device) device->close(device);

@@ -100,6 +100,13 @@ int yd_arrival_repeats(const yd_arrival *a);
 // Whoever submitted is gone: fn will not be called, and no job stays; unless the request can be repeated and its job is being stored.
 void yd_arrival_abandon(yd_arrival *a);
 
+// The keys, or NULL: nobody is asked for one. Valid until control returns to the loop.
+struct yd_keys *yd_service_keys(const yd_service *s);
+// Read the key file again; when it cannot be used the old keys stay. YD_E_CONFIG, YD_E_NOMEM.
+int yd_service_reload(yd_service *s, yd_err *err);
+// May this owner have another job? Jobs that are being stored are not counted yet. YD_E_LIMIT with retry_ms.
+int yd_service_admit_owner(const yd_service *s, const char *owner, yd_err *err);
+
 // After a retryable error: when to come again, from measured throughput. 1000..600000.
 long yd_service_retry_after_ms(const yd_service *s);
 

@@ -22,6 +22,7 @@ struct yd_service {
     yd_store *store;
     yd_idmap *jobs; // every job that is known, by id
     yd_scheduler sched;
+    struct yd_keys *keys; // NULL: nobody is asked for one
     yd_owners *owners; // and their shares of the device
     size_t input_bytes; // encoded pictures of jobs that are not finished
     int arriving;       // submissions that are not jobs yet
@@ -133,6 +134,10 @@ int yd_service_reexamine(yd_service *s, yd_job *j, yd_err *err);
 int yd_service_name(yd_job_record *r, yd_err *err); // its id, unless it has one, and the time
 // The same for a picture that came after its job.
 int yd_service_examine_fetched(const yd_service *s, const yd_image_header *h, yd_job *j, yd_err *err);
+
+// ---- limits.c ----
+double yd_owner_weight(void *service, const char *owner); // for yd_owners_new
+int yd_service_charge(yd_service *s, const char *owner, long units, yd_err *err); // YD_E_LIMIT, YD_E_SETTING
 
 // ---- arrival.c ----
 void yd_service_enqueue(yd_job *j);     // into the scheduler's queue

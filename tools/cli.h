@@ -19,6 +19,7 @@ int yd_cmd_eval(int argc, char **argv);
 int yd_cmd_train(int argc, char **argv);
 int yd_cmd_init(int argc, char **argv);
 int yd_cmd_inspect(int argc, char **argv);
+int yd_cmd_key(int argc, char **argv);
 int yd_cmd_convert(int argc, char **argv);
 int yd_cmd_forward(int argc, char **argv);
 

@@ -23,6 +23,7 @@ static const subcommand subcommands[] = {
     {"init", "make an untrained model from a config", yd_cmd_init},
     {"inspect", "describe a model file", yd_cmd_inspect},
     {"convert", "write a model file with another config inside", yd_cmd_convert},
+    {"key", "make an API key for yodad", yd_cmd_key},
     {"forward", "evaluate a network on given tensors, for comparison with other implementations", yd_cmd_forward},
 };
 

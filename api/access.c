@@ -1,0 +1,240 @@
+// Judging a request's head: owner, scope, rate; and what proxies and browsers add to it.
+// Order: the route is known -> token, if the route takes one and there is one -> key -> scope -> rate -> jobs at a time.
+// Threads: the loop's. Read next: daemon/keys.h.
+#include "api/access.h"
+
+#include "api/respond.h"
+#include "core/hmac.h"
+#include "daemon/address.h"
+#include "daemon/clock.h"
+#include "daemon/keys.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#define MAC_HEX    64
+#define TOKEN_MOST (24 + YD_OWNER_MAX + YD_PARAM_MAX + MAC_HEX + 4)
+
+// ---- the secret ----------------------------------------------------------------------------------------------------
+
+static int make_secret(uint8_t secret[32], yd_err *err)
+{
+    if (getrandom(secret, 32, 0) == 32) return 0;
+    return yd_fail(err, YD_E_IO, "no random numbers: %s", strerror(errno));
+}
+
+static int write_secret(const char *path, uint8_t secret[32], yd_err *err)
+{
+    const int rc = make_secret(secret, err);
+    if (rc) return rc;
+    const int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    if (fd < 0) return yd_fail(err, YD_E_IO, "%.250s: %s", path, strerror(errno));
+    const int bad = write(fd, secret, 32) != 32 || fsync(fd) != 0;
+    if (close(fd) == 0 && !bad) return 0;
+    unlink(path);
+    return yd_fail(err, YD_E_IO, "%.250s cannot be written: %s", path, strerror(errno));
+}
+
+int yd_access_open(yd_api *api, yd_err *err)
+{
+    char path[YD_TEXT_MAX + 32];
+    if (!*api->cfg->state_dir) return make_secret(api->token_secret, err);
+    snprintf(path, sizeof path, "%s/tokens.secret", api->cfg->state_dir);
+    const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0) return write_secret(path, api->token_secret, err);
+    const ssize_t n = read(fd, api->token_secret, 32);
+    close(fd);
+    if (n == 32) return 0;
+    unlink(path); // cut short by a crash: tokens made with it are over
+    return write_secret(path, api->token_secret, err);
+}
+
+// ---- tokens --------------------------------------------------------------------------------------------------------
+
+static void sign(const yd_api *api, const char *text, size_t len, char hex[MAC_HEX + 1])
+{
+    static const char purpose[] = "yodad stream token\n";
+    const yd_hmac_piece piece[] = {{purpose, sizeof purpose - 1}, {text, len}};
+    uint8_t mac[32];
+    yd_hmac_sha256(api->token_secret, sizeof api->token_secret, piece, 2, mac);
+    for (size_t i = 0; i < sizeof mac; i++) snprintf(hex + 2 * i, 3, "%02x", mac[i]);
+}
+
+// The next part of a token, up to a dot: its length, 0 when there is none. Owners may have dots, so theirs is found from the end.
+static int split_token(char *text, char **owner, char **job, char **mac)
+{
+    char *dot = strchr(text, '.'), *last = strrchr(text, '.');
+    if (!dot || last == dot) return -1;
+    *last = '\0';
+    *mac = last + 1;
+    char *before = strrchr(text, '.');
+    if (before == dot) return -1;
+    *before = *dot = '\0';
+    *owner = dot + 1;
+    *job = before + 1;
+    return strlen(*mac) == MAC_HEX ? 0 : -1;
+}
+
+static int refuse_token(const char *why, yd_err *err)
+{
+    return yd_fail_field(err, YD_E_UNAUTHORIZED, "token", "a token of POST /v1/tokens that has not ended", "%s", why);
+}
+
+// 0: *owner is the name in the table.
+static int check_token(const yd_request *r, const char *token, const char **who, yd_err *err)
+{
+    char text[TOKEN_MOST], expected[MAC_HEX + 1], *owner, *job, *mac, *end;
+    if (strlen(token) >= sizeof text) return refuse_token("the token is none of this server's", err);
+    memcpy(text, token, strlen(token) + 1);
+    const char *signed_end = strrchr(token, '.');
+    if (!signed_end || split_token(text, &owner, &job, &mac)) return refuse_token("the token is none of this server's", err);
+    sign(r->api, token, (size_t)(signed_end - token), expected);
+    if (!yd_equal_secret(expected, mac, MAC_HEX)) return refuse_token("the token is none of this server's", err);
+    const long long expires = strtoll(text, &end, 10);
+    if (*end || expires * 1000 <= yd_wall_ms()) return refuse_token("the token has ended", err);
+    if (strcmp(job, "-") != 0 && strcmp(job, r->match.param) != 0) return refuse_token("the token is another job's", err);
+    *who = yd_keys_owner(yd_service_keys(r->service), owner);
+    return *who ? 0 : refuse_token("the token's owner has no key any more", err);
+}
+
+void yd_handle_tokens_post(yd_request *r)
+{
+    yd_err err = {0};
+    const char *id = yd_request_arg(r, "job");
+    int64_t ttl_s = r->api->cfg->stream_token_ttl_s;
+    char text[TOKEN_MOST], mac[MAC_HEX + 1], when[YD_RFC3339_MAX];
+    yd_job *j;
+    int rc = id ? yd_service_find(r->service, r->owner, id, &j, &err) : 0;
+    if (!rc) rc = yd_request_arg_int(r, "ttl_s", 1, ttl_s, &ttl_s, &err);
+    if (!rc && !yd_service_keys(r->service))
+        rc = yd_fail(&err, YD_E_CONFLICT, "nobody is asked for a key here, so streams need no token");
+    if (rc) {
+        yd_respond_problem(r, &err);
+        return;
+    }
+    const int64_t expires_s = yd_wall_ms() / 1000 + ttl_s;
+    const int n = snprintf(text, sizeof text, "%lld.%s.%s", (long long)expires_s, r->owner, id ? id : "-");
+    sign(r->api, text, (size_t)n, mac);
+    yd_rfc3339(expires_s * 1000, when, sizeof when);
+    char whole[TOKEN_MOST];
+    snprintf(whole, sizeof whole, "%.*s.%s", (int)(sizeof whole - MAC_HEX - 2), text, mac);
+    yd_respond_json(r, 201, json_pack("{s:s, s:s, s:I, s:s?}", "token", whole, "expires", when, "ttl_s", (json_int_t)ttl_s, "job", id));
+}
+
+// ---- keys ----------------------------------------------------------------------------------------------------------
+
+static const char *bearer(const yd_request *r)
+{
+    const char *text = yd_request_header(r, "Authorization");
+    if (!text || strncasecmp(text, "Bearer ", 7) != 0) return NULL;
+    text += 7;
+    return text + strspn(text, " ");
+}
+
+static const char *scope_name(unsigned scope)
+{
+    return scope == YD_SCOPE_SUBMIT ? "submit" : scope == YD_SCOPE_METRICS ? "metrics" : "read";
+}
+
+static int check_key(const yd_request *r, const char **who, yd_err *err)
+{
+    const char *key = bearer(r);
+    unsigned scopes = 0;
+    if (!key) return yd_fail_field(err, YD_E_UNAUTHORIZED, "Authorization", "Bearer and a key", "this server asks for a key");
+    int rc = yd_keys_check(yd_service_keys(r->service), key, who, &scopes, err);
+    if (rc || (scopes & r->match.route->scope)) return rc;
+    return yd_fail_field(err, YD_E_FORBIDDEN, "Authorization", scope_name(r->match.route->scope), "this key lacks the scope '%s'",
+                         scope_name(r->match.route->scope));
+}
+
+int yd_access_judge(yd_request *r, yd_err *err)
+{
+    yd_keys *keys = yd_service_keys(r->service);
+    const char *who = "", *token = r->match.route->token ? yd_request_arg(r, "token") : NULL;
+    if (!keys || r->match.route->scope == YD_SCOPE_PUBLIC) return 0;
+    int rc = token && !bearer(r) ? check_token(r, token, &who, err) : check_key(r, &who, err);
+    long wait_ms = 0;
+    if (!rc && (rc = yd_keys_request(keys, who, yd_mono_us(), &wait_ms, err))) err->retry_ms = wait_ms;
+    if (!rc && r->match.route->body == YD_BODY_PICTURE) rc = yd_service_admit_owner(r->service, who, err);
+    if (rc) return rc;
+    snprintf(r->owner_name, sizeof r->owner_name, "%s", who); // the table may be replaced while the request lasts
+    r->owner = r->owner_name;
+    return 0;
+}
+
+// ---- proxies -------------------------------------------------------------------------------------------------------
+
+// The last address in the header that no trusted proxy has; without one, the first.
+static void forwarded(yd_request *r, const char *list)
+{
+    const char *networks = r->api->cfg->trusted_proxies, *end = list + strlen(list);
+    while (end > list) {
+        const char *start = end;
+        while (start > list && start[-1] != ',') start--;
+        const char *s = start + strspn(start, " \t");
+        size_t n = end > s ? (size_t)(end - s) : 0;
+        while (n && (s[n - 1] == ' ' || s[n - 1] == '\t')) n--;
+        char one[sizeof r->client];
+        if (n == 0 || n >= sizeof one) return;
+        memcpy(one, s, n);
+        one[n] = '\0';
+        const int trusted = yd_address_named(one, networks);
+        if (trusted < 0) return; // no address: what stands before it is no better
+        memcpy(r->client, one, n + 1);
+        if (!trusted) return;
+        end = start > list ? start - 1 : list;
+    }
+}
+
+int yd_access_client(yd_request *r)
+{
+    const char *peer = yd_conn_peer(r->conn), *list = yd_request_header(r, "X-Forwarded-For");
+    snprintf(r->client, sizeof r->client, "%s", peer);
+    if (!*r->api->cfg->trusted_proxies || yd_address_named(peer, r->api->cfg->trusted_proxies) != 1) return 0;
+    if (list) forwarded(r, list);
+    return 1;
+}
+
+// ---- other origins -------------------------------------------------------------------------------------------------
+
+// The value for Access-Control-Allow-Origin, or NULL.
+static const char *allowed_origin(const yd_request *r)
+{
+    const char *list = r->api->cfg->cors_origins, *origin = *list ? yd_request_header(r, "Origin") : NULL;
+    if (!origin || !*origin) return NULL;
+    for (const char *s = list; *s;) {
+        s += strspn(s, ", ");
+        const size_t n = strcspn(s, ", ");
+        if (n == 1 && *s == '*') return "*";
+        if (n && strlen(origin) == n && strncasecmp(s, origin, n) == 0) return origin;
+        s += n;
+    }
+    return NULL;
+}
+
+void yd_access_headers(const yd_request *r, struct MHD_Response *resp)
+{
+    if (*r->api->cfg->cors_origins) yd_header(resp, "Vary", "Origin");
+    const char *origin = allowed_origin(r);
+    if (!origin) return;
+    yd_header(resp, "Access-Control-Allow-Origin", origin);
+    yd_header(resp, "Access-Control-Expose-Headers",
+              "Location, ETag, Retry-After, X-Request-Id, X-Durability, Idempotency-Replayed, Content-Digest, Content-Range, Content-Disposition");
+}
+
+void yd_access_preflight(const yd_request *r, struct MHD_Response *resp)
+{
+    char allow[64];
+    if (!allowed_origin(r) || !yd_request_header(r, "Access-Control-Request-Method")) return;
+    yd_methods_print(r->match.allowed, allow, sizeof allow);
+    yd_header(resp, "Access-Control-Allow-Methods", allow);
+    yd_header(resp, "Access-Control-Allow-Headers",
+              "Authorization, Content-Type, Accept, Idempotency-Key, If-None-Match, If-Range, Last-Event-ID, Prefer, Range, X-Request-Id, traceparent");
+    yd_header(resp, "Access-Control-Max-Age", "600");
+}
