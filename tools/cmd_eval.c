@@ -159,6 +159,7 @@ static void print_skipped(const run_state *s)
 
 static int measure_all(yd_eval *e, run_state *state, const char **subject, yd_err *err)
 {
+    static const char *const flags[YD_EVAL_SPACES] = {"frechet", "fid"};
     int rc = 0;
     yd_progress_start(&state->bar, e->args->quiet);
     for (int i = 0; i < e->n_files && rc == 0; i++) rc = do_picture(e, i, state, subject, err);
@@ -169,7 +170,7 @@ static int measure_all(yd_eval *e, run_state *state, const char **subject, yd_er
     if (e->n_measured == 0) return yd_fail(err, YD_E_IMAGE, "none of %d pictures could be measured", e->n_files);
     for (int s = 0; s < YD_EVAL_SPACES; s++)
         if (e->originals[s] && e->n_measured < 2)
-            return yd_fail_field(err, YD_E_SETTING, s == YD_EVAL_FID ? "fid" : "frechet", "two pictures or more", "a Frechet distance needs two pictures");
+            return yd_fail_field(err, YD_E_SETTING, flags[s], "two pictures or more", "the Frechet distance of --%s needs two pictures", flags[s]);
     return yd_eval_summarize(e, err);
 }
 
