@@ -21,10 +21,10 @@ VARIANT ?= release
 B := build
 O := $(B)/obj/$(VARIANT)
 
-PKGS := vips lcms2 libmicrohttpd jansson libuv sqlite3 libcurl
+PKGS := vips lcms2 libmicrohttpd jansson libuv sqlite3 libcurl zlib
 PKG_CFLAGS := $(patsubst -I%,-isystem %,$(filter -I%,$(shell pkg-config --cflags $(PKGS) 2>/dev/null)))
 LIBS_CORE := -ldnnl -lvl -lm -lpthread $(shell pkg-config --libs vips lcms2 2>/dev/null)
-LIBS_DAEMON := $(shell pkg-config --libs libmicrohttpd jansson libuv sqlite3 libcurl 2>/dev/null)
+LIBS_DAEMON := $(shell pkg-config --libs libmicrohttpd jansson libuv sqlite3 libcurl zlib 2>/dev/null)
 
 VERSION := $(shell cat VERSION 2>/dev/null || echo 0.0.0)
 WARN := -Wall -Wextra -Wshadow -Wconversion -Wvla -Wstrict-prototypes -Werror
@@ -118,7 +118,7 @@ bench-bins: $(BENCH_BIN)
 PREFIX ?= /usr
 DESTDIR ?=
 
-.PHONY: run test unit asan ubsan tsan torture analyze bench install clean help format
+.PHONY: run test unit asan ubsan tsan torture conformance analyze bench install clean help format
 run: ## install what is missing, build, start yodad with the shipped model
 	@deploy/install-deps build
 	@$(MAKE) --no-print-directory all
@@ -146,6 +146,9 @@ tsan: ## run what has threads, and the server under all API tests, with ThreadSa
 torture: ## kill, poison and starve the server, in minutes
 	@deploy/install-deps test
 	@tests/run torture
+
+conformance: all ## requests made from api/openapi.json against a real server: no 5xx, no answer it does not have (PyPI, into build/)
+	@tests/api/conformance
 
 analyze: ## look at every source with clang's static analyzer, clang-tidy and gcc -fanalyzer; any finding fails
 	@deploy/install-deps analyze

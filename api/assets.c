@@ -5,6 +5,7 @@
 #include "api/respond.h"
 
 #include <stdio.h>
+#include <string.h>
 
 // Symbols NAME and NAME_end around the bytes of a file.
 #define EMBED(name, path)                                                                                              \
@@ -17,11 +18,39 @@
 
 EMBED(yd_asset_page, "api/web/index.html");
 EMBED(yd_asset_openapi, "api/openapi.json");
+EMBED(yd_asset_style, "api/web/style.css");
+EMBED(yd_asset_icon, "api/web/icon.svg");
+EMBED(yd_asset_theme, "api/web/theme.js");
+EMBED(yd_asset_app, "api/web/app.js");
+EMBED(yd_asset_client, "api/web/yoda-client.js");
+EMBED(yd_asset_jobs, "api/web/jobs.js");
+EMBED(yd_asset_panel, "api/web/panel.js");
+EMBED(yd_asset_paint, "api/web/paint.js");
+EMBED(yd_asset_settings, "api/web/settings.js");
+EMBED(yd_asset_sources, "api/web/sources.js");
+EMBED(yd_asset_viewer, "api/web/viewer.js");
 
-// The page talks to its own origin only, and nothing may frame it.
-static const char page_policy[] =
-    "default-src 'self'; img-src 'self' blob: data:; style-src 'self' 'unsafe-inline'; "
-    "script-src 'self' 'unsafe-inline'; object-src 'none'; base-uri 'none'; frame-ancestors 'none'";
+static const struct {
+    const char *name, *type, *from, *end;
+} web_files[] = {
+#define WEB_FILE(name, type, symbol) {name, type, symbol, symbol##_end}
+    WEB_FILE("app.js", "text/javascript; charset=utf-8", yd_asset_app),
+    WEB_FILE("icon.svg", "image/svg+xml", yd_asset_icon),
+    WEB_FILE("jobs.js", "text/javascript; charset=utf-8", yd_asset_jobs),
+    WEB_FILE("paint.js", "text/javascript; charset=utf-8", yd_asset_paint),
+    WEB_FILE("panel.js", "text/javascript; charset=utf-8", yd_asset_panel),
+    WEB_FILE("settings.js", "text/javascript; charset=utf-8", yd_asset_settings),
+    WEB_FILE("sources.js", "text/javascript; charset=utf-8", yd_asset_sources),
+    WEB_FILE("style.css", "text/css; charset=utf-8", yd_asset_style),
+    WEB_FILE("theme.js", "text/javascript; charset=utf-8", yd_asset_theme),
+    WEB_FILE("viewer.js", "text/javascript; charset=utf-8", yd_asset_viewer),
+    WEB_FILE("yoda-client.js", "text/javascript; charset=utf-8", yd_asset_client),
+#undef WEB_FILE
+};
+
+// The page talks to its own origin only, runs no script and no style but the files above, and nothing may frame it.
+static const char page_policy[] = "default-src 'self'; img-src 'self' blob: data:; object-src 'none'; base-uri 'none'; "
+                                  "form-action 'none'; frame-ancestors 'none'";
 
 static uint64_t fnv1a(const char *p, const char *end)
 {
@@ -41,7 +70,10 @@ static void answer(yd_request *r, const char *type, const char *from, const char
         yd_header(resp, "Content-Type", type);
         yd_header(resp, "ETag", etag);
         yd_header(resp, "Cache-Control", "no-cache");
-        if (policy) yd_header(resp, "Content-Security-Policy", policy);
+        if (policy) {
+            yd_header(resp, "Content-Security-Policy", policy);
+            yd_header(resp, "Referrer-Policy", "no-referrer");
+        }
     }
     yd_respond(r, known ? 304 : 200, resp, len);
 }
@@ -49,6 +81,18 @@ static void answer(yd_request *r, const char *type, const char *from, const char
 void yd_handle_page(yd_request *r)
 {
     answer(r, "text/html; charset=utf-8", yd_asset_page, yd_asset_page_end, page_policy);
+}
+
+void yd_handle_web_file(yd_request *r)
+{
+    for (size_t i = 0; i < sizeof web_files / sizeof web_files[0]; i++) {
+        if (strcmp(web_files[i].name, r->match.param) != 0) continue;
+        answer(r, web_files[i].type, web_files[i].from, web_files[i].end, page_policy);
+        return;
+    }
+    yd_err err = {0};
+    yd_fail(&err, YD_E_NOT_FOUND, "the page has no such file");
+    yd_respond_problem(r, &err);
 }
 
 void yd_handle_openapi(yd_request *r)

@@ -5,12 +5,19 @@
 #include "api/request.h"
 
 void yd_handle_jobs_post(yd_request *r);    // jobs.c
+void yd_handle_job_put(yd_request *r);      // jobs.c
 void yd_handle_jobs_list(yd_request *r);    // jobs.c
 void yd_handle_job_get(yd_request *r);      // job.c
 void yd_handle_job_delete(yd_request *r);   // job.c
 void yd_handle_job_cancel(yd_request *r);   // job.c
+void yd_handle_batches_post(yd_request *r); // batches.c
+void yd_handle_batches_list(yd_request *r); // batches.c
+void yd_handle_batch_get(yd_request *r);    // batches.c
+void yd_handle_batch_cancel(yd_request *r); // batches.c
+void yd_handle_batch_archive(yd_request *r); // archive.c
 void yd_handle_upscale(yd_request *r);      // upscale.c
 void yd_handle_events(yd_request *r);       // event_stream.c
+void yd_handle_events_all(yd_request *r);   // feed_stream.c
 void yd_handle_result(yd_request *r);       // result.c
 void yd_handle_preview(yd_request *r);      // pictures.c
 void yd_handle_attention(yd_request *r);    // pictures.c
@@ -22,6 +29,7 @@ void yd_handle_metrics(yd_request *r);      // probes.c
 void yd_handle_models(yd_request *r);       // probes.c
 void yd_handle_capabilities(yd_request *r); // probes.c
 void yd_handle_page(yd_request *r);         // assets.c
+void yd_handle_web_file(yd_request *r);     // assets.c
 void yd_handle_openapi(yd_request *r);      // assets.c
 
 #endif

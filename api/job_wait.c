@@ -66,13 +66,30 @@ static void cancel_job(const yd_job_wait *w)
     if (!yd_service_find(w->r->service, w->r->owner, w->id, &j, NULL)) (void)yd_service_cancel(w->r->service, j, NULL);
 }
 
+static void let_go(yd_job_wait *w)
+{
+    yd_events_unsubscribe(w->sub);
+    timer_stop(w->timer);
+    yd_free(w);
+}
+
 static void drop(yd_request *r)
 {
     yd_job_wait *w = r->wait;
-    yd_events_unsubscribe(w->sub);
-    timer_stop(w->timer);
     if (w->cancel_if_gone && !r->answered && !r->api->stopping) cancel_job(w);
-    yd_free(w);
+    let_go(w);
+}
+
+static void wake_chained(yd_request *r)
+{
+    yd_job_wait *w = r->wait;
+    void (*then)(yd_request *, yd_job *) = w->then;
+    yd_job *j;
+    if (yd_service_find(r->service, r->owner, w->id, &j, NULL)) j = NULL;
+    r->drop = NULL; // what follows may wait for something else
+    r->wait = NULL;
+    let_go(w);
+    then(r, j);
 }
 
 static void wake(yd_request *r)
@@ -105,6 +122,13 @@ int yd_job_wait_start(yd_request *r, yd_job *j, int64_t ms, int cancel_if_gone, 
     }
     yd_request_wait(r, wake, drop, w);
     return 0;
+}
+
+int yd_job_wait_chained(yd_request *r, yd_job *j, int64_t ms, void (*then)(yd_request *, yd_job *), yd_err *err)
+{
+    const int rc = yd_job_wait_start(r, j, ms, 0, then, err);
+    if (!rc) r->wake = wake_chained;
+    return rc;
 }
 
 int64_t yd_prefer_wait_ms(const yd_request *r)

@@ -20,6 +20,10 @@ typedef struct yd_job_wait {
 int yd_job_wait_start(yd_request *r, yd_job *j, int64_t ms, int cancel_if_gone, void (*then)(yd_request *r, yd_job *j),
                       yd_err *err);
 
+// The same for requests that wait for one job after the other: `then` may wait again, and is called with NULL when the job is not there any
+// more.
+int yd_job_wait_chained(yd_request *r, yd_job *j, int64_t ms, void (*then)(yd_request *r, yd_job *j), yd_err *err);
+
 // N of "Prefer: wait=N" in milliseconds, -1 when absent or unreadable.
 int64_t yd_prefer_wait_ms(const yd_request *r);
 

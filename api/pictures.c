@@ -1,5 +1,6 @@
 // Pictures of a job under way: the latest preview, the attention map, the mask of a step; of one that has succeeded what it invented.
 // They are encoded in the service's pool; the request is suspended meanwhile, and a client that leaves calls the encoding off.
+#include "api/accept.h"
 #include "api/handlers.h"
 #include "api/respond.h"
 #include "core/mem.h"
@@ -62,10 +63,10 @@ static int ask(yd_request *r, const yd_picture_want *want, yd_err *err)
     return 0;
 }
 
-static void answer(yd_request *r, const yd_picture_want *want)
+static void answer(yd_request *r, yd_picture_want *want)
 {
     yd_err err = {0};
-    if (ask(r, want, &err)) yd_respond_problem(r, &err);
+    if (yd_accept_picture(r, YD_PNG, &want->format, &err) || ask(r, want, &err)) yd_respond_problem(r, &err);
 }
 
 void yd_handle_preview(yd_request *r)
@@ -76,8 +77,7 @@ void yd_handle_preview(yd_request *r)
         yd_respond_problem(r, &err);
         return;
     }
-    const int jpeg = yd_request_prefers(r, "image/jpeg", "image/png");
-    answer(r, &(yd_picture_want){.kind = YD_PICTURE_PREVIEW, .jpeg = jpeg, .max_side = (int)max_side});
+    answer(r, &(yd_picture_want){.kind = YD_PICTURE_PREVIEW, .max_side = (int)max_side});
 }
 
 void yd_handle_attention(yd_request *r)

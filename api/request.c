@@ -279,7 +279,7 @@ enum MHD_Result yd_request_handle(void *cls, struct MHD_Connection *mhd, const c
 
 // ---- waiting
 
-static void release(yd_request *r)
+void yd_request_release(yd_request *r)
 {
     void (*drop)(yd_request *) = r->drop;
     r->drop = NULL;
@@ -291,7 +291,7 @@ static void on_gone(void *ctx)
 {
     yd_request *r = ctx;
     r->gone = 1;
-    release(r);
+    yd_request_release(r);
     yd_request_wake(r);
 }
 
@@ -347,7 +347,7 @@ void yd_request_completed(void *cls, struct MHD_Connection *mhd, void **context,
     if (!r) return;
     if (why != MHD_REQUEST_TERMINATED_COMPLETED_OK) r->gone = 1;
     yd_conn_unwatch(r->conn);
-    release(r);
+    yd_request_release(r);
     if (!r->status && yd_conn_expired(r->conn)) r->status = 408;
     if (!r->status) r->status = 499; // the client went away before there was an answer
     log_request(r);

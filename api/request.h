@@ -27,12 +27,14 @@ typedef struct yd_request {
     yd_body body;
     const yd_err *refusal; // NULL: none. Found while reading the head, answered when the (empty) body is over
     int64_t began_us;
+    int repeated; // the job that it is about was there before, made by the same request
     // the answer
     int status;
     uint64_t sent_bytes;   // of the body, as far as known
     int answered, closing; // closing: the response is the connection's last
     // waiting
     int suspended;
+    int64_t until_us; // for handlers that wait more than once
     int gone; // the client vanished, or the server stops: no answer is needed any more
     void (*wake)(struct yd_request *r);
     void (*drop)(struct yd_request *r); // called once, when the request ends or its client is gone: release `wait`
@@ -41,6 +43,8 @@ typedef struct yd_request {
 
 // Suspend. `wake` runs after yd_request_wake, to answer or to wait on; `drop` as above. Both stay set until changed.
 void yd_request_wait(yd_request *r, void (*wake)(yd_request *r), void (*drop)(yd_request *r), void *wait);
+// Let go of what it waited for, before it waits for something else.
+void yd_request_release(yd_request *r);
 // Resume a waiting request in the loop's next turn. Harmless when it is not waiting.
 void yd_request_wake(yd_request *r);
 

@@ -29,6 +29,7 @@ static void common_headers(const yd_request *r, struct MHD_Response *resp)
 {
     yd_header(resp, "X-Request-Id", r->id);
     yd_header(resp, "X-Content-Type-Options", "nosniff");
+    if (r->repeated) yd_header(resp, "Idempotency-Replayed", "true");
     if (r->trace[0]) yd_header(resp, "traceparent", r->trace);
     if (r->closing || r->api->draining) yd_header(resp, "Connection", "close");
 }

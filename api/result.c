@@ -3,10 +3,12 @@
 #include "api/result.h"
 
 #include "core/base64.h"
+#include "api/accept.h"
 #include "api/handlers.h"
 #include "api/range.h"
 #include "api/respond.h"
 #include "core/image.h"
+#include "core/mem.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -46,6 +48,7 @@ static void picture_headers(struct MHD_Response *resp, const yd_job *j, const yd
     yd_header(resp, "ETag", etag);
     yd_header(resp, "Accept-Ranges", "bytes");
     yd_header(resp, "Cache-Control", "private, no-cache");
+    yd_header(resp, "Vary", "Accept");
     yd_header(resp, "X-Job-Id", yd_job_id(j));
     const char *end = extension_of(b->mime);
     snprintf(text, sizeof text, "%s; filename=\"%.40s.%.*s\"", attachment ? "attachment" : "inline", yd_job_id(j),
@@ -97,13 +100,87 @@ static void answer_blob(yd_request *r, const yd_job *j, yd_blob *b, int attachme
     yd_blob_unref(b);
 }
 
+// ---- in another format, by Accept
+
+typedef struct format_wait {
+    yd_request *r;
+    yd_picture_call *call; // NULL once it was answered
+    yd_blob *blob;
+    yd_err err;
+    char id[64];
+    int attachment;
+} format_wait;
+
+static void on_picture(void *arg, int rc, yd_blob *blob, const yd_err *err)
+{
+    format_wait *w = arg;
+    w->call = NULL;
+    w->blob = blob;
+    if (rc) w->err = *err;
+    yd_request_wake(w->r);
+}
+
+static void drop(yd_request *r)
+{
+    format_wait *w = r->wait;
+    if (w->call) yd_picture_cancel(w->call);
+    yd_blob_unref(w->blob);
+    yd_free(w);
+}
+
+static void wake(yd_request *r)
+{
+    format_wait *w = r->wait;
+    yd_job *j;
+    if (!w->blob || yd_service_find(r->service, r->owner, w->id, &j, &w->err))
+        yd_respond_problem(r, &w->err);
+    else
+        answer_blob(r, j, yd_blob_ref(w->blob), w->attachment);
+}
+
+static void answer_as(yd_request *r, yd_job *j, yd_image_format format, int attachment)
+{
+    yd_err err = {0};
+    format_wait *w = yd_calloc(1, sizeof *w);
+    const yd_picture_want want = {.kind = YD_PICTURE_RESULT, .format = format};
+    int rc = w ? yd_service_picture(r->service, j, &want, on_picture, w, &w->call, &err) : yd_fail(&err, YD_E_NOMEM, "no memory for a picture");
+    if (rc) {
+        yd_free(w);
+        yd_respond_problem(r, &err);
+        return;
+    }
+    w->r = r;
+    w->attachment = attachment;
+    snprintf(w->id, sizeof w->id, "%s", yd_job_id(j));
+    yd_request_release(r); // it may have waited for the job
+    yd_request_wait(r, wake, drop, w);
+}
+
+// The format it has, by its name; the job's own unless the client wants another.
+static int choose_format(const yd_request *r, const yd_blob *b, yd_image_format *native, yd_image_format *wanted, yd_err *err)
+{
+    const int rc = yd_image_format_parse(b->mime, native, err);
+    return rc ? rc : yd_accept_picture(r, *native, wanted, err);
+}
+
 void yd_answer_result(yd_request *r, yd_job *j, int attachment)
 {
     yd_err err = {0};
     yd_blob *b = NULL;
     const int rc = yd_service_result(r->service, j, &b, &err);
-    if (!rc) {
+    yd_image_format native, wanted;
+    if (!rc && choose_format(r, b, &native, &wanted, &err)) {
+        yd_blob_unref(b);
+        yd_respond_problem(r, &err);
+        return;
+    }
+    if (!rc && wanted == native) {
         answer_blob(r, j, b, attachment);
+        return;
+    }
+    if (!rc) {
+        yd_blob_unref(b);
+        answer_as(r, j, wanted, attachment);
         return;
     }
     if (rc == YD_E_CANCELLED && yd_service_draining(r->service))

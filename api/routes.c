@@ -5,6 +5,7 @@
 const yd_route yd_routes[] = {
     {.method = YD_POST, .pattern = "/v1/jobs", .handle = yd_handle_jobs_post, .body = YD_BODY_PICTURE},
     {.method = YD_GET, .pattern = "/v1/jobs", .handle = yd_handle_jobs_list, .args = "state limit cursor"},
+    {.method = YD_PUT, .pattern = "/v1/jobs/{id}", .handle = yd_handle_job_put, .body = YD_BODY_PICTURE},
     {.method = YD_GET, .pattern = "/v1/jobs/{id}", .handle = yd_handle_job_get, .args = "wait"},
     {.method = YD_DELETE, .pattern = "/v1/jobs/{id}", .handle = yd_handle_job_delete, .args = ""},
     {.method = YD_POST, .pattern = "/v1/jobs/{id}/cancel", .handle = yd_handle_job_cancel, .args = ""},
@@ -14,6 +15,12 @@ const yd_route yd_routes[] = {
     {.method = YD_GET, .pattern = "/v1/jobs/{id}/attention", .handle = yd_handle_attention, .args = ""},
     {.method = YD_GET, .pattern = "/v1/jobs/{id}/invented", .handle = yd_handle_invented, .args = ""},
     {.method = YD_GET, .pattern = "/v1/jobs/{id}/mask", .handle = yd_handle_mask, .args = "step"},
+    {.method = YD_POST, .pattern = "/v1/batches", .handle = yd_handle_batches_post, .body = YD_BODY_PICTURE},
+    {.method = YD_GET, .pattern = "/v1/batches", .handle = yd_handle_batches_list, .args = "limit cursor"},
+    {.method = YD_GET, .pattern = "/v1/batches/{id}", .handle = yd_handle_batch_get, .args = "wait"},
+    {.method = YD_POST, .pattern = "/v1/batches/{id}/cancel", .handle = yd_handle_batch_cancel, .args = ""},
+    {.method = YD_GET, .pattern = "/v1/batches/{id}/archive", .handle = yd_handle_batch_archive, .args = ""},
+    {.method = YD_GET, .pattern = "/v1/events", .handle = yd_handle_events_all, .args = "jobs previews last_event_id"},
     {.method = YD_POST, .pattern = "/v1/upscale", .handle = yd_handle_upscale, .body = YD_BODY_PICTURE},
     {.method = YD_GET, .pattern = "/v1/models", .handle = yd_handle_models, .args = ""},
     {.method = YD_GET, .pattern = "/v1/capabilities", .handle = yd_handle_capabilities, .args = ""},
@@ -22,5 +29,6 @@ const yd_route yd_routes[] = {
     {.method = YD_GET, .pattern = "/metrics", .handle = yd_handle_metrics, .args = "", .quiet = 1},
     {.method = YD_GET, .pattern = "/openapi.json", .handle = yd_handle_openapi, .args = ""},
     {.method = YD_GET, .pattern = "/", .handle = yd_handle_page},
+    {.method = YD_GET, .pattern = "/web/{file}", .handle = yd_handle_web_file},
 };
 const size_t yd_routes_count = sizeof yd_routes / sizeof yd_routes[0];

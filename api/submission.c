@@ -52,7 +52,10 @@ void yd_intake_clear(yd_intake *in)
         yd_free((void *)(uintptr_t)in->settings[i].name);
         yd_free((void *)(uintptr_t)in->settings[i].value);
     }
+    for (size_t i = 0; i < in->n_uploads; i++) yd_free(in->uploads[i].bytes);
+    yd_free(in->uploads);
     yd_free(in->picture);
+    json_decref(in->errands);
     memset(in, 0, sizeof *in);
 }
 
@@ -144,17 +147,33 @@ static int take_value(yd_intake *in, const char *name, size_t name_len, const js
     return yd_intake_add(in, name, name_len, number, strlen(number), err);
 }
 
+// Members that name other servers are no settings: they are kept as they are, for the service to judge.
+static int is_errand(const char *name)
+{
+    return !strcmp(name, "input") || !strcmp(name, "result") || !strcmp(name, "webhook");
+}
+
+static int take_errand(yd_intake *in, const char *name, json_t *value, yd_err *err)
+{
+    if (!in->errands) in->errands = json_object();
+    return in->errands && !json_object_set(in->errands, name, value) ? 0 : yd_fail(err, YD_E_NOMEM, "no memory for the settings");
+}
+
 static int take_object(yd_intake *in, json_t *root, int need_image, yd_err *err)
 {
-    const json_t *image = json_object_get(root, "image");
-    if (need_image && !image)
+    const json_t *image = json_object_get(root, "image"), *input = json_object_get(root, "input");
+    if (need_image && !image && !input)
         return yd_fail_field(err, YD_E_INVALID, "image", ACCEPTED_JSON, "the JSON body has no member \"image\"");
-    if (!need_image && image)
+    if (image && input)
+        return yd_fail_field(err, YD_E_INVALID, "input", "either image or input", "the picture is given twice, as image and as input");
+    if (!need_image && (image || input))
         return yd_fail_field(err, YD_E_INVALID, "image", "settings only", "the picture has its own part");
     int rc = image ? take_base64(in, image, err) : 0;
     for (void *it = json_object_iter(root); it && !rc; it = json_object_iter_next(root, it)) {
         const char *name = json_object_iter_key(it);
-        if (json_object_iter_value(it) != image)
+        if (is_errand(name))
+            rc = take_errand(in, name, json_object_iter_value(it), err);
+        else if (json_object_iter_value(it) != image)
             rc = take_value(in, name, strlen(name), json_object_iter_value(it), err);
     }
     return rc;
@@ -197,8 +216,14 @@ static int read_body(yd_intake *in, yd_request *r, yd_err *err)
     const int rc = json ? yd_intake_json(in, (const char *)bytes, len, 1, err)
                         : yd_intake_multipart(in, r, (const char *)bytes, len, err);
     yd_free(bytes);
-    if (!rc && !in->len) return yd_fail_field(err, YD_E_INVALID, "image", "a picture", "the picture is empty");
+    if (!rc && json && !in->len && !json_object_get(in->errands, "input")) return yd_fail_field(err, YD_E_INVALID, "image", "a picture", "the picture is empty");
     return rc;
+}
+
+int yd_intake_read(yd_intake *in, yd_request *r, yd_err *err)
+{
+    const int rc = read_query(in, r, err);
+    return rc ? rc : read_body(in, r, err);
 }
 
 // ---- waiting for the job to be stored
@@ -215,6 +240,7 @@ typedef struct submit_wait {
 static void on_submitted(void *arg, int rc, yd_job *j, const yd_err *err)
 {
     submit_wait *w = arg;
+    w->r->repeated = !rc && yd_arrival_repeats(w->arrival);
     w->arrival = NULL;
     w->rc = rc;
     if (rc)
@@ -248,30 +274,44 @@ static void wake(yd_request *r)
         done.then(r, j);
 }
 
-static int submit(yd_request *r, submit_wait *w, yd_err *err)
+int yd_submit_repeatable(const yd_request *r)
 {
-    yd_intake in = {0};
-    int rc = read_query(&in, r, err);
-    if (!rc) rc = read_body(&in, r, err);
-    if (!rc) {
-        const yd_submission sub = {.bytes = in.picture,
-                                   .len = in.len,
-                                   .settings = in.settings,
-                                   .n_settings = in.n_settings,
-                                   .owner = r->owner,
-                                   .request_id = r->id};
-        in.picture = NULL; // submit owns it from here, whatever it answers
-        rc = yd_service_submit(r->service, &sub, on_submitted, w, &w->arrival, err);
-    }
-    yd_intake_clear(&in);
-    return rc;
+    return r->method == YD_PUT || yd_request_header(r, "Idempotency-Key");
 }
 
-void yd_submit_request(yd_request *r, int cancel_if_gone, void (*then)(yd_request *r, yd_job *j))
+static int submit(yd_request *r, yd_intake *in, submit_wait *w, yd_err *err)
+{
+    const int put = r->method == YD_PUT;
+    const yd_submission sub = {.bytes = in->picture,
+                               .len = in->len,
+                               .settings = in->settings,
+                               .n_settings = in->n_settings,
+                               .errands = in->errands,
+                               .owner = r->owner,
+                               .id = put ? r->match.param : NULL,
+                               .once = put ? NULL : yd_request_header(r, "Idempotency-Key"),
+                               .request_id = r->id};
+    in->picture = NULL; // submit owns it from here, whatever it answers
+    return yd_service_submit(r->service, &sub, on_submitted, w, &w->arrival, err);
+}
+
+// One picture of a form that may have several.
+static int take_only(yd_intake *in, yd_err *err)
+{
+    if (in->picture || in->n_uploads != 1) return 0;
+    in->picture = in->uploads[0].bytes;
+    in->len = in->uploads[0].len;
+    in->uploads[0].bytes = NULL;
+    return in->len ? 0 : yd_fail_field(err, YD_E_INVALID, "image", "a picture", "the picture is empty");
+}
+
+void yd_submit_intake(yd_request *r, yd_intake *in, int cancel_if_gone, void (*then)(yd_request *r, yd_job *j))
 {
     yd_err err = {0};
     submit_wait *w = yd_calloc(1, sizeof *w);
-    int rc = w ? submit(r, w, &err) : yd_fail(&err, YD_E_NOMEM, "no memory for another job");
+    int rc = w ? take_only(in, &err) : yd_fail(&err, YD_E_NOMEM, "no memory for another job");
+    if (!rc) rc = submit(r, in, w, &err);
+    yd_intake_clear(in);
     if (rc) {
         yd_free(w);
         yd_respond_problem(r, &err);
@@ -279,6 +319,18 @@ void yd_submit_request(yd_request *r, int cancel_if_gone, void (*then)(yd_reques
     }
     w->r = r;
     w->then = then;
-    w->cancel_if_gone = cancel_if_gone;
+    w->cancel_if_gone = cancel_if_gone && !yd_submit_repeatable(r);
     yd_request_wait(r, wake, drop, w);
+}
+
+void yd_submit_request(yd_request *r, int cancel_if_gone, void (*then)(yd_request *r, yd_job *j))
+{
+    yd_err err = {0};
+    yd_intake in = {0};
+    if (!yd_intake_read(&in, r, &err)) {
+        yd_submit_intake(r, &in, cancel_if_gone, then);
+        return;
+    }
+    yd_intake_clear(&in);
+    yd_respond_problem(r, &err);
 }

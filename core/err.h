@@ -37,6 +37,10 @@
     X(UNSUPPORTED, 25, "unsupported", 501, 0, "This build cannot do that")                                             \
     X(DEADLINE, 27, "deadline-exceeded", 504, 1, "The job could not be started before its deadline")                   \
     X(STORAGE, 28, "insufficient-storage", 507, 1, "There is no room to keep another job")                             \
+    X(UPSTREAM, 40, "upstream-failed", 502, 1, "Another server did not do what the request needs of it")               \
+    X(ADDRESS, 41, "address-refused", 422, 0, "The server does not connect to that address")                           \
+    X(KEY_REUSED, 42, "idempotency-key-reused", 422, 0, "The Idempotency-Key was used for another request")             \
+    X(NOT_ACCEPTABLE, 43, "not-acceptable", 406, 0, "The picture cannot be sent in any form that the request accepts")  \
     X(INTERNAL, 26, "internal-error", 500, 0, "An unexpected error")
 
 enum {

@@ -3,13 +3,16 @@
 //   admit, settings (the loop) -> look: header (a codec) and digest (a pool thread) -> examine (the loop) -> persist (the store)
 //                              -> queue, announce, answer (the loop)
 // The digest is the picture's name in the store and the key to what was computed before: an identical request is answered from there.
-// Who submitted may go away meanwhile (yd_arrival_abandon): until the record is stored nothing stays of it, afterwards the job is deleted.
+// A request that may be repeated is looked up before it is examined (repeat.c); a repeat waits where the first one is being stored.
+// Who submitted may go away meanwhile (yd_arrival_abandon): until the record is stored nothing stays of it, afterwards the job is deleted,
+// unless its client may come back for it.
 // Threads: the loop's, except give_file. Read next: submit.c for what is examined.
 #include "daemon/service_internal.h"
 
 #include "core/mem.h"
 #include "core/sha256.h"
 #include "daemon/clock.h"
+#include "daemon/errands.h"
 #include "daemon/log.h"
 #include <stdio.h>
 #include <string.h>
@@ -21,6 +24,8 @@ struct yd_arrival {
     yd_estimate estimate;
     size_t len;
     yd_job *job;
+    yd_arrival *repeats, *next; // others that ask for the same job meanwhile
+    int waits, repeated;        // one of those; its job was there, or another one's
     yd_submit_fn fn; // NULL: abandoned
     void *arg;
     char request_id[64];
@@ -84,17 +89,31 @@ void yd_service_enter_queue(yd_job *j)
     yd_job_unpin(j);
 }
 
+// Whoever repeated the request while its job was being stored is told the same.
+static void answer_repeats(yd_arrival *a, int rc, yd_job *j, const yd_err *err)
+{
+    for (yd_arrival *w; (w = a->repeats);) {
+        a->repeats = w->next;
+        w->service->input_bytes -= w->len;
+        w->repeated = 1;
+        answer(w, rc, j, err);
+    }
+}
+
 static void on_stored(yd_store_op *op)
 {
     yd_arrival *a = op->arg;
     yd_service *s = a->service;
     yd_job *j = a->job;
+    j->arrival = NULL;
+    yd_repeat_stored(j);
     // In a durable store it is there all the same, for the next process.
     if (!op->rc && s->closing) op->rc = yd_fail(&op->err, YD_E_DRAINING, "the server has shut down");
     if (op->rc) {
         j->stage = YD_STAGE_DONE; // it never held a place
         if (!j->gone) yd_job_forget(j);
         yd_job_unpin(j);
+        answer_repeats(a, op->rc, NULL, &op->err);
         refuse(a, op->rc, &op->err);
         return;
     }
@@ -107,12 +126,17 @@ static void on_stored(yd_store_op *op)
         s->input_bytes -= a->len;
         j->stage = YD_STAGE_DONE;
         yd_metrics_job(s->metrics, j->rec.model, YD_OUTCOME_SUCCEEDED);
+        yd_delivery_add(j);
     } else {
         s->under_way++;
-        yd_service_enter_queue(j);
+        if (j->rec.input)
+            yd_service_enter_queue(j);
+        else
+            yd_fetch_start(j);
     }
     yd_err gone;
-    if (!a->fn) yd_service_delete(s, j, NULL, NULL, &gone); // without memory for that it simply goes on
+    if (!a->fn && !*j->rec.request) yd_service_delete(s, j, NULL, NULL, &gone); // without memory for that it simply goes on
+    answer_repeats(a, 0, j, NULL);
     answer(a, 0, j, NULL);
     yd_job_unpin(j);
 }
@@ -142,6 +166,7 @@ static int make_job(yd_arrival *a, yd_store_op **op, yd_err *err)
     j->estimate = a->estimate;
     yd_job_record stored = j->rec;
     if (yd_job_state_final(stored.state)) {
+        stored.due = j->rec.due = yd_errands_due(stored.errands, stored.state);
         tell_cached(j);
         stored.events = s->store->durable ? yd_events_print(j->events, YD_EVENT_QUEUED, NULL) : NULL;
     }
@@ -149,11 +174,16 @@ static int make_job(yd_arrival *a, yd_store_op **op, yd_err *err)
     *op = yd_store_op_new(YD_OP_PUT, &stored, on_stored, a);
     yd_blob_unref(stored.events);
     if (*op && yd_idmap_put(s->jobs, j->rec.id, j) == 0) {
-        yd_job_pin(j); // until it is stored
-        return 0;
+        if (yd_repeat_storing(j) == 0) {
+            j->arrival = a;
+            yd_job_pin(j); // until it is stored
+            return 0;
+        }
+        yd_idmap_remove(s->jobs, j->rec.id);
     }
     yd_store_op_free(*op);
     yd_job_free(j);
+    a->job = NULL;
     return yd_fail(err, YD_E_NOMEM, "no memory for another job");
 }
 
@@ -177,13 +207,47 @@ static int give_file(yd_codec_call *c, yd_err *err)
     return yd_codec_put_file(c, b->bytes, b->len, err);
 }
 
+// A picture that is still to be fetched: the job is one at once (fetch.c).
+static int give_nothing(yd_codec_call *c, yd_err *err)
+{
+    (void)c;
+    (void)err;
+    return YD_CODEC_NOTHING;
+}
+
+// Its job is there, or on the way: nothing is computed.
+static void repeat(yd_arrival *a, yd_job *j)
+{
+    a->repeated = 1;
+    if (j->arrival) {
+        yd_arrival **at = &j->arrival->repeats;
+        while (*at) at = &(*at)->next;
+        *at = a;
+        a->waits = 1;
+        return;
+    }
+    a->service->input_bytes -= a->len;
+    yd_job_pin(j);
+    answer(a, 0, j, NULL);
+    yd_job_unpin(j);
+}
+
 static void looked(yd_codec_call *c)
 {
     yd_arrival *a = (yd_arrival *)(void *)c;
     yd_service *s = a->service;
     int rc = s->draining ? yd_fail(&c->err, YD_E_DRAINING, "the server is shutting down and takes no new jobs") : c->rc;
     if (!rc && !a->fn) rc = yd_fail(&c->err, YD_E_CANCELLED, "the client has gone");
-    if (!rc) rc = yd_service_examine(s, &c->header, a->len, &a->rec, &a->estimate, &c->err);
+    yd_job *before = NULL;
+    if (!rc) {
+        yd_repeat_digest(&a->rec);
+        rc = yd_repeat_find(s, &a->rec, &before, &c->err);
+    }
+    if (before) {
+        repeat(a, before);
+        return;
+    }
+    if (!rc) rc = a->rec.input ? yd_service_examine(s, &c->header, a->len, &a->rec, &a->estimate, &c->err) : yd_service_name(&a->rec, &c->err);
     if (rc) {
         refuse(a, rc, &c->err);
         return;
@@ -201,20 +265,22 @@ int yd_service_submit(yd_service *s, const yd_submission *sub, yd_submit_fn fn, 
     if (!rc) rc = yd_service_begin_record(s, sub, &a->rec, err);
     if (rc) {
         yd_free(sub->bytes);
+        if (a) yd_job_record_clear(&a->rec);
         yd_free(a);
         return rc;
-    }
-    a->rec.input = yd_blob_new(sub->bytes, sub->len, "application/octet-stream", 0);
-    if (!a->rec.input) {
-        yd_free(a);
-        return yd_fail(err, YD_E_NOMEM, "no memory for another job");
     }
     a->service = s;
     a->fn = fn;
     a->arg = arg;
-    a->len = sub->len;
     if (sub->request_id) snprintf(a->request_id, sizeof a->request_id, "%s", sub->request_id);
-    a->look = (yd_codec_call){.op = YD_CODEC_PROBE, .fill = give_file, .done = looked, .limits = yd_service_image_limits(s)};
+    a->rec.input = sub->bytes ? yd_blob_new(sub->bytes, sub->len, "application/octet-stream", 0) : NULL;
+    if (sub->bytes && !a->rec.input) {
+        yd_job_record_clear(&a->rec);
+        yd_free(a);
+        return yd_fail(err, YD_E_NOMEM, "no memory for another job");
+    }
+    a->len = sub->len;
+    a->look = (yd_codec_call){.op = YD_CODEC_PROBE, .fill = sub->bytes ? give_file : give_nothing, .done = looked, .limits = yd_service_image_limits(s)};
     a->look.request_id = a->request_id;
     s->arriving++;
     s->holds++;
@@ -227,5 +293,10 @@ int yd_service_submit(yd_service *s, const yd_submission *sub, yd_submit_fn fn, 
 void yd_arrival_abandon(yd_arrival *a)
 {
     a->fn = NULL;
-    if (!a->job) yd_codec_cancel(&a->look);
+    if (!a->job && !a->waits) yd_codec_cancel(&a->look);
+}
+
+int yd_arrival_repeats(const yd_arrival *a)
+{
+    return a->repeated;
 }

@@ -2,6 +2,7 @@
 //
 // Owns the meaning of one setting; where values come from (file, environment, flags) is config_sources.c.
 #include "daemon/config_internal.h"
+#include "daemon/outgoing.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -195,6 +196,7 @@ static int is_loopback(const char *host)
 int yd_config_check(yd_config *cfg, yd_err *err)
 {
     int rc = split_listen(cfg, err);
+    if (!rc) rc = yd_outgoing_config(cfg, err);
     if (rc) return rc;
     if (!is_loopback(cfg->host) && !cfg->insecure_no_auth)
         return yd_fail_field(

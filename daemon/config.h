@@ -52,11 +52,14 @@
     NUMBER(max_finished_jobs, 1000, 1, 1000000, "finished jobs that are kept")                                         \
     NUMBER(max_finished_bytes, 1 * YD_GIB, 1 * YD_MIB, 1024 * YD_GIB, "memory that finished jobs may take")            \
     NUMBER(max_events, 4096, 64, 1000000, "events kept per job")                                                       \
+    NUMBER(feed_events, 4096, 64, 1000000, "events of all jobs together from which /v1/events is resumed")                  \
     NUMBER(job_ttl_s, 3600, 1, 31536000, "how long a finished job is kept")                                            \
     NUMBER(disk_reserve_bytes, 256 * YD_MIB, 0, 1024 * YD_GIB, "no new jobs when the disk of state_dir has less left")    \
     NUMBER(checkpoint_interval_ms, 5000, 0, 3600000, "time between two saves of a running job's state; 0: none")       \
     NUMBER(max_attempts, 3, 1, 1000000, "a job that was under way at so many crashes in a row is given up")            \
     SWITCH(content_cache, 1, "answer identical requests from what is stored, compute concurrent ones once")            \
+    NUMBER(max_batch_items, 100, 1, 1000, "pictures in one batch")                                                        \
+    NUMBER(idempotency_ttl_s, 86400, 0, 31536000, "how long an Idempotency-Key is remembered, if its job is")            \
     NUMBER(tombstone_ttl_s, 3600, 0, 31536000, "how long a deleted or expired job is remembered as gone")              \
     NUMBER(preview_interval_ms, 250, 0, 3600000, "least time between two previews of a job")                           \
     NUMBER(preview_max_side, 512, 16, 8192, "longest side of a preview unless the job says otherwise")                 \
@@ -82,6 +85,26 @@
     NUMBER(codec_cpu_ms, 10000, 100, 3600000, "processor time for one picture, beside what its size accounts for")     \
     NUMBER(codec_wall_ms, 15000, 100, 3600000, "time for one picture, beside what its size accounts for")              \
     NUMBER(codec_recycle, 500, 1, 1000000, "pictures after which such a process is replaced")                          \
+    TEXT(fetch_hosts, "", "hosts that pictures are fetched from, as files.example.org, *.example.net:8443; empty: none")     \
+    TEXT(result_hosts, "", "hosts that results are put to; empty: none")                                               \
+    TEXT(webhook_hosts, "", "hosts that are told of the ends of jobs; empty: none")                                    \
+    TEXT(webhook_secret_file, "", "file with the secrets that sign webhooks, a line each: [OWNER ]whsec_BASE64")        \
+    TEXT(outgoing_networks, "", "networks to connect to although they are not public, as 10.1.0.0/16, fd00::/8")       \
+    TEXT(outgoing_ca_file, "", "certificates to trust instead of the system's, PEM")                                   \
+    SWITCH(outgoing_http, 0, "connect without encryption too, where a URL says http")                                  \
+    NUMBER(outgoing_redirects, 3, 0, 10, "redirects to follow when a picture is fetched")                              \
+    NUMBER(outgoing_connections, 8, 1, 256, "fetches at a time, and as many deliveries")                               \
+    NUMBER(outgoing_per_host, 4, 1, 256, "of these with one host")                                                     \
+    NUMBER(outgoing_connect_ms, 5000, 10, 600000, "time for a connection, its name and its handshake")                 \
+    NUMBER(outgoing_total_ms, 60000, 100, 3600000, "time for a request, redirects included")                           \
+    NUMBER(outgoing_min_rate, 1 * YD_KIB, 1, 1 * YD_GIB, "bytes per second a transfer must average")                   \
+    NUMBER(outgoing_stall_s, 10, 1, 3600, "over so many seconds")                                                      \
+    NUMBER(fetch_attempts, 3, 1, 20, "how often a picture is fetched before the job fails")                              \
+    NUMBER(fetch_retry_ms, 1000, 1, 60000, "wait after the first attempt that failed; doubles with each")              \
+    NUMBER(delivery_attempts, 8, 1, 100, "how often a result is put or a webhook sent before it is given up")          \
+    NUMBER(delivery_retry_ms, 5000, 1, 3600000, "wait after the first attempt that failed; doubles with each")         \
+    NUMBER(delivery_retry_max_ms, 900000, 1, 86400000, "longest wait between two attempts")                            \
+    NUMBER(deliveries_max, 1000, 1, 100000, "deliveries that may wait; with more, jobs that ask for one are refused")  \
     NUMBER(fake_unit_us, 1000, 0, 60000000, "time one unit of work takes on the fake device")                          \
     NUMBER(fake_batch_us, 0, 0, 60000000, "time a run of the fake device takes beside its units, so that batches pay")       \
     NUMBER(fake_nan_at, 0, 0, 1000000000, "the fake device predicts NaN in this unit; 0 never")                        \

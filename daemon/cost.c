@@ -1,9 +1,9 @@
-// The line is fitted by least squares whose sums fade, so that the latest hundred runs or so count. Before there is anything to fit,
+// The line is fitted by least squares whose sums fade, so that the latest fifty runs or so count. Before there is anything to fit,
 // further units of a run are taken to cost a tenth of the first.
 #include "daemon/cost.h"
 
 #define NEW_WEIGHT 0.2 // of a new measurement in a moving average
-#define FADE       0.98
+#define FADE       0.96
 #define GUESS      0.1
 
 void yd_cost_average(double *mean, double now)
@@ -33,22 +33,25 @@ static void fit(yd_cost *c)
 
 void yd_cost_init(yd_cost *c, int pays, int most, double one_s)
 {
-    *c = (yd_cost){.pays = pays && most > 1, .unit_s = one_s};
+    *c = (yd_cost){.pays = pays && most > 1};
     enter(c, 1, one_s);
     if (c->pays) enter(c, most, one_s * (1 + GUESS * (most - 1)));
     fit(c);
+    c->unit_s = one_s;
 }
 
 void yd_cost_measured(yd_cost *c, int units, double s)
 {
     if (units < 1) return;
-    yd_cost_average(&c->unit_s, s / units);
     c->w *= FADE;
     c->n *= FADE;
     c->nn *= FADE;
     c->t *= FADE;
     c->nt *= FADE;
     enter(c, units, s);
+    c->measured_n = c->measured_n * FADE + units;
+    c->measured_s = c->measured_s * FADE + s;
+    c->unit_s = c->measured_s / c->measured_n;
     fit(c);
 }
 

@@ -1,13 +1,14 @@
 // What runs of the device cost, learned from those that were measured: so much for every run and so much for every unit in it.
 //
-// Where batching does not pay, only the unit's price is of use, and a moving average of it is all there is. Threads: one at a time.
+// Where batching does not pay only the price of a unit is of use, whatever run it was in. Threads: one at a time.
 #ifndef YD_DAEMON_COST_H
 #define YD_DAEMON_COST_H
 
 typedef struct yd_cost {
     int pays;                 // the price of a unit depends on how many share a run
-    double unit_s;            // moving average over the units of all runs
+    double unit_s;            // mean over the units of recent runs
     double w, n, nn, t, nt;   // sums of weight, units, units squared, time, units times time
+    double measured_n, measured_s; // without what was only guessed
     double run_s, more_s;     // the line through them: run_s + more_s * units
 } yd_cost;
 

@@ -10,6 +10,7 @@
 
 #include "core/mem.h"
 #include "daemon/clock.h"
+#include "daemon/errands.h"
 #include "daemon/log.h"
 #include "daemon/text.h"
 #include <stdio.h>
@@ -37,6 +38,7 @@ static void let_go(yd_job *j)
         j->stage = YD_STAGE_DONE;
         yd_scheduler_leave(&s->sched, &j->turn);
         s->under_way--;
+        yd_delivery_add(j);
         j->pins++; // the next job's start is told to its readers, and they may delete this one
         yd_pipeline_kick(s);
         yd_service_check_drained(s);
@@ -103,6 +105,7 @@ static void set_end(yd_job_record *r, const yd_job *j, yd_job_state state, const
     r->finished_ms = yd_wall_ms();
     r->timings.total_ms = (double)(yd_mono_us() - j->created_us) / 1000;
     r->input = NULL;
+    r->due = yd_errands_due(r->errands, state);
     r->bytes = yd_job_bytes(j);
 }
 
@@ -147,6 +150,7 @@ static void stop(yd_job *j)
 {
     atomic_store(&j->stop, 1);
     if (j->codec) yd_codec_cancel(&j->codec->call);
+    yd_fetch_stop(j);
     yd_scheduler_stop(&j->service->sched, &j->turn);
 }
 
@@ -176,6 +180,7 @@ static void on_end_stored(yd_store_op *op)
         j->rec.finished_ms = op->rec.finished_ms;
         j->rec.timings = op->rec.timings;
         j->rec.bytes = op->rec.bytes;
+        j->rec.due = op->rec.due;
         char *words = j->end_words;
         j->end_words = NULL;
         tell_end(j, words);

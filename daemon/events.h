@@ -13,6 +13,7 @@
 
 //  X(name, text, ends the log)
 #define YD_EVENT_TYPES(X)                                                                                              \
+    X(FETCHING, "fetching", 0)                                                                                         \
     X(QUEUED, "queued", 0)                                                                                             \
     X(STARTED, "started", 0)                                                                                           \
     X(ATTENTION, "attention", 0)                                                                                       \

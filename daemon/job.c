@@ -3,6 +3,7 @@
 
 #include "core/mem.h"
 #include "daemon/clock.h"
+#include "daemon/errands.h"
 #include "daemon/log.h"
 #include "daemon/text.h"
 #include <stdio.h>
@@ -109,9 +110,13 @@ const yd_err *yd_job_problem(const yd_job *j)
 static void append(yd_job *j, yd_event_type type, char *text, yd_blob *blob)
 {
     yd_err err = {0};
-    if (yd_events_append(j->events, type, text, blob, NULL, &err) && err.code != YD_E_CONFLICT)
+    char *copy = text ? yd_strdup(text) : NULL; // the log may have dropped it by the time its readers are through
+    if (!yd_events_append(j->events, type, text, blob, NULL, &err)) {
+        if (copy) yd_feed_append(j->service->feed, j->rec.owner, j->rec.id, type, copy);
+    } else if (err.code != YD_E_CONFLICT)
         yd_log(YD_LOG_ERROR, j->request_id, "event lost", "job", j->rec.id, "event", yd_event_name(type), "why",
                err.detail, NULL);
+    yd_free(copy);
 }
 
 void yd_job_event(yd_job *j, yd_event_type type, json_t *data, yd_blob *blob)
@@ -184,12 +189,14 @@ static json_t *links_json(const yd_job *j)
 
 static json_t *input_json(const yd_job_record *r)
 {
+    if (!*r->in_format) return json_null(); // it is being fetched
     return json_pack("{s:i, s:i, s:s, s:i, s:i}", "width", r->in_w, "height", r->in_h, "format", r->in_format,
                      "bit_depth", r->in_depth, "pages", r->in_pages);
 }
 
 static json_t *output_json(const yd_job_record *r)
 {
+    if (!*r->in_format) return json_null();
     return json_pack("{s:i, s:i, s:s, s:i}", "width", r->out_w, "height", r->out_h, "format",
                      yd_image_format_name(r->settings.output.format), "bit_depth", r->out_depth);
 }
@@ -220,6 +227,22 @@ static json_t *timings_json(const yd_job_timings *t)
     return o;
 }
 
+// Where its picture is from, and what becomes of its result and its webhook: hosts, never URLs.
+static int add_errands(json_t *o, const yd_job_record *r)
+{
+    if (!r->errands) return 0;
+    json_t *all = yd_errands_public(r->errands), *input = json_object_get(all, "input");
+    int bad = !all;
+    if (input) {
+        bad |= json_object_set_new(input, "fetched", json_boolean(*r->in_format != 0));
+        bad |= json_object_set(o, "source", input);
+        bad |= json_object_del(all, "input");
+    }
+    if (!bad && json_object_size(all)) bad |= json_object_set(o, "deliveries", all);
+    json_decref(all);
+    return bad;
+}
+
 // The settings with the model's name and scale as they were when the job was taken, whatever is loaded now.
 static json_t *used_settings(const yd_service *s, const yd_job_record *r)
 {
@@ -241,6 +264,10 @@ json_t *yd_service_job_json(const yd_service *s, const yd_job *j)
     if (!o) return NULL;
     json_object_set_new(o, "fingerprint", json_string(r->fingerprint));
     if (r->cached) json_object_set_new(o, "cached", json_true());
+    if (add_errands(o, r)) {
+        json_decref(o);
+        return NULL;
+    }
     if (r->resumed) json_object_set_new(o, "resumed", json_integer(r->resumed));
     if (!yd_job_state_final(r->state))
         json_object_set_new(

@@ -43,6 +43,8 @@ typedef struct yd_estimate {
     size_t memory;
 } yd_estimate;
 
+typedef struct yd_fetch yd_fetch;
+
 struct yd_job {
     yd_service *service;
     yd_job_record rec;
@@ -60,6 +62,7 @@ struct yd_job {
     void *removed_arg;
     int saving, has_checkpoint; // checkpoint.c
     int64_t saved_us;
+    yd_arrival *arrival;                        // arrival.c: that it is being stored for; NULL: it is stored
     yd_job *leader, *followers, *next_follower; // share.c
     int leads;
     yd_job *rest_prev, *rest_next; // recovery.c
@@ -67,6 +70,8 @@ struct yd_job {
     size_t rest_bytes;
     char *last_words; // data of the final event, should memory be out by then
     char request_id[64];
+
+    yd_fetch *fetch; // fetch.c: its picture is on the way
 
     struct yd_codec_task *codec; // the codec's part of its stage, while there is one
 

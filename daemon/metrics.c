@@ -55,6 +55,7 @@ struct yd_metrics {
     histogram wait, duration[YD_STAGE_COUNT], step, share, occupancy;
     uint64_t windows_run, windows_skipped, sse_dropped;
     int64_t sse_clients;
+    uint64_t outgoing[3][2]; // by kind: failed, succeeded
 };
 
 yd_metrics *yd_metrics_new(void)
@@ -156,6 +157,11 @@ void yd_metrics_codec_call(yd_metrics *m, const char *op)
     add_to(&m->codec_calls, op);
 }
 
+void yd_metrics_outgoing(yd_metrics *m, int kind, int succeeded)
+{
+    m->outgoing[kind][succeeded != 0]++;
+}
+
 static void head(yd_text *t, const char *name, const char *type, const char *help)
 {
     yd_text_printf(t, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
@@ -249,6 +255,17 @@ static void print_codecs(yd_text *t, const yd_metrics *m, const yd_metrics_now *
     yd_text_printf(t, "yodad_codec_queue_depth %d\n", now->codec_waiting);
 }
 
+static void print_outgoing(yd_text *t, const yd_metrics *m, const yd_metrics_now *now)
+{
+    static const char *const kind[] = {"fetch", "result", "webhook"}, *const outcome[] = {"failed", "succeeded"};
+    head(t, "yodad_outgoing_total", "counter", "Requests to other servers, every attempt of each.");
+    for (int i = 0; i < 3; i++)
+        for (int k = 0; k < 2; k++)
+            yd_text_printf(t, "yodad_outgoing_total{kind=\"%s\",outcome=\"%s\"} %llu\n", kind[i], outcome[k], (unsigned long long)m->outgoing[i][k]);
+    head(t, "yodad_deliveries_waiting", "gauge", "Jobs that have ended and whose result or webhook is not delivered.");
+    yd_text_printf(t, "yodad_deliveries_waiting %zu\n", now->deliveries);
+}
+
 static void print_now(yd_text *t, const yd_metrics_now *now)
 {
     head(t, "yodad_queue_depth", "gauge", "Jobs that wait.");
@@ -283,6 +300,7 @@ char *yd_metrics_text(const yd_metrics *m, const yd_metrics_now *now, size_t *le
     head(&t, "yodad_sse_dropped_previews_total", "counter", "Previews that slow readers did not get.");
     yd_text_printf(&t, "yodad_sse_dropped_previews_total %llu\n", (unsigned long long)m->sse_dropped);
     print_codecs(&t, m, now);
+    print_outgoing(&t, m, now);
     print_now(&t, now);
     return yd_text_take(&t, len);
 }

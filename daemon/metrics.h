@@ -35,10 +35,14 @@ void yd_metrics_rejected(yd_metrics *m, const char *reason);
 void yd_metrics_codec_restart(yd_metrics *m, const char *reason);
 void yd_metrics_codec_call(yd_metrics *m, const char *op);
 
+// A request to another server came to its end. kind: 0 fetch, 1 result, 2 webhook.
+void yd_metrics_outgoing(yd_metrics *m, int kind, int succeeded);
+
 // What is read at the moment of the exposition rather than counted.
 typedef struct yd_metrics_now {
     size_t queue_depth;
     double queue_oldest_s;
+    size_t deliveries; // results and webhooks that wait
     int codec_processes, codec_idle, codec_busy, codec_waiting;
     size_t device_weights_bytes, device_arena_bytes, jobs_bytes, results_bytes;
     const char *version, *model, *device;

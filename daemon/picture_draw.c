@@ -21,10 +21,10 @@ static void fit(int w, int h, int max_side, int *fw, int *fh)
     if (*fh < 1) *fh = 1;
 }
 
-void yd_preview_output(int jpeg, yd_output *out)
+void yd_preview_output(yd_image_format format, yd_output *out)
 {
     yd_output_init(out);
-    out->format = jpeg ? YD_JPEG : YD_PNG;
+    out->format = format;
     out->encode_quality = PREVIEW_QUALITY;
     out->effort = 1;
 }

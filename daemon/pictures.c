@@ -27,6 +27,7 @@ struct yd_picture_call {
     const float *map; // or planes of the prepared state, which the pin keeps
     const uint16_t *activation;
     const yd_sampler *sampler;
+    yd_output output; // of a picture that is written in another format
     int w, h, threshold; // threshold: fewest steps of a pixel in the mask
     // What it makes.
     uint8_t *plane; // of w x h
@@ -43,9 +44,27 @@ static yd_picture_call *of(yd_codec_call *c)
     return (yd_picture_call *)(void *)c;
 }
 
+// A plane as a grey picture, exact where the format can be.
+static int put_grey_image(yd_picture_call *c, yd_err *err)
+{
+    yd_image im;
+    int rc = yd_image_alloc(&im, c->w, c->h, 0, err);
+    if (rc) return rc;
+    im.grey = 1;
+    const size_t n = (size_t)c->w * (size_t)c->h;
+    for (size_t i = 0; i < n; i++) im.rgb[3 * i] = im.rgb[3 * i + 1] = im.rgb[3 * i + 2] = yd_widen(c->plane[i]);
+    yd_output *out = &c->task.call.output;
+    yd_output_init(out);
+    out->format = c->want.format;
+    out->lossless = out->format == YD_WEBP;
+    rc = yd_codec_put_image(&c->task.call, &im, err);
+    yd_image_clear(&im);
+    return rc;
+}
+
 static int put_plane(yd_picture_call *c, int rc, yd_err *err)
 {
-    if (!rc) rc = yd_codec_put_grey(&c->task.call, c->plane, c->w, c->h, err);
+    if (!rc) rc = c->want.format == YD_PNG ? yd_codec_put_grey(&c->task.call, c->plane, c->w, c->h, err) : put_grey_image(c, err);
     yd_free(c->plane);
     c->plane = NULL;
     return rc;
@@ -53,7 +72,10 @@ static int put_plane(yd_picture_call *c, int rc, yd_err *err)
 
 static int put_small(yd_picture_call *c, int rc, yd_err *err)
 {
-    yd_preview_output(c->want.jpeg, &c->task.call.output);
+    if (c->want.kind == YD_PICTURE_PREVIEW)
+        yd_preview_output(c->want.format, &c->task.call.output);
+    else
+        c->task.call.output = c->output;
     if (!rc) rc = yd_codec_put_image(&c->task.call, &c->small, err);
     yd_image_clear(&c->small);
     return rc;
@@ -92,7 +114,21 @@ static int give(yd_codec_call *call, yd_err *err)
 
 static int take(yd_codec_call *call, yd_err *err)
 {
-    return yd_codec_take_blob(call, 0, &of(call)->answer, err);
+    return yd_codec_take_blob(call, of(call)->want.kind == YD_PICTURE_RESULT, &of(call)->answer, err);
+}
+
+// Everything of a picture, out of the shared memory.
+static int copy_image(const yd_image *from, yd_image *to, yd_err *err)
+{
+    const size_t n = (size_t)from->w * (size_t)from->h;
+    int rc = yd_image_alloc(to, from->w, from->h, from->alpha != NULL, err);
+    if (rc) return rc;
+    memcpy(to->rgb, from->rgb, n * 3 * sizeof *to->rgb);
+    if (to->alpha) memcpy(to->alpha, from->alpha, n * sizeof *to->alpha);
+    to->depth = from->depth;
+    to->grey = from->grey;
+    to->meta = yd_image_meta_ref(from->meta);
+    return 0;
 }
 
 // What was packed has been read: a mask of the activation steps, a smaller picture of the result.
@@ -100,6 +136,7 @@ static int take_packed(yd_codec_call *call, yd_err *err)
 {
     yd_picture_call *c = of(call);
     if (c->want.kind == YD_PICTURE_MASK) return yd_draw_mask_of(&call->image, c->threshold, &c->plane, err);
+    if (c->want.kind != YD_PICTURE_PREVIEW) return copy_image(&call->image, &c->small, err);
     uint8_t *rgb = yd_malloc((size_t)call->w * (size_t)call->h * 3);
     if (!rgb) return yd_fail(err, YD_E_NOMEM, "no memory for a preview");
     yd_image_rgb8(&call->image, rgb);
@@ -149,13 +186,23 @@ static void call_start(yd_picture_call *c, yd_job *j)
         call->h = c->h;
     }
     if (reads) { // of our own making; what is made of it carries no profile
-        const int mask = c->want.kind == YD_PICTURE_MASK;
+        const int mask = c->want.kind == YD_PICTURE_MASK, map = c->want.kind == YD_PICTURE_ATTENTION;
         call->limits = (yd_image_limits){LONG_MAX, 1, 131072, SIZE_MAX};
-        call->color_space = YD_COLOR_SRGB;
-        call->w = mask ? c->w : j->rec.out_w;
-        call->h = mask ? 2 * c->h : j->rec.out_h;
+        call->color_space = c->want.kind == YD_PICTURE_RESULT ? YD_COLOR_SOURCE : YD_COLOR_SRGB; // with its profile
+        call->w = mask || map ? c->w : j->rec.out_w;
+        call->h = mask ? 2 * c->h : map ? c->h : j->rec.out_h;
     }
     yd_codec_task_start(&c->task, j, reads ? packed_read : call_after);
+}
+
+// Another format than the one it has; the settings are the job's where the format has them.
+static void choose_output(yd_picture_call *c, const yd_job *j)
+{
+    const int grey = c->want.kind == YD_PICTURE_ATTENTION;
+    yd_output_init(&c->output);
+    c->output.metadata = j->rec.settings.output.metadata;
+    c->output.format = c->want.format;
+    c->output.lossless = grey && c->want.format == YD_WEBP;
 }
 
 // ---- asking --------------------------------------------------------------------------------------------------------
@@ -195,7 +242,7 @@ static int aim_invented(yd_picture_call *c, const yd_job *j, yd_err *err)
                              "the job was not asked to account for what it invents");
     if (!j->rec.invented) return not_there(j, err);
     c->from = yd_blob_ref(j->rec.invented);
-    c->as_is = 1;
+    c->as_is = c->want.format == YD_PNG;
     return 0;
 }
 
@@ -203,10 +250,18 @@ static int aim_attention(yd_picture_call *c, const yd_job *j, yd_err *err)
 {
     if (j->rec.attention) {
         c->from = yd_blob_ref(j->rec.attention);
-        c->as_is = 1;
+        c->as_is = c->want.format == YD_PNG;
     } else if (j->has_prep)
         c->map = j->prep.map;
     return j->has_prep || c->from ? 0 : not_there(j, err);
+}
+
+static int aim_result(yd_picture_call *c, const yd_job *j, yd_err *err)
+{
+    if (j->rec.state != YD_JOB_SUCCEEDED || !j->rec.result) return not_there(j, err);
+    c->from = yd_blob_ref(j->rec.result);
+    c->as_is = c->want.format == j->rec.settings.output.format;
+    return 0;
 }
 
 // 1: wait for a copy from the worker.
@@ -219,7 +274,7 @@ static int aim_preview(yd_picture_call *c, const yd_job *j, yd_err *err)
         return 0;
     }
     if (yd_job_state_final(j->rec.state) || !j->has_prep) return not_there(j, err);
-    if (j->preview && j->preview_step == j->rec.progress.step && c->want.jpeg &&
+    if (j->preview && j->preview_step == j->rec.progress.step && c->want.format == YD_JPEG &&
         c->want.max_side == js->preview_max_side) {
         c->from = yd_blob_ref(j->preview);
         c->as_is = 1;
@@ -241,9 +296,11 @@ int yd_service_picture(yd_service *s, yd_job *j, const yd_picture_want *want, yd
     c->arg = arg;
     c->w = j->rec.grid_w;
     c->h = j->rec.grid_h;
+    choose_output(c, j);
     int rc = want->kind == YD_PICTURE_MASK        ? aim_mask(c, j, err)
              : want->kind == YD_PICTURE_ATTENTION ? aim_attention(c, j, err)
              : want->kind == YD_PICTURE_INVENTED  ? aim_invented(c, j, err)
+             : want->kind == YD_PICTURE_RESULT    ? aim_result(c, j, err)
                                                   : aim_preview(c, j, err);
     if (rc < 0) {
         yd_free(c);
@@ -293,7 +350,7 @@ static int give_preview(yd_codec_call *call, yd_err *err)
     const preview_task *t = (const preview_task *)(const void *)call;
     yd_image small = {0};
     int rc = yd_draw_preview(t->pixels->bytes, t->w, t->h, t->max_side, &small, err);
-    yd_preview_output(1, &call->output);
+    yd_preview_output(YD_JPEG, &call->output);
     if (!rc) rc = yd_codec_put_image(call, &small, err);
     yd_image_clear(&small);
     return rc;

@@ -134,8 +134,9 @@ static int take_up(yd_service *s, const char *id, yd_err *err)
     int rc = s->store->get(s->store, id, 1, &r, err);
     if (rc) return rc;
     r.resumed++;
-    yd_job *j = r.input ? revive(s, &r) : NULL;
-    if (!r.input)
+    const int whole = r.input || !*r.in_format; // or its picture was to be fetched yet
+    yd_job *j = whole ? revive(s, &r) : NULL;
+    if (!whole)
         rc = yd_fail(err, YD_E_IO, "its picture is not there");
     else if (!j || yd_idmap_put(s->jobs, id, j))
         rc = yd_fail(err, YD_E_NOMEM, "no memory for it");
@@ -145,7 +146,7 @@ static int take_up(yd_service *s, const char *id, yd_err *err)
         return rc;
     }
     s->under_way++;
-    s->input_bytes += j->rec.input->len;
+    if (j->rec.input) s->input_bytes += j->rec.input->len;
     j->has_checkpoint = 1; // perhaps
     return 0;
 }
@@ -172,7 +173,7 @@ static int may_go_on(yd_service *s, yd_job *j, yd_err *err)
                        j->rec.attempts);
     if (strcmp(j->rec.model, s->model.name) != 0)
         return yd_fail_field(err, YD_E_SETTING, "model", s->model.name, "the model %s is not loaded any more", j->rec.model);
-    return yd_service_reexamine(s, j, err);
+    return j->rec.input ? yd_service_reexamine(s, j, err) : 0;
 }
 
 static void forget_left(yd_service *s)
@@ -202,7 +203,10 @@ void yd_service_resume(yd_service *s)
             yd_pipeline_finish(j, YD_JOB_FAILED, &err);
         else {
             yd_log(YD_LOG_INFO, j->request_id, "job taken up again", "job", j->rec.id, NULL);
-            yd_service_enter_queue(j);
+            if (j->rec.input)
+                yd_service_enter_queue(j);
+            else
+                yd_fetch_start(j);
         }
         yd_job_unpin(j);
     }

@@ -91,6 +91,12 @@ static json_t *defaults_json(const yd_service *s)
     return yd_job_settings_json(&js, &s->model);
 }
 
+static json_t *errands_json(const yd_config *c)
+{
+    return json_pack("{s:b, s:b, s:b}", "input", *yd_out_hosts(c, YD_OUT_FETCH) != 0, "result", *yd_out_hosts(c, YD_OUT_RESULT) != 0, "webhook",
+                     *yd_out_hosts(c, YD_OUT_WEBHOOK) != 0);
+}
+
 json_t *yd_service_capabilities(const yd_service *s)
 {
     int ready = s->device == YD_DEVICE_READY;
@@ -104,6 +110,7 @@ json_t *yd_service_capabilities(const yd_service *s)
         json_pack("{s:s, s:o, s:o, s:o, s:{s:o, s:o}, s:o, s:o, s:o}", "version", YD_VERSION, "models", models, "scales",
                   scales, "dtypes", dtypes, "formats", "input", formats_json(0), "output", formats_json(1), "attention", attention_json(s),
                   "settings", names_json(yd_job_settings_names()), "limits", limits_json(s->cfg));
+    if (o) json_object_set_new(o, "urls", errands_json(s->cfg));
     if (o && ready) json_object_set_new(o, "defaults", defaults_json(s));
     return o;
 }
@@ -200,6 +207,7 @@ char *yd_service_metrics_text(yd_service *s, size_t *len)
         .model = s->model.name,
         .device = s->engine[0].backend.name,
     };
+    now.deliveries = yd_deliveries_waiting(s);
     yd_codecs_now codecs;
     yd_codecs_look(s->codecs, &codecs);
     now.codec_processes = codecs.processes;

@@ -61,6 +61,7 @@ static void on_sweep(uv_timer_t *t)
     yd_service *s = t->data;
     sweep(s);
     yd_owners_sweep(s->owners, &s->sched);
+    yd_bundles_sweep(s);
     yd_pipeline_kick(s); // deadlines pass without any event
 }
 
@@ -120,6 +121,9 @@ static void free_service(yd_service *s)
     yd_checkpoints_close(s);
     yd_idmap_free(s->jobs);
     yd_idmap_free(s->leaders);
+    yd_idmap_free(s->keyed);
+    yd_bundles_close(s);
+    yd_feed_free(s->feed);
     yd_free(s->left);
     yd_owners_free(s->owners);
     yd_metrics_free(s->metrics);
@@ -148,10 +152,18 @@ static void abandon(yd_service *s)
     s->closing = s->store_closing = 1;
     if (s->codecs) yd_codecs_close(s->codecs, NULL, NULL);
     if (s->jobs) forget_all(s);
-    if (s->store)
+    if (s->deliveries)
+        yd_deliveries_close(s); // the store follows
+    else if (s->store)
         s->store->close(s->store, on_store_closed, s);
     else
         free_service(s);
+}
+
+// Ids of this process lie above those of earlier ones: by their number, or, where nobody counts, by the time.
+static uint64_t feed_base(const yd_store *store)
+{
+    return store->durable ? (uint64_t)store->boot << 32 : (uint64_t)(yd_wall_ms() / 1000) << 20;
 }
 
 // Everything that has no thread or process of its own.
@@ -161,15 +173,19 @@ static int open_parts(yd_service *s, yd_device **device, yd_err *err)
     s->metrics = yd_metrics_new();
     s->jobs = yd_idmap_new();
     s->leaders = yd_idmap_new();
+    s->keyed = yd_idmap_new();
+    s->bundles = yd_idmap_new();
     s->owners = yd_owners_new(NULL, NULL);
     yd_scheduler_init(&s->sched, &(yd_policy){
         .max_running = (int)cfg->max_running, .max_memory = (size_t)cfg->max_memory_bytes, .ageing = (double)cfg->ageing_percent / 100,
         .ahead_us = cfg->priority_ahead_s * 1000000, .slack_s = (double)cfg->share_slack_ms / 1000,
         .catch_up_s = (double)cfg->share_catch_up_ms / 1000, .max_idle_us = cfg->max_idle_ms * 1000, .reserve_us = cfg->reserve_after_ms * 1000});
-    int rc = s->metrics && s->jobs && s->leaders && s->owners ? make_device(cfg, device, err) : yd_fail(err, YD_E_NOMEM, "no memory for the service");
+    int rc = s->metrics && s->jobs && s->leaders && s->keyed && s->bundles && s->owners ? make_device(cfg, device, err) : yd_fail(err, YD_E_NOMEM, "no memory for the service");
     if (!rc)
         rc = *cfg->state_dir ? yd_store_sqlite_open(s->loop, cfg->state_dir, &s->store, err) : yd_store_memory_open(s->loop, &s->store, err);
+    if (!rc && !(s->feed = yd_feed_new((size_t)cfg->feed_events, feed_base(s->store)))) rc = yd_fail(err, YD_E_NOMEM, "no memory for the service");
     if (!rc) rc = yd_service_recover(s, err);
+    if (!rc) yd_bundles_recover(s);
     return rc ? rc : yd_checkpoints_open(s, err);
 }
 
@@ -182,6 +198,7 @@ int yd_service_open(uv_loop_t *loop, const yd_config *cfg, yd_service **out, yd_
     s->cfg = cfg;
     int rc = open_parts(s, &device, err);
     if (!rc) rc = yd_codecs_open(loop, cfg, s->metrics, NULL, &s->codecs, err);
+    if (!rc) rc = yd_deliveries_open(s, err);
     if (rc && device) device->close(device);
     yd_worker_events ev = {on_opened, yd_pipeline_batch_done, s};
     if (!rc) rc = yd_worker_start(loop, device, &ev, &s->worker, err);
@@ -209,6 +226,7 @@ void yd_service_on_broken(yd_service *s, void (*fn)(void *arg, const yd_err *err
 
 static void end_the_rest(yd_service *s)
 {
+    yd_fetches_end(s, s->store->durable);
     if (s->store->durable)
         yd_pipeline_park_all(s, 0);
     else
@@ -242,7 +260,10 @@ void yd_service_drain(yd_service *s, int fast, void (*on_drained)(void *arg), vo
     }
     int first = !s->draining;
     s->draining = 1;
-    if (first && s->store->durable) yd_pipeline_park_all(s, 1);
+    if (first && s->store->durable) {
+        yd_fetches_end(s, 1);
+        yd_pipeline_park_all(s, 1);
+    }
     int64_t wait_ms = fast || s->under_way == 0 ? 0 : s->cfg->drain_timeout_ms;
     if (first || fast) uv_timer_start(&s->drain_timer, on_drain_time, (uint64_t)wait_ms, 0);
     if (!first) return;
@@ -287,6 +308,7 @@ void yd_service_close(yd_service *s, void (*done)(void *arg), void *arg)
     end_the_rest(s);
     yd_worker_stop(s->worker, on_part_closed, s);
     yd_codecs_close(s->codecs, on_part_closed, s);
+    yd_deliveries_close(s);
     forget_all(s);
     uv_close((uv_handle_t *)&s->sweep_timer, on_handle_closed);
     uv_close((uv_handle_t *)&s->drain_timer, on_handle_closed);
@@ -350,6 +372,11 @@ int yd_service_subscribe(yd_service *s, yd_job *j, yd_notify_fn fn, void *arg, y
 {
     (void)s;
     return yd_events_subscribe(j->events, 1, fn, arg, out, err);
+}
+
+yd_feed *yd_service_feed(const yd_service *s)
+{
+    return s->feed;
 }
 
 int yd_service_result(const yd_service *s, const yd_job *j, yd_blob **out, yd_err *err)

@@ -11,6 +11,7 @@
 #define YD_DAEMON_SERVICE_H
 
 #include "core/err.h"
+#include "core/image.h"
 #include "daemon/blob.h"
 #include "daemon/config.h"
 #include "daemon/events.h"
@@ -74,7 +75,10 @@ typedef struct yd_submission {
     size_t len;
     const yd_setting *settings; // borrowed
     size_t n_settings;
+    const json_t *errands;  // borrowed; with other servers, as the client wrote them (errands.h), or NULL. With an "input" bytes is NULL
     const char *owner;      // whose job it is; "" while there are no keys
+    const char *id;         // chosen by the client, or NULL; a UUID in lower case
+    const char *once;       // Idempotency-Key, or NULL; a request with either may be repeated and is taken once
     const char *request_id; // for the log; may be NULL
 } yd_submission;
 
@@ -83,14 +87,17 @@ typedef struct yd_submission {
 int yd_service_admit(const yd_service *s, size_t len, yd_err *err);
 
 // What becomes of a submission. rc 0: the job is stored by the store's own standard, j as from yd_service_find. Otherwise err says why, and
-// j is NULL: what admit answers, and YD_E_IMAGE*, YD_E_SETTING, YD_E_STORAGE, YD_E_IO, YD_E_NOMEM.
+// j is NULL: what admit answers, and YD_E_IMAGE*, YD_E_SETTING, YD_E_STORAGE, YD_E_IO, YD_E_NOMEM; YD_E_CONFLICT for an id that is taken,
+// YD_E_KEY_REUSED for a key that came with another request.
 typedef void (*yd_submit_fn)(void *arg, int rc, yd_job *j, const yd_err *err);
 typedef struct yd_arrival yd_arrival;
 
 // Take a job: look at its header, check settings and limits, store it, queue it. 0: fn will be called once, later; *out (may be NULL) is
 // valid until then. YD_E_SETTING, what admit answers, YD_E_NOMEM: fn is not called.
 int yd_service_submit(yd_service *s, const yd_submission *sub, yd_submit_fn fn, void *arg, yd_arrival **out, yd_err *err);
-// Whoever submitted is gone: fn will not be called, and no job stays.
+// From fn: 1: the job was there already, and the request is a repeat of the one that made it.
+int yd_arrival_repeats(const yd_arrival *a);
+// Whoever submitted is gone: fn will not be called, and no job stays; unless the request can be repeated and its job is being stored.
 void yd_arrival_abandon(yd_arrival *a);
 
 // After a retryable error: when to come again, from measured throughput. 1000..600000.
@@ -135,18 +142,21 @@ int yd_service_delete(yd_service *s, yd_job *j, yd_removed_fn fn, void *arg, yd_
 // Release with yd_events_unsubscribe. YD_E_NOMEM.
 int yd_service_subscribe(yd_service *s, yd_job *j, yd_notify_fn fn, void *arg, yd_subscription **out, yd_err *err);
 
+// What happens to all jobs, in one stream; see feed.h. Borrowed.
+struct yd_feed *yd_service_feed(const yd_service *s);
+
 // ---- pictures ------------------------------------------------------------------------------------------------------
 
 // The finished picture: a new reference, with its digest. YD_E_NOT_READY before, and the job's own problem (or YD_E_CANCELLED) when it
 // will never be there.
 int yd_service_result(const yd_service *s, const yd_job *j, yd_blob **out, yd_err *err);
 
-typedef enum { YD_PICTURE_PREVIEW, YD_PICTURE_ATTENTION, YD_PICTURE_MASK, YD_PICTURE_INVENTED } yd_picture_kind;
+typedef enum { YD_PICTURE_PREVIEW, YD_PICTURE_ATTENTION, YD_PICTURE_MASK, YD_PICTURE_INVENTED, YD_PICTURE_RESULT } yd_picture_kind;
 
 typedef struct yd_picture_want {
     yd_picture_kind kind;
     int step;     // mask: 1..steps
-    int jpeg;     // preview: 1 = JPEG, 0 = PNG. Maps and masks are always PNG.
+    yd_image_format format; // what comes back; masks and maps as WebP are exact. The result in its own format is as it is.
     int max_side; // preview: at most this, 0 = the job's setting
 } yd_picture_want;
 

@@ -2,11 +2,16 @@
 #ifndef YD_DAEMON_SERVICE_INTERNAL_H
 #define YD_DAEMON_SERVICE_INTERNAL_H
 
+#include "daemon/bundle.h"
 #include "daemon/codec.h"
+#include "daemon/feed.h"
 #include "daemon/job.h"
+#include "daemon/outgoing.h"
 #include "daemon/owners.h"
 #include "daemon/spool.h"
 #include "daemon/worker.h"
+
+typedef struct yd_deliveries yd_deliveries;
 
 typedef enum { YD_DEVICE_LOADING, YD_DEVICE_READY, YD_DEVICE_BROKEN } yd_device_state;
 
@@ -22,6 +27,15 @@ struct yd_service {
     int arriving;       // submissions that are not jobs yet
     yd_idmap *leaders;  // jobs that others may follow, by content (share.c)
     int followers;
+    yd_feed *feed;
+    yd_idmap *bundles; // and their list, see bundle.c
+    yd_bundle *oldest_bundle, *newest_bundle, *next_bundle;
+    json_int_t last_bundle;
+    yd_outgoing *outgoing; // NULL: no connections to anybody (delivery.c has it)
+    yd_deliveries *deliveries;
+    yd_fetch *fetches; // jobs whose pictures are on their way (fetch.c)
+    int fetching;
+    yd_idmap *keyed; // jobs with an Idempotency-Key that are being stored (repeat.c)
     yd_job *rest_first, *rest_last; // finished jobs that nobody uses (recovery.c)
     size_t resting, resting_bytes;
     char (*left)[YD_ID_MAX]; // unfinished jobs of the last process until they are in the queue, newest first
@@ -111,14 +125,45 @@ void yd_job_forget(yd_job *j);
 yd_image_limits yd_service_image_limits(const yd_service *s);
 // What can be known of a submission without its header: settings, owner.
 int yd_service_begin_record(const yd_service *s, const yd_submission *sub, yd_job_record *r, yd_err *err);
-// With the header everything that can be wrong is known; the record gets its id, sizes and fingerprint.
+// With the header everything that can be wrong is known; the record gets its id, unless it has one, sizes and fingerprint.
 int yd_service_examine(const yd_service *s, const yd_image_header *h, size_t len, yd_job_record *r, yd_estimate *e, yd_err *err);
 // The same for a record of an earlier process, which keeps its id.
 int yd_service_reexamine(yd_service *s, yd_job *j, yd_err *err);
 
+int yd_service_name(yd_job_record *r, yd_err *err); // its id, unless it has one, and the time
+// The same for a picture that came after its job.
+int yd_service_examine_fetched(const yd_service *s, const yd_image_header *h, yd_job *j, yd_err *err);
+
 // ---- arrival.c ----
 void yd_service_enqueue(yd_job *j);     // into the scheduler's queue
 void yd_service_enter_queue(yd_job *j); // behind a leader or into the queue, with its event
+
+// ---- fetch.c ----
+void yd_fetch_start(yd_job *j);                // get the picture of a stored job; then it enters the queue, or it fails
+void yd_fetch_stop(yd_job *j);                 // the job is over: what comes back is dropped
+void yd_fetches_end(yd_service *s, int park);  // cancel every job whose picture is on its way, or leave them to the next process
+
+// ---- delivery.c ----
+int yd_deliveries_open(yd_service *s, yd_err *err); // when the store is open; nothing where no setting names hosts
+void yd_deliveries_close(yd_service *s);            // holds the service until it is over
+// Is there room and a secret for what a job asks for? YD_E_QUEUE_FULL, YD_E_SETTING.
+int yd_deliveries_admit(const yd_service *s, const yd_job_record *r, yd_err *err);
+void yd_delivery_add(yd_job *j); // it has ended, that is stored, and no stage holds it; nothing where nothing is due
+size_t yd_deliveries_waiting(const yd_service *s);
+
+// ---- repeat.c ----
+// Take id and key of a submission into its record, and the digest of its settings. YD_E_SETTING, YD_E_INVALID, YD_E_NOMEM.
+int yd_repeat_begin(const yd_submission *sub, yd_job_record *r, yd_err *err);
+void yd_repeat_digest(yd_job_record *r); // the picture's digest is known: that of the request follows
+// The job that the same request made before, or NULL. YD_E_CONFLICT, YD_E_KEY_REUSED, YD_E_IO.
+int yd_repeat_find(yd_service *s, const yd_job_record *r, yd_job **out, yd_err *err);
+int yd_repeat_storing(yd_job *j); // its key can be found from now on; -1: no memory
+void yd_repeat_stored(yd_job *j); // the store has it, or refused it
+
+// ---- bundle.c ----
+void yd_bundles_recover(yd_service *s);
+void yd_bundles_sweep(yd_service *s);
+void yd_bundles_close(yd_service *s);
 
 // ---- recovery.c ----
 int yd_service_recover(yd_service *s, yd_err *err); // at the start: unfinished jobs into the table
@@ -158,7 +203,7 @@ void yd_pictures_serve(yd_job *j, yd_blob *pixels);
 // RGB bytes shrunk to at most max_side (0: as they are).
 int yd_draw_preview(const uint8_t *rgb, int w, int h, int max_side, yd_image *out, yd_err *err);
 // How previews are encoded.
-void yd_preview_output(int jpeg, yd_output *out);
+void yd_preview_output(yd_image_format format, yd_output *out);
 // The map as grey bytes, shrunk to at most max_side (0: as it is).
 int yd_draw_attention(const float *map, int w, int h, int max_side, uint8_t **plane, int *pw, int *ph, yd_err *err);
 // Activation steps as a plane that keeps masks of every step (w x 2h: low bytes above high bytes), and a mask of such a picture.
@@ -174,8 +219,6 @@ void yd_encode_start(yd_job *j);
 json_t *yd_invented_json(const yd_invented *a); // a new reference; NULL: out of memory
 
 // ---- service.c ----
-// Hand an operation to the store; while that closes it comes back failed at once.
-void yd_service_store(yd_service *s, yd_store_op *op);
 // Hand an operation to the store; while that closes it comes back failed at once.
 void yd_service_store(yd_service *s, yd_store_op *op);
 // Let go of one hold; the last one frees a closing service.

@@ -63,9 +63,13 @@ typedef struct yd_job_record {
     yd_invented account; // the numbers beside it
     yd_blob *attention;  // the map as PNG, once finished
     yd_blob *activation; // activation steps, see pictures.c, once finished
+    yd_blob *errands;    // with other servers (errands.h), or NULL
+    int due;             // once finished: some of them are not done
     yd_blob *events;     // what was told about it as lines (yd_events_print); NULL where the log itself is kept in memory
     size_t bytes;        // what the record and its blobs take, kept by the service
     char key[65];        // of the content: two records with one key have one result; "" where that is not to be used
+    char once[65];       // of owner and Idempotency-Key; "": none was given
+    char request[65];    // of the request, where it may be repeated
     int cached;          // its result was there already, or another job made it
     int attempts;        // how often it was claimed since it last got further
     int resumed;         // how often a later process took it up
@@ -83,16 +87,21 @@ typedef struct yd_store_limits {
 
 typedef struct yd_store yd_store;
 
-// What an operation needs of `rec`: PUT, UPDATE and ATTACH all of it, CLAIM and REMOVE its id, EXPIRE nothing.
+// What an operation needs of `rec`: PUT, UPDATE and ATTACH all of it, NOTE its id, errands and due, CLAIM and REMOVE its id, EXPIRE nothing.
 //   PUT     add a new record and give it its `order` (in the operation's own rec). YD_E_CONFLICT: the id is taken. YD_E_NOMEM, YD_E_IO,
 //           YD_E_STORAGE: no room.
 //   UPDATE  replace the record of that id. YD_E_NOT_FOUND. A finished record stays finished (YD_E_CONFLICT).
 //   ATTACH  give a finished record its attention and activation, nothing else changes. YD_E_NOT_FOUND.
 //   CLAIM   take a queued record for this process: it becomes running, at now_ms; attempts + 1. YD_E_CONFLICT: it is not queued any more
 //           (somebody else has it). YD_E_NOT_FOUND.
+//   NOTE    give a finished record its errands and whether they are due, nothing else changes. YD_E_NOT_FOUND.
 //   REMOVE  remove a record, leaving a tombstone. Unknown ids are fine.
+//   BUNDLE_PUT     keep a batch of the API: its id, owner and doc. YD_E_NOMEM, YD_E_IO, YD_E_STORAGE.
+//   BUNDLE_REMOVE  forget it. Unknown ids are fine.
 //   EXPIRE  turn finished records that are too old or too many into tombstones, at most YD_EXPIRE_MAX of them, and forget old tombstones.
-typedef enum { YD_OP_PUT, YD_OP_UPDATE, YD_OP_ATTACH, YD_OP_CLAIM, YD_OP_REMOVE, YD_OP_EXPIRE } yd_store_op_kind;
+typedef enum {
+    YD_OP_PUT, YD_OP_UPDATE, YD_OP_ATTACH, YD_OP_NOTE, YD_OP_CLAIM, YD_OP_REMOVE, YD_OP_EXPIRE, YD_OP_BUNDLE_PUT, YD_OP_BUNDLE_REMOVE
+} yd_store_op_kind;
 
 #define YD_EXPIRE_MAX 64
 
@@ -100,6 +109,7 @@ typedef struct yd_store_op {
     struct yd_store_op *next; // the store's
     yd_store_op_kind kind;
     yd_job_record rec; // a copy, with references of its blobs
+    char *doc; // BUNDLE_PUT: text, yd_malloc'ed; freed with the operation
     int64_t now_ms;
     yd_store_limits limits; // EXPIRE
     void (*done)(struct yd_store_op *op); // may be NULL; the store clears and frees the operation afterwards
@@ -138,8 +148,14 @@ struct yd_store {
     // Returns how many.
     int (*list)(yd_store *s, const char *owner, int state, uint64_t before, int limit, char (*ids)[YD_ID_MAX],
                 uint64_t *orders);
+    // The same of finished records that are due.
+    int (*list_due)(yd_store *s, uint64_t before, int limit, char (*ids)[YD_ID_MAX], uint64_t *orders);
     // The id of a record that succeeded and has this key: 1, or 0 when there is none.
     int (*find_key)(yd_store *s, const char *key, char id[YD_ID_MAX]);
+    // The id of the newest record that has this `once`: 1, or 0 when there is none.
+    int (*find_once)(yd_store *s, const char *once, char id[YD_ID_MAX]);
+    // Every batch that is kept, oldest first, one call for each. For the start.
+    void (*bundles)(yd_store *s, void (*each)(void *arg, const char *id, const char *owner, const char *doc), void *arg);
     void (*health)(const yd_store *s, yd_store_health *out);
 };
 

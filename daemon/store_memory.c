@@ -145,6 +145,16 @@ static int attach(memory_store *m, const yd_job_record *rec, yd_err *err)
     return 0;
 }
 
+static int note(memory_store *m, const yd_job_record *rec, yd_err *err)
+{
+    row *r = yd_idmap_get(m->by_id, rec->id);
+    if (!r) return yd_fail(err, YD_E_NOT_FOUND, "there is no job %s", rec->id);
+    yd_blob_unref(r->rec.errands);
+    r->rec.errands = yd_blob_ref(rec->errands);
+    r->rec.due = rec->due;
+    return 0;
+}
+
 static int get(yd_store *s, const char *id, int whole, yd_job_record *out, yd_err *err)
 {
     (void)whole; // references cost nothing
@@ -180,6 +190,18 @@ static int list_ids(yd_store *s, const char *owner, int state, uint64_t before, 
         if (r->rec.order >= before || (state >= 0 && r->rec.state != (yd_job_state)state)) continue;
         if (owner && strcmp(r->rec.owner, owner) != 0) continue;
         snprintf(ids[n], YD_ID_MAX, "%s", r->rec.id);
+        orders[n++] = r->rec.order;
+    }
+    return n;
+}
+
+static int list_due(yd_store *s, uint64_t before, int limit, char (*ids)[YD_ID_MAX], uint64_t *orders)
+{
+    memory_store *m = (memory_store *)s;
+    int n = 0;
+    for (const row *r = m->all.tail; r && n < limit; r = r->all.prev) {
+        if (r->rec.order >= before || !r->rec.due) continue;
+        memcpy(ids[n], r->rec.id, YD_ID_MAX);
         orders[n++] = r->rec.order;
     }
     return n;
@@ -255,6 +277,25 @@ static int find_key(yd_store *s, const char *key, char id[YD_ID_MAX])
     return 0;
 }
 
+static int find_once(yd_store *s, const char *once, char id[YD_ID_MAX])
+{
+    const memory_store *m = (const memory_store *)s;
+    for (const row *r = m->all.tail; *once && r; r = r->all.prev)
+        if (strcmp(r->rec.once, once) == 0) {
+            memcpy(id, r->rec.id, YD_ID_MAX);
+            return 1;
+        }
+    return 0;
+}
+
+// Batches are gone with the process: nobody will ask.
+static void bundles(yd_store *s, void (*each)(void *arg, const char *id, const char *owner, const char *doc), void *arg)
+{
+    (void)s;
+    (void)each;
+    (void)arg;
+}
+
 static void health(const yd_store *s, yd_store_health *out)
 {
     *out = (yd_store_health){.ok = 1, .free_room = UINT64_MAX, .bytes = ((const memory_store *)s)->finished_bytes};
@@ -283,9 +324,12 @@ static void submit(yd_store *s, yd_store_op *op)
     case YD_OP_PUT: op->rc = put(m, &op->rec, &op->err); break;
     case YD_OP_UPDATE: op->rc = update(m, &op->rec, &op->err); break;
     case YD_OP_ATTACH: op->rc = attach(m, &op->rec, &op->err); break;
+    case YD_OP_NOTE: op->rc = note(m, &op->rec, &op->err); break;
     case YD_OP_CLAIM: op->rc = claim(m, op->rec.id, op->now_ms, &op->err); break;
     case YD_OP_REMOVE: remove_id(m, op->rec.id, op->now_ms); break;
     case YD_OP_EXPIRE: expire(m, op); break;
+    case YD_OP_BUNDLE_PUT:
+    case YD_OP_BUNDLE_REMOVE: break; // the service has them
     }
     op->next = NULL;
     if (m->told_last)
@@ -339,7 +383,10 @@ int yd_store_memory_open(uv_loop_t *loop, yd_store **out, yd_err *err)
                          .submit = submit,
                          .get = get,
                          .list = list_ids,
+                         .list_due = list_due,
                          .find_key = find_key,
+                         .find_once = find_once,
+                         .bundles = bundles,
                          .health = health};
     uv_idle_init(loop, &m->teller); // cannot fail
     m->teller.data = m;

@@ -29,12 +29,14 @@ void yd_job_record_copy(yd_job_record *dst, const yd_job_record *src)
     *dst = *src;
     for (int i = 0; i < YD_FILES; i++) yd_blob_ref(*yd_job_record_blob(dst, (yd_record_file)i));
     yd_blob_ref(dst->events);
+    yd_blob_ref(dst->errands);
 }
 
 void yd_job_record_clear(yd_job_record *r)
 {
     for (int i = 0; i < YD_FILES; i++) yd_blob_unref(*yd_job_record_blob(r, (yd_record_file)i));
     yd_blob_unref(r->events);
+    yd_blob_unref(r->errands);
     memset(r, 0, sizeof *r);
 }
 
@@ -53,6 +55,7 @@ void yd_store_op_free(yd_store_op *op)
 {
     if (!op) return;
     yd_job_record_clear(&op->rec);
+    yd_free(op->doc);
     yd_free(op);
 }
 
@@ -102,6 +105,8 @@ char *yd_job_record_print(const yd_job_record *r)
                           timings_json(&r->timings), "cached", r->cached, "resumed", r->resumed, "boot", (json_int_t)r->boot);
     if (!o) return NULL;
     int bad = 0;
+    if (*r->once) bad |= json_object_set_new(o, "once", json_string(r->once));
+    if (*r->request) bad |= json_object_set_new(o, "request", json_string(r->request));
     if (r->problem.code) bad |= json_object_set_new(o, "problem", problem_json(&r->problem));
     if (r->invented) bad |= json_object_set_new(o, "account", account_json(&r->account));
     char *text = bad ? NULL : json_dumps(o, JSON_COMPACT), *copy = text ? yd_strdup(text) : NULL;
@@ -181,6 +186,8 @@ int yd_job_record_parse(yd_job_record *r, const char *text, yd_err *err)
     }
     take_text(r->model, sizeof r->model, o, "model");
     take_text(r->fingerprint, sizeof r->fingerprint, o, "fingerprint");
+    take_text(r->once, sizeof r->once, o, "once");
+    take_text(r->request, sizeof r->request, o, "request");
     r->created_ms = integer_at(o, "created");
     r->started_ms = integer_at(o, "started");
     r->cached = (int)integer_at(o, "cached");

@@ -90,7 +90,7 @@ static void settle(yd_sqlite_store *s, yd_op_list *ops, yd_op_list *kept)
             now.ok = 0;
             snprintf(now.why, sizeof now.why, "%.250s", op->err.detail);
         }
-        append(is_trouble(op) && op->kind != YD_OP_PUT ? kept : &back, op);
+        append(is_trouble(op) && !yd_sqlite_is_new(op) ? kept : &back, op);
     }
     pthread_mutex_lock(&s->mutex);
     const int was_ok = s->health.ok;
@@ -202,7 +202,10 @@ int yd_store_sqlite_open(uv_loop_t *loop, const char *folder, yd_store **out, yd
                          .submit = submit,
                          .get = yd_sqlite_get,
                          .list = yd_sqlite_list,
+                         .list_due = yd_sqlite_list_due,
                          .find_key = yd_sqlite_find_key,
+                         .find_once = yd_sqlite_find_once,
+                         .bundles = yd_sqlite_bundles,
                          .health = health};
     init_sync(s);
     int rc = yd_sqlite_open_files(s, folder, err);

@@ -36,6 +36,11 @@ static const char *const migration[] = {
     "CREATE INDEX grave_since ON grave(since_ms);"
     "CREATE TABLE counter(name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;"
     "INSERT INTO counter VALUES('boot', 0), ('order', 0);",
+    "ALTER TABLE job ADD COLUMN once TEXT NOT NULL DEFAULT '';"
+    "CREATE INDEX job_once ON job(once) WHERE once <> '';"
+    "CREATE TABLE batch(n INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, owner TEXT NOT NULL, doc TEXT NOT NULL);",
+    "CREATE TABLE errand(ord INTEGER PRIMARY KEY, due INTEGER NOT NULL, doc TEXT NOT NULL);"
+    "CREATE INDEX errand_due ON errand(ord) WHERE due;",
 };
 #define SCHEMA ((int)(sizeof migration / sizeof migration[0]))
 

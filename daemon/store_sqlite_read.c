@@ -80,6 +80,21 @@ static int take_events(yd_sqlite_store *s, int64_t order, yd_job_record *r, yd_e
     return rc;
 }
 
+static int take_errands(yd_sqlite_store *s, int64_t order, yd_job_record *r, yd_err *err)
+{
+    sqlite3_stmt *q = s->stmt[YD_SQL_GET_ERRANDS];
+    int rc = 0;
+    sqlite3_bind_int64(q, 1, order);
+    if (sqlite3_step(q) == SQLITE_ROW) {
+        r->due = sqlite3_column_int(q, 0);
+        char *copy = yd_strdup(text_at(q, 1));
+        r->errands = copy ? yd_blob_new(copy, strlen(copy), "application/json", 0) : NULL;
+        if (!r->errands) rc = yd_fail(err, YD_E_NOMEM, "no memory for the errands of a job");
+    }
+    sqlite3_reset(q);
+    return rc;
+}
+
 static int take_row(yd_sqlite_store *s, sqlite3_stmt *q, int whole, yd_job_record *r, yd_err *err)
 {
     const int64_t order = sqlite3_column_int64(q, 0);
@@ -93,6 +108,7 @@ static int take_row(yd_sqlite_store *s, sqlite3_stmt *q, int whole, yd_job_recor
     r->attempts = sqlite3_column_int(q, 7);
     int rc = yd_job_record_parse(r, text_at(q, 8), err);
     if (!rc) rc = take_files(s, order, whole, r, err);
+    if (!rc) rc = take_errands(s, order, r, err);
     if (!rc && whole) rc = take_events(s, order, r, err);
     return rc;
 }
@@ -140,13 +156,46 @@ int yd_sqlite_list(yd_store *base, const char *owner, int state, uint64_t before
     return n;
 }
 
-int yd_sqlite_find_key(yd_store *base, const char *key, char id[YD_ID_MAX])
+int yd_sqlite_list_due(yd_store *base, uint64_t before, int limit, char (*ids)[YD_ID_MAX], uint64_t *orders)
 {
     yd_sqlite_store *s = (yd_sqlite_store *)base;
-    sqlite3_stmt *q = s->stmt[YD_SQL_FIND_KEY];
+    sqlite3_stmt *q = s->stmt[YD_SQL_LIST_DUE];
+    int n = 0;
+    sqlite3_bind_int64(q, 1, before > INT64_MAX ? INT64_MAX : (sqlite3_int64)before);
+    sqlite3_bind_int(q, 2, limit);
+    while (n < limit && sqlite3_step(q) == SQLITE_ROW) {
+        snprintf(ids[n], YD_ID_MAX, "%s", text_at(q, 0));
+        orders[n++] = (uint64_t)sqlite3_column_int64(q, 1);
+    }
+    sqlite3_reset(q);
+    return n;
+}
+
+static int find_by(yd_store *base, yd_statement which, const char *key, char id[YD_ID_MAX])
+{
+    yd_sqlite_store *s = (yd_sqlite_store *)base;
+    sqlite3_stmt *q = s->stmt[which];
     sqlite3_bind_text(q, 1, key, -1, SQLITE_STATIC);
     const int found = sqlite3_step(q) == SQLITE_ROW;
     if (found) snprintf(id, YD_ID_MAX, "%s", text_at(q, 0));
     sqlite3_reset(q);
     return found;
+}
+
+void yd_sqlite_bundles(yd_store *base, void (*each)(void *arg, const char *id, const char *owner, const char *doc), void *arg)
+{
+    yd_sqlite_store *s = (yd_sqlite_store *)base;
+    sqlite3_stmt *q = s->stmt[YD_SQL_BUNDLES];
+    while (sqlite3_step(q) == SQLITE_ROW) each(arg, text_at(q, 0), text_at(q, 1), text_at(q, 2));
+    sqlite3_reset(q);
+}
+
+int yd_sqlite_find_key(yd_store *base, const char *key, char id[YD_ID_MAX])
+{
+    return find_by(base, YD_SQL_FIND_KEY, key, id);
+}
+
+int yd_sqlite_find_once(yd_store *base, const char *once, char id[YD_ID_MAX])
+{
+    return find_by(base, YD_SQL_FIND_ONCE, once, id);
 }

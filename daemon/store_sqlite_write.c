@@ -197,6 +197,16 @@ static int set_events(yd_sqlite_store *s, yd_store_op *op, int64_t order)
     return yd_sqlite_do(s, YD_SQL_EVENTS_PUT, &op->err);
 }
 
+static int set_errands(yd_sqlite_store *s, yd_store_op *op, int64_t order)
+{
+    const yd_blob *doc = op->rec.errands;
+    if (!doc) return 0;
+    sqlite3_stmt *q = with_order(s, YD_SQL_ERRANDS_PUT, order);
+    sqlite3_bind_int(q, 2, op->rec.due);
+    sqlite3_bind_text(q, 3, (const char *)doc->bytes, (int)doc->len, SQLITE_TRANSIENT);
+    return yd_sqlite_do(s, YD_SQL_ERRANDS_PUT, &op->err);
+}
+
 static int write_record(yd_sqlite_store *s, yd_store_op *op, yd_statement which, int64_t order, int at)
 {
     yd_job_record *r = &op->rec;
@@ -209,6 +219,7 @@ static int write_record(yd_sqlite_store *s, yd_store_op *op, yd_statement which,
     int rc = yd_sqlite_do(s, which, &op->err);
     if (!rc) rc = set_files(s, op, order, ~0u);
     if (!rc) rc = set_events(s, op, order);
+    if (!rc) rc = set_errands(s, op, order);
     if (!rc && yd_job_state_final(r->state)) {
         s->more_finished++;
         s->more_bytes += bytes;
@@ -225,6 +236,7 @@ static int put(yd_sqlite_store *s, yd_store_op *op)
         return yd_fail_field(&op->err, YD_E_CONFLICT, "id", "", "the id %s is already taken", op->rec.id);
     bind_text(s->stmt[YD_SQL_PUT], 2, op->rec.id);
     bind_text(s->stmt[YD_SQL_PUT], 3, op->rec.owner);
+    bind_text(s->stmt[YD_SQL_PUT], 10, op->rec.once);
     return write_record(s, op, YD_SQL_PUT, (int64_t)op->rec.order, 4);
 }
 
@@ -251,6 +263,13 @@ static int attach(yd_sqlite_store *s, yd_store_op *op)
     return rc;
 }
 
+static int note(yd_sqlite_store *s, yd_store_op *op)
+{
+    row r;
+    int rc = find_row(s, op->rec.id, &r, &op->err);
+    return rc ? rc : set_errands(s, op, r.order);
+}
+
 static int claim(yd_sqlite_store *s, yd_store_op *op)
 {
     row r;
@@ -268,6 +287,8 @@ static int bury(yd_sqlite_store *s, const char *id, const row *r, int64_t now_ms
     int rc = release_files(s, YD_SQL_FILES_DROP, err);
     with_order(s, YD_SQL_EVENTS_DROP, r->order);
     if (!rc) rc = yd_sqlite_do(s, YD_SQL_EVENTS_DROP, err);
+    with_order(s, YD_SQL_ERRANDS_DROP, r->order);
+    if (!rc) rc = yd_sqlite_do(s, YD_SQL_ERRANDS_DROP, err);
     with_order(s, YD_SQL_DROP, r->order);
     if (!rc) rc = yd_sqlite_do(s, YD_SQL_DROP, err);
     bind_text(s->stmt[YD_SQL_BURY], 1, id);
@@ -313,26 +334,49 @@ static int expire(yd_sqlite_store *s, yd_store_op *op)
     return rc;
 }
 
+static int put_bundle(yd_sqlite_store *s, yd_store_op *op)
+{
+    sqlite3_stmt *q = s->stmt[YD_SQL_BUNDLE_PUT];
+    bind_text(q, 1, op->rec.id);
+    bind_text(q, 2, op->rec.owner);
+    bind_text(q, 3, op->doc);
+    return yd_sqlite_do(s, YD_SQL_BUNDLE_PUT, &op->err);
+}
+
+static int remove_bundle(yd_sqlite_store *s, yd_store_op *op)
+{
+    bind_text(s->stmt[YD_SQL_BUNDLE_DROP], 1, op->rec.id);
+    return yd_sqlite_do(s, YD_SQL_BUNDLE_DROP, &op->err);
+}
+
 static int carry_out(yd_sqlite_store *s, yd_store_op *op)
 {
     switch (op->kind) {
     case YD_OP_PUT: return put(s, op);
     case YD_OP_UPDATE: return update(s, op);
     case YD_OP_ATTACH: return attach(s, op);
+    case YD_OP_NOTE: return note(s, op);
     case YD_OP_CLAIM: return claim(s, op);
     case YD_OP_REMOVE: return remove_record(s, op);
     case YD_OP_EXPIRE: return expire(s, op);
+    case YD_OP_BUNDLE_PUT: return put_bundle(s, op);
+    case YD_OP_BUNDLE_REMOVE: return remove_bundle(s, op);
     }
     return yd_fail(&op->err, YD_E_INTERNAL, "an operation of no kind");
 }
 
 // ---- lists of operations -------------------------------------------------------------------------------------------
 
+int yd_sqlite_is_new(const yd_store_op *op)
+{
+    return op->kind == YD_OP_PUT || op->kind == YD_OP_BUNDLE_PUT;
+}
+
 // Has an earlier operation of the same record met a disk that does not work? (W3)
 static int must_wait(const yd_op_list *ops, const yd_store_op *op)
 {
     for (const yd_store_op *o = ops->head; o != op; o = o->next)
-        if ((o->rc == YD_E_IO || o->rc == YD_E_STORAGE) && o->kind != YD_OP_PUT && strcmp(o->rec.id, op->rec.id) == 0) return 1;
+        if ((o->rc == YD_E_IO || o->rc == YD_E_STORAGE) && !yd_sqlite_is_new(o) && strcmp(o->rec.id, op->rec.id) == 0) return 1;
     return 0;
 }
 

@@ -7,6 +7,7 @@
 #include "core/mem.h"
 #include "core/windows.h"
 #include "daemon/clock.h"
+#include "daemon/errands.h"
 #include "daemon/log.h"
 #include <limits.h>
 #include <stdio.h>
@@ -53,7 +54,7 @@ int yd_service_admit(const yd_service *s, size_t len, yd_err *err)
         return yd_fail_field(err, YD_E_BODY_TOO_LARGE, "body", accepted, "the body has %zu bytes; %s are accepted", len,
                              accepted);
     }
-    const int waiting = s->sched.n_waiting + s->arriving + s->followers;
+    const int waiting = s->sched.n_waiting + s->arriving + s->followers + s->fetching;
     if (waiting >= c->queue_max)
         return yd_fail(err, YD_E_QUEUE_FULL, "%d jobs wait already, no more than %lld may", waiting,
                        (long long)c->queue_max);
@@ -107,53 +108,107 @@ static int depth_of(const yd_output *out, const yd_image_header *h)
     return out->bit_depth ? out->bit_depth : h->depth;
 }
 
-static int check_work(const yd_service *s, const yd_job_settings *js, yd_estimate *e, yd_err *err)
+// A job that is as large as one may be: what check_work and check_memory ask of it.
+typedef struct demand {
+    const yd_service *service;
+    const yd_job_settings *settings;
+    yd_image_header picture;
+    size_t len;
+} demand;
+
+static int is_little_work(const demand *d)
 {
+    const yd_model_config *m = &d->service->model;
+    const int64_t windows = (int64_t)yd_windows_along(d->picture.w * m->scale, m->window, m->overlap) *
+                            yd_windows_along(d->picture.h * m->scale, m->window, m->overlap); // < 2^32
+    return windows * d->settings->sample.steps <= d->service->cfg->max_job_units;
+}
+
+// The largest picture of the same shape that passes, in words. Sizes in between are tried by halves.
+static void largest(const demand *d, int (*passes)(const demand *d), char *words, size_t cap)
+{
+    const int w = d->picture.w, h = d->picture.h, longest = w > h ? w : h;
+    demand one = *d;
+    int most = 0;
+    for (int below = longest; below - most > 1;) {
+        const int side = most + (below - most) / 2;
+        one.picture.w = (int)((int64_t)w * side / longest);
+        one.picture.h = (int)((int64_t)h * side / longest);
+        if (one.picture.w < 1 || one.picture.h < 1 || passes(&one))
+            most = side;
+        else
+            below = side;
+    }
+    const int fit_w = (int)((int64_t)w * most / longest), fit_h = (int)((int64_t)h * most / longest);
+    if (fit_w < MIN_SIDE || fit_h < MIN_SIDE)
+        snprintf(words, cap, "no picture of this shape with these settings");
+    else
+        snprintf(words, cap, "a picture of at most %dx%d pixels", fit_w, fit_h);
+}
+
+static int check_work(const demand *d, yd_estimate *e, yd_err *err)
+{
+    const yd_service *s = d->service;
     const yd_model_config *m = &s->model;
-    char accepted[64];
-    if (m->schedule.kind == YD_SCHEDULE_LINEAR && js->sample.steps > m->schedule.train_steps) {
+    const int steps = d->settings->sample.steps;
+    char accepted[160], smaller[80];
+    if (m->schedule.kind == YD_SCHEDULE_LINEAR && steps > m->schedule.train_steps) {
         snprintf(accepted, sizeof accepted, "an integer from 1 to %d", m->schedule.train_steps);
         return yd_fail_field(err, YD_E_SETTING, "steps", accepted, "the model %s knows no more than %d steps", m->name,
                              m->schedule.train_steps);
     }
     long windows = (long)yd_windows_along(e->grid_w, m->window, m->overlap) *
                    yd_windows_along(e->grid_h, m->window, m->overlap); // < 2^32
+    e->windows = windows < YD_BATCH_MAX ? (int)windows : YD_BATCH_MAX;
+    if (!__builtin_mul_overflow(windows, (long)steps, &e->units) && e->units <= s->cfg->max_job_units) return 0;
+    largest(d, is_little_work, smaller, sizeof smaller);
     if (windows > s->cfg->max_job_units)
-        return yd_fail_field(err, YD_E_IMAGE_TOO_LARGE, "image", "a smaller picture",
+        return yd_fail_field(err, YD_E_IMAGE_TOO_LARGE, "image", smaller,
                              "%ld windows are more than the %lld units of work that one job may need", windows,
                              (long long)s->cfg->max_job_units);
-    e->windows = windows < YD_BATCH_MAX ? (int)windows : YD_BATCH_MAX;
-    if (__builtin_mul_overflow(windows, (long)js->sample.steps, &e->units) || e->units > s->cfg->max_job_units) {
-        snprintf(accepted, sizeof accepted, "at most %ld steps for this picture",
-                 (long)s->cfg->max_job_units / windows);
-        return yd_fail_field(err, YD_E_SETTING, "steps", accepted,
-                             "%ld windows in %d steps are more than the %lld units of work that one job may need",
-                             windows, js->sample.steps, (long long)s->cfg->max_job_units);
-    }
-    return 0;
+    snprintf(accepted, sizeof accepted, "at most %ld steps for this picture, or %s", (long)s->cfg->max_job_units / windows, smaller);
+    return yd_fail_field(err, YD_E_SETTING, "steps", accepted,
+                         "%ld windows in %d steps are more than the %lld units of work that one job may need",
+                         windows, steps, (long long)s->cfg->max_job_units);
 }
 
 // What the job takes until it has its result, a preview or the encoder's rows besides, the encoded input and the encoded result.
-static int check_memory(const yd_service *s, const yd_image_header *h, const yd_job_settings *js, size_t len, yd_estimate *e,
-                        yd_err *err)
+static int memory_of(const demand *d, size_t *bytes, yd_err *err)
 {
-    const yd_output *out = &js->output;
-    const size_t out_px = (size_t)e->out_w * (size_t)e->out_h, encoded = depth_of(out, h) == 16 ? 8 : 4;
+    const yd_service *s = d->service;
+    const yd_output *out = &d->settings->output;
+    const yd_image_header *h = &d->picture;
+    int out_w, out_h;
     size_t sum, part;
-    int rc = yd_upscale_bytes(&s->model, &js->sample, out, h->w, h->h, &sum, err);
+    int rc = yd_output_size(out, s->model.scale, h->w, h->h, &out_w, &out_h, err);
+    if (!rc) rc = yd_upscale_bytes(&s->model, &d->settings->sample, out, h->w, h->h, &sum, err);
     if (rc) return rc;
-    if (js->report) // beside the result: the source again, the account and its picture
-        sum += (size_t)h->w * (size_t)h->h * 8 + yd_invented_bytes(h->w, h->h, e->out_w, e->out_h) + out_px * 4;
+    const size_t out_px = (size_t)out_w * (size_t)out_h, encoded = depth_of(out, h) == 16 ? 8 : 4;
+    if (d->settings->report) // beside the result: the source again, the account and its picture
+        sum += (size_t)h->w * (size_t)h->h * 8 + yd_invented_bytes(h->w, h->h, out_w, out_h) + out_px * 4;
     if (s->checkpoints && s->cfg->checkpoint_interval_ms > 0) // a copy of the state: canvases and what previews show
-        sum += (size_t)e->grid_w * (size_t)e->grid_h * 3 * (3 * sizeof(float) + 1);
-    if (yd_mul_size(out_px, 3 + encoded, &part) || yd_add_size(sum, part, &sum) || yd_add_size(sum, len, &sum)) sum = SIZE_MAX;
-    if (sum > (size_t)s->cfg->max_memory_bytes)
-        return yd_fail_field(
-            err, YD_E_IMAGE_TOO_LARGE, "image", "a smaller picture",
-            "upscaling %dx%d pixels takes %zu MiB of memory, more than the %lld MiB that jobs may take", h->w, h->h,
-            sum >> 20, (long long)(s->cfg->max_memory_bytes >> 20));
-    e->memory = sum;
+        sum += (size_t)h->w * (size_t)s->model.scale * (size_t)h->h * (size_t)s->model.scale * 3 * (3 * sizeof(float) + 1);
+    if (yd_mul_size(out_px, 3 + encoded, &part) || yd_add_size(sum, part, &sum) || yd_add_size(sum, d->len, &sum)) sum = SIZE_MAX;
+    *bytes = sum;
     return 0;
+}
+
+static int is_little_memory(const demand *d)
+{
+    size_t bytes;
+    return memory_of(d, &bytes, NULL) == 0 && bytes <= (size_t)d->service->cfg->max_memory_bytes;
+}
+
+static int check_memory(const demand *d, yd_estimate *e, yd_err *err)
+{
+    const long long most = d->service->cfg->max_memory_bytes;
+    char accepted[80];
+    int rc = memory_of(d, &e->memory, err);
+    if (rc || e->memory <= (size_t)most) return rc;
+    largest(d, is_little_memory, accepted, sizeof accepted);
+    return yd_fail_field(err, YD_E_IMAGE_TOO_LARGE, "image", accepted,
+                         "upscaling %dx%d pixels takes %zu MiB of memory, more than the %lld MiB that jobs may take", d->picture.w,
+                         d->picture.h, e->memory >> 20, most >> 20);
 }
 
 // A type that no engine was made for at the start is refused: making one takes seconds and memory that nobody has counted.
@@ -217,27 +272,45 @@ int yd_service_begin_record(const yd_service *s, const yd_submission *sub, yd_jo
     snprintf(r->owner, sizeof r->owner, "%s", sub->owner ? sub->owner : "");
     r->progress.steps = r->settings.sample.steps;
     r->boot = s->store->boot;
-    return 0;
+    const int fetched = json_object_get(sub->errands, "input") != NULL;
+    if (fetched == (sub->bytes != NULL))
+        return yd_fail_field(err, YD_E_INVALID, "image", "a picture, or where it is fetched from", "the request has %s", fetched ? "both" : "neither");
+    rc = yd_errands_make(s->cfg, sub->errands, &r->errands, err);
+    if (!rc) rc = yd_deliveries_admit(s, r, err);
+    return rc ? rc : yd_repeat_begin(sub, r, err);
 }
 
 static int estimate_job(const yd_service *s, const yd_image_header *h, size_t len, yd_job_record *r, yd_estimate *e, yd_err *err)
 {
     int rc = choose_engine(s, &r->settings, e, err);
     if (!rc) rc = check_output(s, h, &r->settings.output, e, err);
-    if (!rc) rc = check_work(s, &r->settings, e, err);
-    if (!rc) rc = check_memory(s, h, &r->settings, len, e, err);
+    const demand d = {s, &r->settings, *h, len};
+    if (!rc) rc = check_work(&d, e, err);
+    if (!rc) rc = check_memory(&d, e, err);
     if (rc) return rc;
     note_sizes(r, h, e);
     note_fingerprint(s, &s->engine[e->engine], r);
     return 0;
 }
 
+int yd_service_name(yd_job_record *r, yd_err *err)
+{
+    r->created_ms = yd_wall_ms();
+    return *r->id ? 0 : yd_job_id_new(r->id, err);
+}
+
 int yd_service_examine(const yd_service *s, const yd_image_header *h, size_t len, yd_job_record *r, yd_estimate *e, yd_err *err)
 {
     int rc = estimate_job(s, h, len, r, e, err);
     if (rc) return rc;
-    r->created_ms = yd_wall_ms();
-    return yd_job_id_new(r->id, err);
+    return yd_service_name(r, err);
+}
+
+int yd_service_examine_fetched(const yd_service *s, const yd_image_header *h, yd_job *j, yd_err *err)
+{
+    int rc = estimate_job(s, h, j->rec.input->len, &j->rec, &j->estimate, err);
+    if (!rc) yd_share_key(s, &j->rec);
+    return rc;
 }
 
 int yd_service_reexamine(yd_service *s, yd_job *j, yd_err *err)

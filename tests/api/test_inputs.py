@@ -1,5 +1,6 @@
 """What is refused, with which status, and whether the refusal says what would be taken."""
 import json
+import re
 import time
 
 from harness import bomb, check, textured, uses
@@ -174,7 +175,12 @@ def test_service_pages(d):
     check("steps" in caps["settings"] and caps["limits"]["max_pixels"] == 4194304, "capabilities", caps)
     check(d.curl("/readyz?verbose").json()["ready"] is True, "a report of readiness")
     page = d.curl("/")
-    check(b"EventSource" in page.body and page.header("content-security-policy"), "the page", page.headers)
+    check(b'src="/web/app.js"' in page.body and "unsafe" not in page.header("content-security-policy"), "the page", page.headers)
+    for name in re.findall(rb'(?:src|href)="(/web/[^"]+)"', page.body):
+        file = d.curl(name.decode())
+        check(file.status == 200 and file.header("x-content-type-options") == "nosniff", name, file.headers)
+        check(d.curl(name.decode(), headers=["If-None-Match: " + file.header("etag")]).status == 304, "cached by tag too", name)
+    check(d.curl("/web/none.js").status == 404 and d.curl("/web/../api.h", "--path-as-is").status == 404, "and no other files")
     check(d.curl("/", headers=["If-None-Match: " + page.header("etag")]).status == 304, "the page is cached by tag")
 
 

@@ -73,7 +73,8 @@ def evaluate(hr, model, settings, *more):
         for i, setting in enumerate(settings):
             args += ["--setting", f"r{i}: {setting}"]
         subprocess.run(args, check=True, stdout=subprocess.DEVNULL)
-        return [row["mean"] for row in json.load(open(out.name))["rows"]]
+        result = json.load(open(out.name))
+        return [row["mean"] for row in result.get("rows", [result])]
 
 
 def ratio(m):

@@ -197,7 +197,7 @@ static inline const char *history(const char *id)
     size_t n = 0;
     uint64_t after = 0;
     for (const yd_event *e; n < sizeof text - 1 && (e = yd_events_next(log, after, NULL)); after = e->id) {
-        text[n++] = "qsa.p+-x"[e->type];
+        text[n++] = "fqsa.p+-x"[e->type];
         json_t *o = json_loads(e->data, 0, NULL);
         CHECK_MSG(json_is_object(o) && !strchr(e->data, '\n'), "%s", e->data);
         json_decref(o);

@@ -1,7 +1,9 @@
 // What decides about outgoing connections without making one: URLs, lists of hosts, addresses, signatures, waits between attempts.
 #include "core/base64.h"
 #include "core/hmac.h"
+#include "core/mem.h"
 #include "daemon/address.h"
+#include "daemon/errands.h"
 #include "daemon/signature.h"
 #include "tests/unit/t.h"
 
@@ -178,12 +180,119 @@ static void signatures(void)
     }
 }
 
+// ---- waits between attempts
+
+static void waits(void)
+{
+    CHECK(yd_outgoing_wait_ms(1, 1000, 60000, 0) == 1000 && yd_outgoing_wait_ms(2, 1000, 60000, 0) == 2000 && yd_outgoing_wait_ms(5, 1000, 60000, 0) == 16000);
+    CHECK(yd_outgoing_wait_ms(7, 1000, 60000, 0) == 60000 && yd_outgoing_wait_ms(1000000, 1000, 60000, 0) == 60000);
+    CHECK(yd_outgoing_wait_ms(1, 90000, 60000, 0) == 60000 && yd_outgoing_wait_ms(100, 1, INT64_MAX, 0) > 0);
+    for (int failed = 1; failed < 12; failed++) {
+        const int64_t most = yd_outgoing_wait_ms(failed, 1000, 60000, 0), least = yd_outgoing_wait_ms(failed, 1000, 60000, UINT32_MAX);
+        const int64_t middle = yd_outgoing_wait_ms(failed, 1000, 60000, UINT32_MAX / 2);
+        CHECK(least >= most / 2 && least < middle && middle < most);
+    }
+}
+
+// ---- errands
+
+static yd_config errand_config(void)
+{
+    yd_config cfg;
+    yd_config_init(&cfg);
+    yd_config_set(&cfg, "fetch_hosts", "in.example", NULL);
+    yd_config_set(&cfg, "result_hosts", "out.example", NULL);
+    yd_config_set(&cfg, "webhook_hosts", "hook.example", NULL);
+    return cfg;
+}
+
+static yd_blob *errands_of(const char *text, yd_err *e)
+{
+    const yd_config cfg = errand_config();
+    json_t *asked = json_loads(text, 0, NULL);
+    yd_blob *b = NULL;
+    yd_errands_make(&cfg, asked, &b, e);
+    json_decref(asked);
+    return b;
+}
+
+static const char *state_of(const yd_blob *b, const char *kind)
+{
+    static char state[16];
+    json_t *o = yd_errands_public(b);
+    const char *s = json_string_value(json_object_get(json_object_get(o, kind), "state"));
+    snprintf(state, sizeof state, "%s", s ? s : "");
+    json_decref(o);
+    return state;
+}
+
+static yd_blob *noted(yd_blob *b, yd_out_kind kind, const char *problem, int last)
+{
+    yd_blob *next = yd_errands_note(b, kind, problem, last);
+    yd_blob_unref(b);
+    return next;
+}
+
+static void errands(void)
+{
+    yd_errand e;
+    yd_err err = {0};
+    yd_blob *b = errands_of("{\"input\":{\"url\":\"https://in.example/a\"},\"result\":{\"url\":\"https://out.example/b?sig=s\",\"headers\":{\"x-amz-acl\":\"private\"}},"
+                            "\"webhook\":{\"url\":\"https://hook.example/c\"}}", &err);
+    CHECK_MSG(b != NULL, "%s", err.detail);
+    if (!b) return;
+    CHECK(yd_errands_input(b, &e) == 1 && strcmp(e.url, "https://in.example/a") == 0);
+    yd_errand_clear(&e);
+    CHECK(!yd_errands_due(b, YD_JOB_RUNNING) && yd_errands_due(b, YD_JOB_SUCCEEDED) && yd_errands_due(b, YD_JOB_FAILED));
+    CHECK(yd_errands_next(b, YD_JOB_CANCELLED, &e) == 1 && e.kind == YD_OUT_WEBHOOK); // there is no result
+    yd_errand_clear(&e);
+    CHECK(yd_errands_next(b, YD_JOB_SUCCEEDED, &e) == 1 && e.kind == YD_OUT_RESULT && e.n_headers == 1 && strcmp(e.headers[0], "x-amz-acl: private") == 0);
+    yd_errand_clear(&e);
+    b = noted(b, YD_OUT_RESULT, "nobody answers", 0);
+    CHECK(b && strcmp(state_of(b, "result"), "waiting") == 0 && yd_errands_next(b, YD_JOB_SUCCEEDED, &e) == 1 && e.attempts == 1 && e.kind == YD_OUT_RESULT);
+    yd_errand_clear(&e);
+    b = noted(b, YD_OUT_RESULT, NULL, 0);
+    CHECK(b && strcmp(state_of(b, "result"), "delivered") == 0 && !memmem(b->bytes, b->len, "sig=s", 5) && !memmem(b->bytes, b->len, "nobody", 6));
+    CHECK(yd_errands_next(b, YD_JOB_SUCCEEDED, &e) == 1 && e.kind == YD_OUT_WEBHOOK && e.attempts == 0);
+    yd_errand_clear(&e);
+    b = noted(b, YD_OUT_WEBHOOK, "no", 1);
+    CHECK(b && strcmp(state_of(b, "webhook"), "failed") == 0 && !yd_errands_due(b, YD_JOB_SUCCEEDED) && yd_errands_next(b, YD_JOB_SUCCEEDED, &e) == 0);
+    yd_blob_unref(b);
+    CHECK(errands_of("{}", &err) == NULL && yd_errands_due(NULL, YD_JOB_SUCCEEDED) == 0 && yd_errands_input(NULL, &e) == 0);
+    CHECK(errands_of("{\"webhook\":{\"url\":\"https://out.example/\"}}", &err) == NULL && err.code == YD_E_SETTING && strcmp(err.field, "webhook.url") == 0);
+}
+
+// Every allocation of ours fails once: it is told, and nothing leaks (under AddressSanitizer).
+static void errands_without_memory(void)
+{
+    int refused = 0, made = 0;
+    for (long k = 1; k < 40; k++) {
+        yd_err err = {0};
+        yd_errand e = {0};
+        yd_mem_fail_at(k);
+        yd_blob *b = errands_of("{\"result\":{\"url\":\"https://out.example/b\",\"headers\":{\"x-ms-a\":\"b\"}}}", &err), *after = NULL;
+        const int rc = b ? yd_errands_next(b, YD_JOB_SUCCEEDED, &e) : YD_E_NOMEM;
+        if (b) after = yd_errands_note(b, YD_OUT_RESULT, "x", 0);
+        yd_mem_fail_at(0);
+        CHECK(b || err.code == YD_E_NOMEM);
+        CHECK(rc == 1 || rc == YD_E_NOMEM);
+        refused += !b || rc != 1 || !after;
+        made += b && rc == 1 && after;
+        yd_errand_clear(&e);
+        yd_blob_unref(after);
+        yd_blob_unref(b);
+    }
+    CHECK(refused >= 4 && made > 0);
+}
+
 int main(int argc, char **argv)
 {
     static const t_case cases[] = {
         {"outgoing: addresses", addresses}, {"outgoing: networks that are named", networks_that_are_named},
         {"outgoing: URLs", urls},           {"outgoing: hosts", hosts},
         {"outgoing: HMAC", codes},          {"outgoing: signatures", signatures},
+        {"outgoing: waits", waits},         {"outgoing: errands", errands},
+        {"outgoing: errands without memory", errands_without_memory},
     };
     return t_main(argc, argv, cases, sizeof cases / sizeof cases[0]);
 }

@@ -34,6 +34,40 @@ static void limits(void)
     close_service();
 }
 
+// What a refusal names as accepted is accepted, and much more is not (a smaller file takes a little less, too).
+static void accepted_is_the_largest(const char *settings, int w, int h)
+{
+    yd_job *j;
+    int fit_w = 0, fit_h = 0;
+    CHECK(try_submit(w, h, settings, &j) < 0);
+    const char *words = strstr(err.accepted, "a picture of at most ");
+    CHECK_MSG(words && sscanf(words, "a picture of at most %dx%d pixels", &fit_w, &fit_h) == 2, "%s", err.accepted);
+    CHECK(fit_w >= 16 && fit_w < w && abs(fit_w * h - fit_h * w) <= w + h);
+    CHECK_MSG(try_submit(fit_w, fit_h, settings, &j) == 0, "%dx%d: %s", fit_w, fit_h, err.detail);
+    CHECK_MSG(try_submit(fit_w + fit_w / 8, fit_h + fit_h / 8, settings, &j) < 0, "an eighth more than %dx%d is taken", fit_w, fit_h);
+}
+
+static void refusals_name_the_largest(void)
+{
+    setup();
+    cfg.max_memory_bytes = 8 << 20;
+    open_service();
+    accepted_is_the_largest("steps=1", 600, 400);
+    accepted_is_the_largest("steps=1 report=true bit_depth=16", 300, 500);
+    close_service();
+    setup();
+    cfg.max_job_units = 60;
+    open_service();
+    accepted_is_the_largest("steps=10", 400, 300); // windows times steps
+    CHECK(strcmp(err.field, "steps") == 0 || strcmp(err.field, "image") == 0);
+    yd_job *j;
+    CHECK(try_submit(120, 120, "steps=20", &j) == YD_E_SETTING);
+    int steps = 0;
+    CHECK_MSG(sscanf(err.accepted, "at most %d steps", &steps) == 1 && steps == 60 / 25, "%s", err.accepted);
+    CHECK(try_submit(32, 32, "steps=61", &j) == YD_E_SETTING && strstr(err.accepted, "no picture"));
+    close_service();
+}
+
 // Where even one step is too much, fewer steps are no advice.
 static void more_windows_than_units(void)
 {
@@ -318,6 +352,7 @@ static void out_of_memory(void)
 int main(int argc, char **argv)
 {
     static const t_case cases[] = {
+        {"service: refusals name the largest that would fit", refusals_name_the_largest},
         {"service: limits", limits},
         {"service: more windows than units", more_windows_than_units},
         {"service: cancelled in every stage", cancelled_in_every_stage},

@@ -317,6 +317,8 @@ static void a_restart(void)
     open_store();
     const int64_t boot = store->boot;
     yd_job_record r = record("a", "me"), got;
+    snprintf(r.once, sizeof r.once, "owner and key");
+    snprintf(r.request, sizeof r.request, "its digest");
     r.settings.sample.seed = UINT64_MAX;
     r.settings.sample.eta = 0.1f;
     r.settings.sample.lower_bound = 1.0 / 3;
@@ -356,7 +358,10 @@ static void a_restart(void)
     CHECK(strcmp(listed(NULL, -1, UINT64_MAX, 8), "cba") == 0);
     char id[YD_ID_MAX] = "";
     CHECK(store->find_key(store, "abc", id) && strcmp(id, "a") == 0 && !store->find_key(store, "", id));
+    CHECK(strcmp(got.once, "owner and key") == 0 && strcmp(got.request, "its digest") == 0);
+    CHECK(store->find_once(store, "owner and key", id) && strcmp(id, "a") == 0 && !store->find_once(store, "", id));
     do_op(YD_OP_REMOVE, "a", 20);
+    CHECK(!store->find_once(store, "owner and key", id));
     CHECK(has_text(got.result, "the result") && files() == 0); // a download goes on
     yd_job_record_clear(&got);
     yd_job_record_clear(&r);
@@ -391,6 +396,7 @@ static void one_process_at_a_time(void)
 {
     yd_store *other = NULL;
     open_store();
+    put("old", "");
     CHECK(yd_store_sqlite_open(&loop, folder, &other, &err) == YD_E_CONFIG && !other);
     CHECK_MSG(strcmp(err.field, "state_dir") == 0 && strstr(err.detail, folder), "%s", err.detail);
     CHECK(yd_store_sqlite_open(&loop, "/proc/none", &other, &err) == YD_E_CONFIG);
@@ -402,9 +408,12 @@ static void one_process_at_a_time(void)
     sqlite3_close(db);
     CHECK(open_again() == YD_E_CONFIG);
     CHECK_MSG(strstr(err.detail, "version 99"), "%s", err.detail);
-    CHECK(sqlite3_open(command, &db) == SQLITE_OK && sqlite3_exec(db, "PRAGMA user_version=1", NULL, NULL, NULL) == SQLITE_OK);
+    // Back to what the first version made: it is taken forward again, with what is in it.
+    CHECK(sqlite3_open(command, &db) == SQLITE_OK &&
+          sqlite3_exec(db, "DROP INDEX job_once; ALTER TABLE job DROP COLUMN once; DROP TABLE batch; DROP TABLE errand; PRAGMA user_version=1", NULL, NULL, NULL) ==
+              SQLITE_OK);
     sqlite3_close(db);
-    CHECK(open_again() == 0);
+    CHECK(open_again() == 0 && state_of("old") == YD_JOB_QUEUED);
     close_store();
 }
 
@@ -445,6 +454,49 @@ static void a_disk_that_fails(void)
     close_store();
 }
 
+// What a job has to do with others is kept with it, found while it is due, noted after its end, and gone with it.
+static void errands(void)
+{
+    uint64_t orders[4];
+    char ids[4][YD_ID_MAX];
+    yd_job_record got;
+    open_store();
+    yd_job_record r = record("a", "");
+    r.errands = text_blob("{\"webhook\":1}");
+    CHECK(with_record(YD_OP_PUT, &r) == 0);
+    put("b", "");
+    yd_job_record c = record("c", "");
+    c.errands = text_blob("{\"webhook\":2}");
+    CHECK(with_record(YD_OP_PUT, &c) == 0 && store->list_due(store, UINT64_MAX, 4, ids, orders) == 0);
+    r.due = c.due = 1;
+    r.state = c.state = YD_JOB_SUCCEEDED;
+    r.finished_ms = c.finished_ms = 9;
+    CHECK(with_record(YD_OP_UPDATE, &r) == 0 && with_record(YD_OP_UPDATE, &c) == 0);
+    CHECK(store->list_due(store, UINT64_MAX, 4, ids, orders) == 2 && strcmp(ids[0], "c") == 0 && strcmp(ids[1], "a") == 0);
+    CHECK(store->list_due(store, orders[0], 4, ids, orders) == 1 && strcmp(ids[0], "a") == 0);
+    CHECK(store->list_due(store, UINT64_MAX, 1, ids, orders) == 1 && strcmp(ids[0], "c") == 0);
+    yd_blob_unref(c.errands);
+    c.errands = text_blob("{\"webhook\":3}");
+    c.due = 0;
+    c.state = YD_JOB_FAILED; // nothing but the errands counts
+    CHECK(with_record(YD_OP_NOTE, &c) == 0 && state_of("c") == YD_JOB_SUCCEEDED);
+    if (durable) {
+        close_only();
+        CHECK(open_again() == 0);
+    }
+    CHECK(store->list_due(store, UINT64_MAX, 4, ids, orders) == 1 && strcmp(ids[0], "a") == 0);
+    CHECK(store->get(store, "c", 0, &got, &err) == 0 && got.due == 0 && has_text(got.errands, "{\"webhook\":3}"));
+    yd_job_record_clear(&got);
+    CHECK(store->get(store, "b", 1, &got, &err) == 0 && !got.errands && !got.due);
+    yd_job_record_clear(&got);
+    do_op(YD_OP_REMOVE, "a", 20);
+    CHECK(store->list_due(store, UINT64_MAX, 4, ids, orders) == 0 && with_record(YD_OP_NOTE, &r) == YD_E_NOT_FOUND);
+    CHECK(store->list_due(store, UINT64_MAX, 4, ids, orders) == 0);
+    yd_job_record_clear(&r);
+    yd_job_record_clear(&c);
+    close_store();
+}
+
 static void on_disk(void (*run_case)(void))
 {
     durable = 1;
@@ -456,6 +508,7 @@ static void life_on_disk(void) { on_disk(life_of_a_record); }
 static void listing_on_disk(void) { on_disk(listing); }
 static void restart_on_disk(void) { on_disk(a_restart); }
 static void sharing_on_disk(void) { on_disk(files_are_shared); }
+static void errands_on_disk(void) { on_disk(errands); }
 static void lock_on_disk(void) { on_disk(one_process_at_a_time); }
 static void trouble_on_disk(void) { on_disk(a_disk_that_fails); }
 
@@ -468,10 +521,12 @@ int main(int argc, char **argv)
         {"store: blobs are shared and outlive their record", blobs_are_shared},
         {"store: tombstones are bounded", graves_are_bounded},
         {"store: no memory", out_of_memory},
+        {"store: errands", errands},
         {"store on disk: put, claim, finish, remove", life_on_disk},
         {"store on disk: listing", listing_on_disk},
         {"store on disk: a restart", restart_on_disk},
         {"store on disk: files are shared", sharing_on_disk},
+        {"store on disk: errands", errands_on_disk},
         {"store on disk: one process, one version", lock_on_disk},
         {"store on disk: a disk that fails", trouble_on_disk},
     };

@@ -1,0 +1,38 @@
+// What happens to all jobs, in one order: the events of every log once more, without pictures, under ids that grow across jobs and processes.
+//
+// A ring of the latest events; who resumes before its beginning is told of a gap. Readers pull, as with a job's own log (events.h).
+// Threads: the loop thread only.
+#ifndef YD_DAEMON_FEED_H
+#define YD_DAEMON_FEED_H
+
+#include "daemon/events.h"
+#include "daemon/idmap.h"
+
+typedef struct yd_feed yd_feed;
+typedef struct yd_feed_reader yd_feed_reader;
+
+typedef struct yd_feed_event {
+    uint64_t id;
+    const char *owner; // of the job
+    char job[YD_ID_MAX];
+    yd_event_type type;
+    char *data; // as in the job's log
+} yd_feed_event;
+
+// Ids are given from `base` + 1 on; it must lie above everything that an earlier process gave, and below 2^53. NULL: out of memory.
+yd_feed *yd_feed_new(size_t max_events, uint64_t base);
+void yd_feed_free(yd_feed *f); // without readers; NULL is fine
+// Add an event (texts are copied) and call who reads this owner's. Without memory it is missing, and its id shows as a gap.
+void yd_feed_append(yd_feed *f, const char *owner, const char *job, yd_event_type type, const char *data);
+
+// The owner's first event above `after`, or NULL when there is none yet. *gap is 1 when what may have come between is not known any more, or
+// when `after` was never given; then NULL is returned. Borrowed until the next append.
+const yd_feed_event *yd_feed_next(const yd_feed *f, const char *owner, uint64_t after, int *gap);
+uint64_t yd_feed_last_id(const yd_feed *f);
+
+// owner is borrowed for as long. viewer: 1: previews are worth drawing. YD_E_NOMEM.
+int yd_feed_read(yd_feed *f, const char *owner, int viewer, yd_notify_fn fn, void *arg, yd_feed_reader **out, yd_err *err);
+void yd_feed_unread(yd_feed_reader *r); // NULL is fine; not from fn
+int yd_feed_viewed(const yd_feed *f, const char *owner);
+
+#endif
