@@ -20,7 +20,7 @@
 #include <string.h>
 
 #define BLOCK_BYTES                                                                                                    \
-    1024 // libmicrohttpd's buffer per stream, used for HTTP/1.0; chunks are made in the connection's memory
+    512 // libmicrohttpd's buffer per stream, used for HTTP/1.0; chunks are made in the connection's memory
 #define RETRY_MS 2000 // when a browser shall come back
 
 // ---- making text

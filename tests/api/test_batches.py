@@ -125,7 +125,7 @@ def test_the_list_of_batches(d):
 
 
 @uses("fake")
-def test_a_client_that_leaves_and_one_that_repeats(d):
+def test_a_client_that_repeats(d):
     known = {j["id"] for j in d.curl("/v1/jobs?limit=200").json()["jobs"]}
     a = batch(d, headers=["Idempotency-Key: album"]).json()
     b = batch(d, headers=["Idempotency-Key: album"]).json()

@@ -1,0 +1,74 @@
+// The feed of all jobs' events: order, owners, gaps, the ring's bound, readers.
+#include "daemon/feed.h"
+#include "tests/unit/t.h"
+
+#define BASE (5ull << 32)
+
+static int calls;
+
+static void on_event(void *arg)
+{
+    *(int *)arg += 1;
+    calls++;
+}
+
+static void owners_and_order(void)
+{
+    yd_feed *f = yd_feed_new(64, BASE);
+    int gap;
+    CHECK(yd_feed_last_id(f) == BASE && !yd_feed_next(f, "me", BASE, &gap) && !gap);
+    for (int i = 0; i < 6; i++) yd_feed_append(f, i % 2 ? "me" : "you", i % 2 ? "a" : "b", YD_EVENT_STEP, i % 2 ? "{\"i\":1}" : "{}");
+    const yd_feed_event *e = yd_feed_next(f, "me", BASE, &gap);
+    CHECK(e && e->id == BASE + 2 && strcmp(e->job, "a") == 0 && strcmp(e->data, "{\"i\":1}") == 0 && e->type == YD_EVENT_STEP);
+    e = yd_feed_next(f, "me", BASE + 2, &gap);
+    CHECK(e && e->id == BASE + 4);
+    CHECK(!yd_feed_next(f, "me", BASE + 6, &gap) && !gap);
+    CHECK(!yd_feed_next(f, "nobody", BASE, &gap) && !gap);
+    yd_feed_free(f);
+}
+
+static void gaps(void)
+{
+    yd_feed *f = yd_feed_new(64, BASE);
+    int gap;
+    for (int i = 0; i < 64; i++) yd_feed_append(f, "me", "a", YD_EVENT_STEP, "{}");
+    CHECK(yd_feed_next(f, "me", BASE, &gap) && !gap); // full, and nothing is lost
+    yd_feed_append(f, "me", "a", YD_EVENT_STEP, "{}");
+    CHECK(!yd_feed_next(f, "me", BASE, &gap) && gap);
+    const yd_feed_event *e = yd_feed_next(f, "me", BASE + 1, &gap);
+    CHECK(e && !gap && e->id == BASE + 2);
+    CHECK(!yd_feed_next(f, "me", BASE + 66, &gap) && gap); // was never given
+    CHECK(!yd_feed_next(f, "me", 3, &gap) && gap);         // an earlier process gave it
+    for (int i = 0; i < 1000; i++) yd_feed_append(f, "you", "b", YD_EVENT_STEP, "{}");
+    CHECK(yd_feed_last_id(f) == BASE + 1065);
+    yd_feed_free(f);
+}
+
+static void readers(void)
+{
+    yd_feed *f = yd_feed_new(64, BASE);
+    yd_err err = {0};
+    yd_feed_reader *r[3];
+    int seen[3] = {0};
+    CHECK(yd_feed_read(f, "me", 0, on_event, &seen[0], &r[0], &err) == 0);
+    CHECK(yd_feed_read(f, "you", 1, on_event, &seen[1], &r[1], &err) == 0);
+    CHECK(yd_feed_read(f, "me", 1, on_event, &seen[2], &r[2], &err) == 0);
+    yd_feed_append(f, "me", "a", YD_EVENT_QUEUED, "{}");
+    CHECK(seen[0] == 1 && seen[1] == 0 && seen[2] == 1 && yd_feed_viewed(f, "me") && yd_feed_viewed(f, "you"));
+    yd_feed_unread(r[2]);
+    CHECK(!yd_feed_viewed(f, "me") && !yd_feed_viewed(f, "nobody"));
+    yd_feed_append(f, "me", "a", YD_EVENT_STEP, "{}");
+    CHECK(seen[0] == 2 && seen[2] == 1);
+    yd_feed_unread(r[0]);
+    yd_feed_append(f, "me", "a", YD_EVENT_STEP, "{}");
+    CHECK(seen[0] == 2 && calls == 3);
+    yd_feed_unread(r[1]);
+    yd_feed_unread(NULL);
+    yd_feed_free(f);
+}
+
+int main(int argc, char **argv)
+{
+    static const t_case cases[] = {{"feed: owners and order", owners_and_order}, {"feed: gaps", gaps}, {"feed: readers", readers}};
+    return t_main(argc, argv, cases, sizeof cases / sizeof cases[0]);
+}
