@@ -9,7 +9,7 @@ from webdriver import Browser
 
 STATE = "document.getElementById('state').textContent"
 DONE = f"return {STATE}.startsWith('Done')"
-BUSY = "return document.querySelectorAll('#progress i.done').length"
+BUSY = f"return {STATE}.startsWith('Step') && location.hash"
 
 
 def quiet(s):
@@ -90,6 +90,7 @@ def test_reload_in_mid_job(s):
 def test_server_killed_in_mid_job(s):
     s.fresh(quality="fast", steps="30")
     s.b.upload(s.picture("killed.png", 40, 40, 2))
+    s.b.wait(BUSY, 30)
     s.b.wait("return document.querySelectorAll('#progress i.done').length > 2", 30)
     s.restart(signal.SIGKILL)
     s.b.wait(DONE, 60)
