@@ -118,7 +118,7 @@ bench-bins: $(BENCH_BIN)
 PREFIX ?= /usr
 DESTDIR ?=
 
-.PHONY: run test unit asan ubsan tsan torture conformance analyze bench install clean help format
+.PHONY: run test test-web page-image unit asan ubsan tsan torture conformance analyze bench install clean help format
 run: ## install what is missing, build, start yodad with the shipped model
 	@deploy/install-deps build
 	@$(MAKE) --no-print-directory all
@@ -130,6 +130,10 @@ test: ## install what is missing, run every test; ends with "N passed, N failed,
 
 unit: ## run the unit tests of this VARIANT only
 	@tests/run unit
+
+test-web: ## run the tests of the page in headless Chromium
+	@deploy/install-deps test
+	@tests/run web
 
 asan: ## run every test with AddressSanitizer, UBSan and leak check
 	@deploy/install-deps test
@@ -195,6 +199,10 @@ images: all ## make the README's pictures from docs/images with the shipped mode
 	done
 	@$(BIN)/yoda upscale docs/images/chelsea.png docs/images/chelsea-4x.jpg
 	@$(BIN)/yoda upscale docs/images/coffee.png $(B)/coffee-2x.png --scale 2 --report docs/images/coffee-invented.jpg
+
+page-image: all ## make the README's picture of the page, docs/images/page.webp
+	@deploy/install-deps test
+	@tests/web/run picture
 
 format: ## clang-format every source
 	clang-format -i $$(git ls-files '*.c' '*.h')

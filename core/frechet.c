@@ -1,7 +1,9 @@
 // Moments of a set of vectors, and the Frechet distance of two sets.
 //
-// With S1 = Z'LZ (rows of Z are eigenvectors) and B = sqrt(L) Z, the matrix B S2 B' has the eigenvalues of sqrt(S1) S2 sqrt(S1), to which
-// it is similar; it needs one product less, and directions in which S1 has no variance are simply left out.
+// With S1 = B'B the matrix B S2 B' has the eigenvalues of sqrt(S1) S2 sqrt(S1) and, maybe, zeros more or less, which add nothing. A set
+// of at most as many vectors as they have numbers is itself such a B: its vectors about their mean, by sqrt(count - 1). It is kept for
+// that, and one decomposition of a small matrix is all. For larger sets, with S1 = Z'LZ (rows of Z are eigenvectors), B = sqrt(L) Z;
+// directions in which S1 has no variance are left out.
 #include "core/frechet.h"
 
 #include "core/eigen.h"
@@ -18,6 +20,7 @@ struct yd_moments {
     double *mean;  // [size]
     double *delta; // [size], scratch
     double *co;    // [size][size], sums of products about the mean; from the diagonal to the right
+    float *kept;   // [size][size], the first `size` vectors
 };
 
 // y += k x
@@ -40,6 +43,7 @@ void yd_moments_free(yd_moments *m)
     yd_free(m->mean);
     yd_free(m->delta);
     yd_free(m->co);
+    yd_free(m->kept);
     yd_free(m);
 }
 
@@ -53,7 +57,8 @@ yd_moments *yd_moments_new(int size)
     m->mean = yd_calloc(n, sizeof *m->mean);
     m->delta = yd_calloc(n, sizeof *m->delta);
     m->co = yd_calloc(n * n, sizeof *m->co);
-    if (m->mean && m->delta && m->co) return m;
+    m->kept = yd_malloc(n * n * sizeof *m->kept);
+    if (m->mean && m->delta && m->co && m->kept) return m;
     yd_moments_free(m);
     return NULL;
 }
@@ -61,6 +66,7 @@ yd_moments *yd_moments_new(int size)
 void yd_moments_add(yd_moments *m, const float *x)
 {
     size_t n = (size_t)m->size;
+    if (m->count < m->size) memcpy(m->kept + (size_t)m->count * n, x, n * sizeof *x);
     double count = (double)++m->count;
     for (size_t i = 0; i < n; i++) m->delta[i] = x[i] - m->mean[i];
     for (size_t i = 0; i < n; i++) {
@@ -135,19 +141,38 @@ static void sandwich(const double *b, size_t rank, const double *s, size_t n, do
     }
 }
 
-// Tr sqrt(S1 S2). s1 is destroyed; z: n*n, values and row: n.
-static int trace_of_root(double *s1, const double *s2, int size, double *z, double *values, double *row, double *out,
-                         yd_err *err)
+// The vectors of a small set as a root of its covariance. Returns their number.
+static size_t centred_rows(const yd_moments *m, double *b)
 {
-    size_t n = (size_t)size;
-    int rc = yd_eigen_symmetric(s1, size, values, z, err);
-    if (rc) return rc;
-    size_t rank = scaled_rows(z, values, n);
+    size_t n = (size_t)m->size, rows = (size_t)m->count;
+    double k = 1.0 / sqrt((double)(m->count - 1));
+    for (size_t i = 0; i < rows; i++)
+        for (size_t j = 0; j < n; j++) b[i * n + j] = (m->kept[i * n + j] - m->mean[j]) * k;
+    return rows;
+}
+
+typedef struct workspace { // n = size of the vectors
+    double *s1, *s2;       // [n][n], the covariances; s1 is destroyed
+    double *b;             // [n][n]
+    double *values, *row;  // [n]
+} workspace;
+
+// Tr sqrt(S1 S2), S1 the covariance of `a`.
+static int trace_of_root(const yd_moments *a, const workspace *w, double *out, yd_err *err)
+{
+    size_t n = (size_t)a->size, rank;
+    if (a->count <= a->size) {
+        rank = centred_rows(a, w->b);
+    } else {
+        int rc = yd_eigen_symmetric(w->s1, a->size, w->values, w->b, err);
+        if (rc) return rc;
+        rank = scaled_rows(w->b, w->values, n);
+    }
     *out = 0.0;
     if (rank == 0) return YD_OK;
-    sandwich(z, rank, s2, n, row, s1);
-    rc = yd_eigen_symmetric(s1, (int)rank, values, NULL, err);
-    if (!rc) *out = sum_of_roots(values, rank);
+    sandwich(w->b, rank, w->s2, n, w->row, w->s1);
+    int rc = yd_eigen_symmetric(w->s1, (int)rank, w->values, NULL, err);
+    if (!rc) *out = sum_of_roots(w->values, rank);
     return rc;
 }
 
@@ -155,6 +180,10 @@ int yd_frechet_distance(const yd_moments *a, const yd_moments *b, double *out, y
 {
     if (a->size != b->size)
         return yd_fail(err, YD_E_INVALID, "vectors of %d and of %d numbers cannot be compared", a->size, b->size);
+    if (b->count < a->count) { // the distance is symmetric, the work is not
+        const yd_moments *smaller = b;
+        b = a, a = smaller;
+    }
     int rc = check_set(a, err);
     if (!rc) rc = check_set(b, err);
     if (rc) return rc;
@@ -162,9 +191,9 @@ int yd_frechet_distance(const yd_moments *a, const yd_moments *b, double *out, y
     size_t n = (size_t)a->size;
     double *work = yd_calloc(3 * n * n + 2 * n, sizeof *work);
     if (!work) return yd_fail(err, YD_E_NOMEM, "no memory for the Frechet distance of vectors of %d numbers", a->size);
-    double *s1 = work, *s2 = s1 + n * n, *z = s2 + n * n, *values = z + n * n, *row = values + n;
-    double traces = covariance(a, s1) + covariance(b, s2), root = 0.0, apart = 0.0;
-    rc = trace_of_root(s1, s2, a->size, z, values, row, &root, err);
+    const workspace w = {work, work + n * n, work + 2 * n * n, work + 3 * n * n, work + 3 * n * n + n};
+    double traces = covariance(a, w.s1) + covariance(b, w.s2), root = 0.0, apart = 0.0;
+    rc = trace_of_root(a, &w, &root, err);
     for (size_t i = 0; i < n; i++) apart += (a->mean[i] - b->mean[i]) * (a->mean[i] - b->mean[i]);
     if (!rc) *out = fmax(apart + traces - 2.0 * root, 0.0);
     yd_free(work);

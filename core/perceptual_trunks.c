@@ -103,7 +103,7 @@ static int load(reader *r, const yd_st_tensor *t, const char *name, int ndim, co
 static int load_pair(reader *r, const char *module, yd_trunk_step *s)
 {
     static const char *const parts[2] = {"weight", "bias"};
-    const int64_t dims[2][4] = {{s->c, s->in_c, s->k, s->k}, {s->c, 0, 0, 0}};
+    const int64_t dims[2][4] = {{s->c, s->in_c, s->k[0], s->k[1]}, {s->c, 0, 0, 0}};
     for (int i = 0; i < 2; i++) {
         char rest[64], name[80];
         float *data = NULL;
@@ -120,14 +120,14 @@ static int load_pair(reader *r, const char *module, yd_trunk_step *s)
 static yd_trunk_step *append(reader *r, yd_trunk_kind kind, int from, int in_c, int c)
 {
     yd_trunk_step *s = &r->net->steps[r->net->n_steps++];
-    *s = (yd_trunk_step){.kind = kind, .from = {from, from}, .in_c = in_c, .c = c, .k = 1, .stride = 1, .tap = -1};
+    *s = (yd_trunk_step){.kind = kind, .from = {from}, .n_from = 1, .in_c = in_c, .c = c, .k = {1, 1}, .stride = 1, .tap = -1};
     return s;
 }
 
 static int add_conv(reader *r, const char *module, int from, int in_c, int c, int k, int stride, int pad)
 {
     yd_trunk_step *s = append(r, YD_TRUNK_CONV, from, in_c, c);
-    s->k = k, s->stride = stride, s->pad = pad;
+    s->k[0] = s->k[1] = k, s->stride = stride, s->pad[0] = s->pad[1] = pad;
     return load_pair(r, module, s);
 }
 
@@ -143,7 +143,7 @@ static int add_fire(reader *r, const block *b)
     if (!rc) rc = add_conv(r, module, squeezed, b->k, b->c, 3, 1, 1);
     if (rc) return rc;
     yd_trunk_step *s = append(r, YD_TRUNK_JOIN, squeezed + 1, b->c, 2 * b->c);
-    s->from[1] = squeezed + 2;
+    s->from[s->n_from++] = squeezed + 2;
     return YD_OK;
 }
 
@@ -152,8 +152,8 @@ static int add_block(reader *r, const block *b)
     yd_lpips_net *net = r->net;
     int rc = YD_OK;
     if (b->kind == POOL) {
-        yd_trunk_step *s = append(r, YD_TRUNK_POOL, r->last, r->c, r->c);
-        s->k = b->k, s->stride = b->stride, s->ceil = b->pad;
+        yd_trunk_step *s = append(r, YD_TRUNK_MAX, r->last, r->c, r->c);
+        s->k[0] = s->k[1] = b->k, s->stride = b->stride, s->ceil = b->pad;
     } else if (b->kind == FIRE) {
         rc = add_fire(r, b);
     } else {
@@ -212,7 +212,7 @@ int yd_lpips_net_min_side(const yd_lpips_net *net)
     for (int side = 1;; side++) {
         int sides[YD_TRUNK_MAX_STEPS + 1] = {side}, fits = 1;
         for (int i = 0; i < net->n_steps && fits; i++) {
-            sides[i + 1] = yd_trunk_side(&net->steps[i], sides[net->steps[i].from[0]]);
+            sides[i + 1] = yd_trunk_side(&net->steps[i], sides[net->steps[i].from[0]], 0);
             fits = sides[i + 1] > 0;
         }
         if (fits) return side;

@@ -159,6 +159,7 @@ static void print_skipped(const run_state *s)
 
 static int measure_all(yd_eval *e, run_state *state, const char **subject, yd_err *err)
 {
+    static const char *const flags[YD_EVAL_SPACES] = {"frechet", "fid"};
     int rc = 0;
     yd_progress_start(&state->bar, e->args->quiet);
     for (int i = 0; i < e->n_files && rc == 0; i++) rc = do_picture(e, i, state, subject, err);
@@ -167,7 +168,9 @@ static int measure_all(yd_eval *e, run_state *state, const char **subject, yd_er
     if (rc < 0) return rc;
     *subject = e->args->hr;
     if (e->n_measured == 0) return yd_fail(err, YD_E_IMAGE, "none of %d pictures could be measured", e->n_files);
-    if (e->originals && e->n_measured < 2) return yd_fail_field(err, YD_E_SETTING, "frechet", "two pictures or more", "a Frechet distance needs two pictures");
+    for (int s = 0; s < YD_EVAL_SPACES; s++)
+        if (e->originals[s] && e->n_measured < 2)
+            return yd_fail_field(err, YD_E_SETTING, flags[s], "two pictures or more", "the Frechet distance of --%s needs two pictures", flags[s]);
     return yd_eval_summarize(e, err);
 }
 
@@ -196,15 +199,26 @@ static int settle_degradation(yd_eval *e, yd_err *err)
     return rc;
 }
 
-static int settle_lpips(yd_eval *e, yd_err *err)
+static int settle_lpips(yd_eval *e, const char **subject, yd_err *err)
 {
     const yd_eval_args *a = e->args;
     if (!a->lpips && (a->bins > 0 || a->frechet))
         return yd_fail_field(err, YD_E_SETTING, "lpips", "a file of LPIPS weights", "--%s needs --lpips FILE", a->bins > 0 ? "bins" : "frechet");
     if (!a->lpips) return 0;
+    *subject = a->lpips;
     e->n_bins = a->bins > 0 ? yd_lpips_bin_count(a->bins) : 0;
     if (a->bins > 0 && e->n_bins == 0) return yd_fail_field(err, YD_E_SETTING, "bins", "0.001 to 1", "--bins %g is no width of a bin", a->bins);
-    return yd_lpips_open(a->lpips, &e->lpips, err);
+    int rc = yd_lpips_open(a->lpips, &e->lpips, err);
+    if (rc == 0 && a->frechet) snprintf(e->frechet_key[YD_EVAL_FD], sizeof e->frechet_key[0], "fd_%s", yd_lpips_trunk(e->lpips));
+    return rc;
+}
+
+static int settle_fid(yd_eval *e, const char **subject, yd_err *err)
+{
+    if (!e->args->fid) return 0;
+    *subject = e->args->fid;
+    snprintf(e->frechet_key[YD_EVAL_FID], sizeof e->frechet_key[0], "fid");
+    return yd_inception_open(e->args->fid, &e->inception, err);
 }
 
 static int settle_options(yd_eval *e, yd_err *err)
@@ -240,17 +254,30 @@ static int settle_model(yd_eval *e, const char **subject, yd_err *err)
     return yd_eval_rows_make(e, e->has_model ? &e->session.model->cfg : NULL, err);
 }
 
+// An empty set for every space that is asked for. 0 when memory is out.
+static int new_sets(const yd_eval *e, yd_moments **sets)
+{
+    for (int s = 0; s < YD_EVAL_SPACES; s++) {
+        const int size = yd_eval_feature_size(e, s);
+        if (size && !(sets[s] = yd_moments_new(size))) return 0;
+    }
+    return 1;
+}
+
+static void free_sets(yd_moments **sets)
+{
+    for (int s = 0; s < YD_EVAL_SPACES; s++) yd_moments_free(sets[s]);
+}
+
 // Room for the figures, once rows and pictures are known.
 static int make_room(yd_eval *e, yd_err *err)
 {
-    const int size = e->args->frechet ? yd_lpips_feature_size(e->lpips) : 0;
-    int ok = 1;
-    if (size) ok = (e->originals = yd_moments_new(size)) && (e->bicubic_moments = yd_moments_new(size));
+    int ok = new_sets(e, e->originals) && new_sets(e, e->bicubic_moments);
     if (e->n_bins) ok = ok && (e->bicubic_bins = yd_calloc((size_t)e->n_bins, sizeof *e->bicubic_bins));
     for (int r = 0; r < e->n_rows && ok; r++) {
         yd_eval_row *row = &e->rows[r];
         ok = (row->results = yd_calloc((size_t)e->n_files, sizeof *row->results)) != NULL;
-        if (size) ok = ok && (row->moments = yd_moments_new(size));
+        ok = ok && new_sets(e, row->moments);
         if (e->n_bins) ok = ok && (row->bins = yd_calloc((size_t)e->n_bins, sizeof *row->bins));
     }
     return ok ? 0 : yd_fail(err, YD_E_NOMEM, "no memory for the figures of %d pictures", e->n_files);
@@ -264,12 +291,13 @@ static void clear(yd_eval *e)
         yd_free(row->results);
         yd_free(row->share);
         yd_free(row->bins);
-        yd_moments_free(row->moments);
+        free_sets(row->moments);
     }
     yd_free(e->bicubic_bins);
-    yd_moments_free(e->bicubic_moments);
-    yd_moments_free(e->originals);
+    free_sets(e->bicubic_moments);
+    free_sets(e->originals);
     yd_free(e->sheet.rgb);
+    yd_inception_close(e->inception);
     yd_lpips_close(e->lpips);
     yd_eval_files_free(e);
     yd_session_close(&e->session);
@@ -280,8 +308,8 @@ static int run(yd_eval *e, run_state *state, const char **subject, yd_err *err)
 {
     int rc = settle_options(e, err);
     if (rc == 0) rc = yd_eval_files_find(e, err);
-    *subject = e->args->lpips;
-    if (rc == 0) rc = settle_lpips(e, err);
+    if (rc == 0) rc = settle_lpips(e, subject, err);
+    if (rc == 0) rc = settle_fid(e, subject, err);
     if (rc == 0) rc = settle_model(e, subject, err);
     if (rc == 0) rc = make_room(e, err);
     if (rc == 0) rc = measure_all(e, state, subject, err);
@@ -330,6 +358,7 @@ int yd_cmd_eval(int argc, char **argv)
         {"bins", 0, YD_ARG_REAL, &a.bins, 0, 1, "WIDTH", "LPIPS per attention, in bins of this width"},
         {"bins-map", 0, YD_ARG_TEXT, &a.bins_map, 0, 0, "NAME", "attention method of the bins (default edge)"},
         {"frechet", 0, YD_ARG_FLAG, &a.frechet, 0, 0, NULL, "Frechet distance of the LPIPS trunk's features over the set"},
+        {"fid", 0, YD_ARG_TEXT, &a.fid, 0, 0, "FILE", "FID over the set with these Inception-v3 weights (safetensors, names as pytorch-fid's)"},
         {"setting", 0, YD_ARG_LIST, &a.settings, 0, 0, "TEXT", "\"NAME: steps=4 eta=0\": one more row; may be repeated"},
         {"sweep", 0, YD_ARG_LIST, &a.sweeps, 0, 0, "TEXT", "\"steps=2,4,8\": rows for every value; may be repeated"},
         {"json", 0, YD_ARG_TEXT, &a.json, 0, 0, "OUT", "write all figures"},

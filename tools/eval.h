@@ -13,6 +13,7 @@
 #include "core/attention.h"
 #include "core/degrade.h"
 #include "core/frechet.h"
+#include "core/inception.h"
 #include "core/metrics.h"
 #include "core/perceptual.h"
 #include "tools/sampling.h"
@@ -55,10 +56,13 @@ typedef struct yd_eval_figures {
 
 extern const char *const yd_eval_keys[YD_EVAL_COUNT];
 
+// Networks whose features of a set are compared by a Frechet distance: the trunk of --lpips (with --frechet), and that of --fid.
+typedef enum { YD_EVAL_FD, YD_EVAL_FID, YD_EVAL_SPACES } yd_eval_space;
+
 typedef enum { YD_EVAL_DIFFUSION, YD_EVAL_BICUBIC, YD_EVAL_GIVEN } yd_eval_method; // given: --sr
 
 typedef struct yd_eval_args {
-    const char *sr, *hr, *degrade, *method, *lpips, *space, *bins_map;
+    const char *sr, *hr, *degrade, *method, *lpips, *fid, *space, *bins_map;
     const char *json, *csv, *sheet, *curves;
     long scale, crop;
     uint64_t degrade_seed;
@@ -99,8 +103,8 @@ typedef struct yd_eval_row {
     yd_eval_figures mean;
     double *share;     // means over the pictures, set.steps of them, or NULL
     yd_eval_bin *bins; // n_bins of the run
-    yd_moments *moments;
-    double frechet;    // NaN when there is none
+    yd_moments *moments[YD_EVAL_SPACES];
+    double frechet[YD_EVAL_SPACES]; // NaN when there is none
 } yd_eval_row;
 
 typedef struct yd_eval_canvas { // one picture in memory, RGB bytes
@@ -122,7 +126,8 @@ typedef struct yd_eval {
     int scale;
     yd_metric_options how; // space and crop
     yd_degrade_ranges ranges;
-    yd_lpips *lpips; // NULL: none
+    yd_lpips *lpips;         // NULL: none
+    yd_inception *inception; // NULL: none
     const yd_attention_method *bins_map;
     const yd_map_net *map_net; // the model's, or NULL
     int n_bins;
@@ -131,8 +136,9 @@ typedef struct yd_eval {
     yd_eval_row rows[YD_EVAL_MAX_ROWS];
     int n_rows;
     yd_eval_bin *bicubic_bins;
-    yd_moments *originals, *bicubic_moments;
-    double bicubic_frechet;
+    char frechet_key[YD_EVAL_SPACES][16]; // in JSON and CSV: "fd_squeeze", "fid"
+    yd_moments *originals[YD_EVAL_SPACES], *bicubic_moments[YD_EVAL_SPACES]; // NULL: not compared in this space
+    double bicubic_frechet[YD_EVAL_SPACES];
     yd_eval_sheet sheet;
 } yd_eval;
 
@@ -154,6 +160,8 @@ int yd_eval_rows_make(yd_eval *e, const yd_model_config *cfg, yd_err *err);
 // --- eval_measure.c
 
 void yd_eval_figures_clear(yd_eval_figures *f); // all NaN
+// Numbers in a feature vector of this space; 0: it is not asked for.
+int yd_eval_feature_size(const yd_eval *e, yd_eval_space space);
 // What plain enlargement is worth on this picture, which all rows share.
 int yd_eval_measure_bicubic(yd_eval *e, yd_eval_canvas *c, yd_err *err);
 // All figures of a result (c->w x c->h RGB) but those of its making.

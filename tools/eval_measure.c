@@ -31,13 +31,28 @@ static int distance(yd_eval *e, const uint8_t *a, const yd_eval_canvas *c, doubl
     return rc;
 }
 
-static int add_features(yd_eval *e, yd_moments *m, const uint8_t *rgb, const yd_eval_canvas *c, yd_err *err)
+int yd_eval_feature_size(const yd_eval *e, yd_eval_space space)
 {
-    if (!m) return 0;
-    float *x = yd_malloc((size_t)yd_lpips_feature_size(e->lpips) * sizeof *x);
-    int rc = x ? yd_lpips_features(e->lpips, rgb, c->w, c->h, x, err) : yd_fail(err, YD_E_NOMEM, "no memory for features");
+    if (space == YD_EVAL_FID) return e->inception ? YD_INCEPTION_FEATURES : 0;
+    return e->args->frechet ? yd_lpips_feature_size(e->lpips) : 0;
+}
+
+static int add_to_set(yd_eval *e, yd_eval_space space, yd_moments *m, const uint8_t *rgb, const yd_eval_canvas *c, yd_err *err)
+{
+    float *x = yd_malloc((size_t)yd_eval_feature_size(e, space) * sizeof *x);
+    if (!x) return yd_fail(err, YD_E_NOMEM, "no memory for features");
+    int rc = space == YD_EVAL_FID ? yd_inception_features(e->inception, rgb, c->w, c->h, x, err)
+                                  : yd_lpips_features(e->lpips, rgb, c->w, c->h, x, err);
     if (rc == 0) yd_moments_add(m, x);
     yd_free(x);
+    return rc;
+}
+
+static int add_features(yd_eval *e, yd_moments *const *sets, const uint8_t *rgb, const yd_eval_canvas *c, yd_err *err)
+{
+    int rc = 0;
+    for (int s = 0; s < YD_EVAL_SPACES && rc == 0; s++)
+        if (sets[s]) rc = add_to_set(e, s, sets[s], rgb, c, err);
     return rc;
 }
 
@@ -128,17 +143,24 @@ static int mean_shares(const yd_eval *e, yd_eval_row *row, yd_err *err)
     return 0;
 }
 
-int yd_eval_summarize(yd_eval *e, yd_err *err)
+static int distances(const yd_eval *e, yd_moments *const *sets, double *out, yd_err *err)
 {
     int rc = 0;
-    e->bicubic_frechet = NAN;
-    if (e->originals) rc = yd_frechet_distance(e->bicubic_moments, e->originals, &e->bicubic_frechet, err);
+    for (int s = 0; s < YD_EVAL_SPACES; s++) {
+        out[s] = NAN;
+        if (rc == 0 && e->originals[s]) rc = yd_frechet_distance(sets[s], e->originals[s], &out[s], err);
+    }
+    return rc;
+}
+
+int yd_eval_summarize(yd_eval *e, yd_err *err)
+{
+    int rc = distances(e, e->bicubic_moments, e->bicubic_frechet, err);
     for (int r = 0; r < e->n_rows && rc == 0; r++) {
         yd_eval_row *row = &e->rows[r];
         mean_figures(e, row);
-        row->frechet = NAN;
         rc = mean_shares(e, row, err);
-        if (rc == 0 && e->originals) rc = yd_frechet_distance(row->moments, e->originals, &row->frechet, err);
+        if (rc == 0) rc = distances(e, row->moments, row->frechet, err);
     }
     return rc;
 }

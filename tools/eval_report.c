@@ -46,15 +46,23 @@ static void print_pictures(const yd_eval *e)
     print_figures(&row->mean);
 }
 
-static void print_row(const char *name, const double *v, const double *bicubic, double frechet, int has_frechet)
+static int any_set(const yd_eval *e)
+{
+    for (int s = 0; s < YD_EVAL_SPACES; s++)
+        if (e->originals[s]) return 1;
+    return 0;
+}
+
+static void print_row(const yd_eval *e, const char *name, const double *v, const double *bicubic, const double *frechet)
 {
     printf("%-36.36s", name);
     cell(v[YD_EVAL_PSNR], 3, 1);
     cell(v[YD_EVAL_SSIM], 4, 1);
     cell(v[YD_EVAL_LPIPS], 4, 1);
     cell(v[YD_EVAL_LPIPS] / bicubic[YD_EVAL_BICUBIC_LPIPS], 3, 1);
-    if (has_frechet) cell(frechet, 3, 1);
-    else cell(v[YD_EVAL_LR_PSNR], 2, 1);
+    if (!any_set(e)) cell(v[YD_EVAL_LR_PSNR], 2, 1);
+    for (int s = 0; s < YD_EVAL_SPACES; s++)
+        if (e->originals[s]) cell(frechet[s], 3, 1);
     cell(v[YD_EVAL_DIFFUSED], 1, 100);
     cell(v[YD_EVAL_WORK], 2, 1);
     cell(v[YD_EVAL_SECONDS], 2, 1);
@@ -69,11 +77,13 @@ static void print_rows(const yd_eval *e)
     plain.v[YD_EVAL_PSNR] = mean[YD_EVAL_BICUBIC_PSNR];
     plain.v[YD_EVAL_SSIM] = mean[YD_EVAL_BICUBIC_SSIM];
     plain.v[YD_EVAL_LPIPS] = mean[YD_EVAL_BICUBIC_LPIPS];
-    const int frechet = e->originals != NULL;
-    printf("%-36s %7s %7s %7s %7s %7s %7s %7s %7s\n", "setting", "PSNR", "SSIM", "LPIPS", "of bic.", frechet ? "FD" : "LR-PSNR", "diff. %",
-           "work", "s");
-    print_row("bicubic", plain.v, mean, e->bicubic_frechet, frechet);
-    for (int r = 0; r < e->n_rows; r++) print_row(e->rows[r].name, e->rows[r].mean.v, mean, e->rows[r].frechet, frechet);
+    printf("%-36s %7s %7s %7s %7s", "setting", "PSNR", "SSIM", "LPIPS", "of bic.");
+    if (!any_set(e)) printf(" %7s", "LR-PSNR"); // whose place the distances take
+    for (int s = 0; s < YD_EVAL_SPACES; s++)
+        if (e->originals[s]) printf(" %7s", s == YD_EVAL_FID ? "FID" : "FD");
+    printf(" %7s %7s %7s\n", "diff. %", "work", "s");
+    print_row(e, "bicubic", plain.v, mean, e->bicubic_frechet);
+    for (int r = 0; r < e->n_rows; r++) print_row(e, e->rows[r].name, e->rows[r].mean.v, mean, e->rows[r].frechet);
 }
 
 void yd_eval_print_table(const yd_eval *e)
@@ -91,7 +101,8 @@ void yd_eval_print_table(const yd_eval *e)
     print_pictures(e);
     printf("\nPSNR %+.3f dB", v[YD_EVAL_PSNR] - v[YD_EVAL_BICUBIC_PSNR]);
     if (e->lpips) printf(", LPIPS %.3f x bicubic's", v[YD_EVAL_LPIPS] / v[YD_EVAL_BICUBIC_LPIPS]);
-    if (e->originals) printf(", fd_%s %.4f (bicubic %.4f)", yd_lpips_trunk(e->lpips), e->rows[0].frechet, e->bicubic_frechet);
+    for (int s = 0; s < YD_EVAL_SPACES; s++)
+        if (e->originals[s]) printf(", %s %.4f (bicubic %.4f)", e->frechet_key[s], e->rows[0].frechet[s], e->bicubic_frechet[s]);
     printf("; added detail %.2f (rms, of 255)\n", v[YD_EVAL_INVENTED]);
 }
 
@@ -176,7 +187,9 @@ static void put_row(FILE *f, const yd_eval *e, const yd_eval_row *row, const cha
     }
     fprintf(f, "],\n%s\"mean\": {", indent);
     put_figures(f, &row->mean, "");
-    if (e->originals) fprintf(f, ", \"fd_%s\": %.9g, \"bicubic_fd_%s\": %.9g", yd_lpips_trunk(e->lpips), row->frechet, yd_lpips_trunk(e->lpips), e->bicubic_frechet);
+    for (int s = 0; s < YD_EVAL_SPACES; s++)
+        if (e->originals[s])
+            fprintf(f, ", \"%s\": %.9g, \"bicubic_%s\": %.9g", e->frechet_key[s], row->frechet[s], e->frechet_key[s], e->bicubic_frechet[s]);
     put_shares(f, row->share, row->set.steps);
     fputc('}', f);
     if (e->n_bins) put_bins(f, e, row, indent);
@@ -265,15 +278,17 @@ static void put_csv_line(FILE *f, const yd_eval *e, const yd_eval_row *row, cons
     for (int k = 0; k < YD_EVAL_COUNT; k++)
         if (isfinite(v->v[k])) fprintf(f, ",%.9g", v->v[k]);
         else fputc(',', f);
-    if (!file && e->originals) fprintf(f, ",%.9g\n", row->frechet);
-    else fputs(",\n", f);
+    for (int s = 0; s < YD_EVAL_SPACES; s++)
+        if (!file && e->originals[s]) fprintf(f, ",%.9g", row->frechet[s]);
+        else fputc(',', f);
+    fputc('\n', f);
 }
 
 static void put_csv(FILE *f, const yd_eval *e)
 {
     fputs("setting,picture,width,height", f);
     for (int k = 0; k < YD_EVAL_COUNT; k++) fprintf(f, ",%s", yd_eval_keys[k]);
-    fprintf(f, ",fd_%s\n", e->lpips ? yd_lpips_trunk(e->lpips) : "squeeze");
+    fprintf(f, ",fd_%s,fid\n", e->lpips ? yd_lpips_trunk(e->lpips) : "squeeze");
     for (int r = 0; r < e->n_rows; r++) {
         const yd_eval_row *row = &e->rows[r];
         for (int i = 0; i < e->n_files; i++)

@@ -260,7 +260,7 @@ async function finish(mine, live) {
   thumbnail(entry);
   refresh();
   if (job.state !== 'succeeded') {
-    if (job.progress.step && job.state === 'cancelled') showPreview(mine);
+    if (mine.source && !live) paint(mine, viewer.preview, paintPicture, mine.source.blob);
     return;
   }
   $('scrub').value = job.settings.steps;

@@ -89,7 +89,7 @@ function showDefaults() {
 
 function showScales() {
   const native = chosenModel()?.scale || 4;
-  options($('scale'), [1.5, 2, 3, 4, 6, 8].filter(s => s !== native).map(s => [String(s), `${s} ×`]), `${native} × (model’s own)`);
+  options($('scale'), [1.5, 2, 3, 4, 6, 8].filter(s => s !== native).map(s => [String(s), `${s} ×`]), `${native} ×`);
 }
 
 /** The settings to submit a picture with. */

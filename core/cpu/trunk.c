@@ -11,7 +11,7 @@
 #include <dnnl.h>
 #include <string.h>
 
-enum { MAX_SLOTS = 6, MAX_MAPS = YD_TRUNK_MAX_STEPS + 1 };
+enum { MAX_SLOTS = 10, MAX_MAPS = YD_TRUNK_MAX_STEPS + 1 };
 
 typedef struct map {
     int h, w, c;
@@ -49,13 +49,13 @@ static int check(dnnl_status_t s, const char *call, yd_err *err)
     return yd_fail(err, YD_E_DEVICE, "oneDNN: %s failed with status %d", call, (int)s);
 }
 
-int yd_trunk_side(const yd_trunk_step *step, int side)
+int yd_trunk_side(const yd_trunk_step *step, int side, int axis)
 {
     if (step->kind == YD_TRUNK_JOIN) return side;
-    int room = side + 2 * step->pad - step->k + (step->ceil ? step->stride - 1 : 0);
+    int room = side + 2 * step->pad[axis] - step->k[axis] + (step->ceil ? step->stride - 1 : 0);
     if (room < 0) return 0;
     int out = room / step->stride + 1;
-    if (step->ceil && (out - 1) * step->stride >= side + step->pad) out--; // a window must begin inside
+    if (step->ceil && (out - 1) * step->stride >= side + step->pad[axis]) out--; // a window must begin inside
     return out;
 }
 
@@ -91,7 +91,7 @@ int yd_trunk_new(const yd_trunk_step *steps, int n_steps, yd_trunk **out, yd_err
     memcpy(t->steps, steps, (size_t)n_steps * sizeof *steps);
     t->n_steps = n_steps;
     for (int i = 0; i < n_steps; i++)
-        for (int j = 0; j < (steps[i].kind == YD_TRUNK_JOIN ? 2 : 1); j++) t->maps[steps[i].from[j]].last = i;
+        for (int j = 0; j < steps[i].n_from; j++) t->maps[steps[i].from[j]].last = i;
     int rc = check(dnnl_engine_create(&t->engine, dnnl_cpu, 0), "engine_create", err);
     if (!rc) rc = check(dnnl_stream_create(&t->stream, t->engine, dnnl_stream_in_order), "stream_create", err);
     if (rc) {
@@ -136,8 +136,8 @@ static int plan_maps(yd_trunk *t, yd_err *err)
         const yd_trunk_step *s = &t->steps[i];
         const map *x = &t->maps[s->from[0]];
         map *y = &t->maps[i + 1];
-        y->h = yd_trunk_side(s, x->h);
-        y->w = yd_trunk_side(s, x->w);
+        y->h = yd_trunk_side(s, x->h, 0);
+        y->w = yd_trunk_side(s, x->w, 1);
         y->c = s->c;
         if (y->h < 1 || y->w < 1) return yd_fail(err, YD_E_INTERNAL, "step %d of the trunk has no pixels left", i);
         rc = take_slot(t, y, err);
@@ -175,7 +175,7 @@ typedef struct conv_mds {
 static int describe(const yd_trunk *t, const yd_trunk_step *s, const map *x, const map *y, conv_mds *md, yd_err *err)
 {
     dnnl_dims_t src = {t->n, x->c, x->h, x->w}, dst = {t->n, y->c, y->h, y->w}, bias = {y->c},
-                weight = {y->c, x->c, s->k, s->k};
+                weight = {y->c, x->c, s->k[0], s->k[1]};
     dnnl_status_t st = dnnl_memory_desc_init_by_tag(&md->src, 4, src, dnnl_f32, dnnl_nhwc);
     if (!st) st = dnnl_memory_desc_init_by_tag(&md->dst, 4, dst, dnnl_f32, dnnl_nhwc);
     if (!st) st = dnnl_memory_desc_init_by_tag(&md->bias, 1, bias, dnnl_f32, dnnl_a);
@@ -185,7 +185,7 @@ static int describe(const yd_trunk *t, const yd_trunk_step *s, const map *x, con
 
 static int choose(yd_trunk *t, const yd_trunk_step *s, const conv_mds *md, dnnl_primitive_desc_t *out, yd_err *err)
 {
-    dnnl_dims_t strides = {s->stride, s->stride}, pads = {s->pad, s->pad};
+    dnnl_dims_t strides = {s->stride, s->stride}, pads = {s->pad[0], s->pad[1]};
     dnnl_convolution_desc_t desc;
     dnnl_primitive_attr_t attr = NULL;
     dnnl_post_ops_t relu = NULL;
@@ -278,18 +278,39 @@ YD_SIMD static void keep_larger(float *restrict y, const float *restrict x, size
     for (size_t i = 0; i < n; i++) y[i] = x[i] > y[i] ? x[i] : y[i];
 }
 
-// One pixel of a pooled map: the maximum over the part of its window that lies inside.
+YD_SIMD static void add_to(float *restrict y, const float *restrict x, size_t n)
+{
+    for (size_t i = 0; i < n; i++) y[i] += x[i];
+}
+
+YD_SIMD static void divide(float *restrict y, float by, size_t n)
+{
+    for (size_t i = 0; i < n; i++) y[i] /= by;
+}
+
+// Where window i of a step begins and ends along an axis, cut to what lies inside.
+static void window(const yd_trunk_step *s, int i, int side, int axis, int *from, int *to)
+{
+    int start = i * s->stride - s->pad[axis], end = start + s->k[axis];
+    *from = start > 0 ? start : 0;
+    *to = end < side ? end : side;
+}
+
+// One pixel of a pooled map: the maximum or the mean over the part of its window that lies inside.
 static void pool_pixel(const yd_trunk_step *s, const map *x, const float *in, int row, int col, float *out)
 {
     size_t c = (size_t)x->c;
-    int y1 = row * s->stride + s->k, x1 = col * s->stride + s->k;
-    if (y1 > x->h) y1 = x->h;
-    if (x1 > x->w) x1 = x->w;
-    memcpy(out, in + ((size_t)row * (size_t)s->stride * (size_t)x->w + (size_t)col * (size_t)s->stride) * c,
-           c * sizeof *out);
-    for (int py = row * s->stride; py < y1; py++)
-        for (int px = col * s->stride; px < x1; px++)
-            keep_larger(out, in + ((size_t)py * (size_t)x->w + (size_t)px) * c, c);
+    int y0, y1, x0, x1;
+    window(s, row, x->h, 0, &y0, &y1);
+    window(s, col, x->w, 1, &x0, &x1);
+    for (int py = y0; py < y1; py++)
+        for (int px = x0; px < x1; px++) {
+            const float *at = in + ((size_t)py * (size_t)x->w + (size_t)px) * c;
+            if (py == y0 && px == x0) memcpy(out, at, c * sizeof *out);
+            else if (s->kind == YD_TRUNK_MAX) keep_larger(out, at, c);
+            else add_to(out, at, c);
+        }
+    if (s->kind == YD_TRUNK_MEAN) divide(out, (float)((y1 - y0) * (x1 - x0)), c);
 }
 
 static void run_pool(yd_trunk *t, int i)
@@ -310,16 +331,17 @@ static void run_join(yd_trunk *t, int i)
 {
     const yd_trunk_step *s = &t->steps[i];
     const map *y = &t->maps[i + 1];
-    const float *a = data_of(t, s->from[0]), *b = data_of(t, s->from[1]);
+    size_t w = (size_t)y->w, all = (size_t)y->c, before = 0;
     float *out = data_of(t, i + 1);
-    size_t ca = (size_t)t->maps[s->from[0]].c, cb = (size_t)t->maps[s->from[1]].c;
-    size_t w = (size_t)y->w;
+    for (int part = 0; part < s->n_from; part++) {
+        const float *from = data_of(t, s->from[part]);
+        size_t c = (size_t)t->maps[s->from[part]].c;
 #pragma omp parallel for schedule(static)
-    for (int row = 0; row < t->n * y->h; row++)
-        for (size_t p = (size_t)row * w; p < ((size_t)row + 1) * w; p++) {
-            memcpy(out + p * (ca + cb), a + p * ca, ca * sizeof *out);
-            memcpy(out + p * (ca + cb) + ca, b + p * cb, cb * sizeof *out);
-        }
+        for (int row = 0; row < t->n * y->h; row++)
+            for (size_t p = (size_t)row * w; p < ((size_t)row + 1) * w; p++)
+                memcpy(out + p * all + before, from + p * c, c * sizeof *out);
+        before += c;
+    }
 }
 
 int yd_trunk_run(yd_trunk *t, yd_trunk_tap *tap, void *context, yd_err *err)
@@ -330,7 +352,8 @@ int yd_trunk_run(yd_trunk *t, yd_trunk_tap *tap, void *context, yd_err *err)
         case YD_TRUNK_CONV:
             rc = run_conv(t, i, err);
             break;
-        case YD_TRUNK_POOL:
+        case YD_TRUNK_MAX:
+        case YD_TRUNK_MEAN:
             run_pool(t, i);
             break;
         case YD_TRUNK_JOIN:

@@ -1,4 +1,4 @@
-// A feed-forward trunk of convolutions with ReLU, max-pooling and channel joins on oneDNN, for networks that only look at pictures.
+// A feed-forward trunk of convolutions with ReLU, pooling and channel joins on oneDNN, for networks that only look at pictures.
 //
 // The graphs of core/graph.h are for networks that are trained and batched; a trunk is a list of steps whose shape follows the
 // picture's. Maps are NHWC f32. Step i writes map i + 1; map 0 is the input. A map's storage is reused after its last reader, so
@@ -14,30 +14,34 @@
 
 typedef enum {
     YD_TRUNK_CONV, // ReLU(conv + bias), zero padding
-    YD_TRUNK_POOL, // maximum; with `ceil` a last window may hang over the edge (torch's ceil_mode)
-    YD_TRUNK_JOIN, // channels of from[0], then those of from[1], of equal sides
+    YD_TRUNK_MAX,  // maximum of a window; with `ceil` a last window may hang over the edge (torch's ceil_mode)
+    YD_TRUNK_MEAN, // mean of the part of a window that lies inside: padding is not counted
+    YD_TRUNK_JOIN, // channels of from[0], then those of from[1] and so on, of equal sides
 } yd_trunk_kind;
+
+#define YD_TRUNK_MAX_FROM 6
 
 typedef struct yd_trunk_step {
     yd_trunk_kind kind;
-    int from[2]; // maps
-    int in_c, c; // channels read and written
-    int k, stride, pad, ceil;
-    const float *weight, *bias; // [c][in_c][k][k] and [c], borrowed
+    int from[YD_TRUNK_MAX_FROM], n_from; // maps; only JOIN has several
+    int in_c, c;                         // channels read and written; JOIN: in_c is not looked at
+    int k[2], stride, pad[2], ceil;      // k, pad: down, across; pad below k
+    const float *weight, *bias;          // [c][in_c][k[0]][k[1]] and [c], borrowed
     int tap;                    // number under which the result is shown, or -1
 } yd_trunk_step;
 
-#define YD_TRUNK_MAX_STEPS 64
+#define YD_TRUNK_MAX_STEPS 128
 
 typedef struct yd_trunk yd_trunk;
 
 // What a trunk shows: n maps of h rows, w columns, c channels, readable during the call.
 typedef void yd_trunk_tap(void *context, int tap, const float *maps, int n, int h, int w, int c);
 
-// One side of the map that a step makes of a side of its input; 0 or less when there is none.
-int yd_trunk_side(const yd_trunk_step *step, int side);
+// One side (axis 0: height, 1: width) of the map that a step makes of that side of its input; 0 or less when there is none.
+int yd_trunk_side(const yd_trunk_step *step, int side, int axis);
 
-// steps are copied, what they point at is borrowed. YD_E_INVALID above YD_TRUNK_MAX_STEPS; YD_E_DEVICE, YD_E_NOMEM.
+// steps are copied, what they point at is borrowed: weights until the last prepare, since each keeps a packed copy; biases until
+// yd_trunk_free. YD_E_INVALID above YD_TRUNK_MAX_STEPS; YD_E_DEVICE, YD_E_NOMEM.
 int yd_trunk_new(const yd_trunk_step *steps, int n_steps, yd_trunk **out, yd_err *err);
 void yd_trunk_free(yd_trunk *t); // NULL is fine
 

@@ -3,10 +3,13 @@ import csv
 import json
 import math
 import os
+import random
 import re
+import struct
 import xml.etree.ElementTree
 
-from harness import busy_picture, case, check, png_chunk, read_png, read_png_header, shared, tiny_model, write_png, yoda, yoda_fails
+from harness import (busy_picture, case, check, png_chunk, read_png, read_png_header, shared, tiny_model, write_png, write_safetensors, yoda,
+                     yoda_fails)
 
 FIGURES = ["psnr", "ssim", "lr_psnr", "bicubic_psnr", "bicubic_ssim", "psnr_y", "ssim_y", "psnr_mean_normalised",
            "ssim_mean_normalised", "invented", "invented_share", "contradicted_share"]
@@ -245,6 +248,8 @@ def eval_refuses_what_has_no_meaning():
         (["--space", "lab"], ["lab", "rgb, y"]),
         (["--bins", "0.1"], ["bins", "--lpips"]),
         (["--frechet"], ["frechet", "--lpips"]),
+        (["--fid", "tiny.safetensors"], ["tiny.safetensors", "Conv2d_1a_3x3.conv.weight", "missing", "[32, 3, 3, 3]"]),
+        (["--fid", "absent.safetensors"], ["absent.safetensors"]),
         (["--lpips", "tiny.safetensors"], ["tiny.safetensors"]),
         (["--setting", "a: stepz=4", *TINY], ["stepz"]),
         (["--setting", "a: steps=many", *TINY], ["steps", "many"]),
@@ -280,6 +285,71 @@ def eval_knows_lpips_bins_and_frechet_distance():
     check(points == 1 + 1 + 3 + 2 * len(bins), f"{points} points, {len(bins)} bins")
     same = evaluate("--hr", "hr", "--sr", "hr", "--lpips", weights, "--frechet", "-q")
     check(same["mean"]["lpips"] == 0 and same["mean"]["fd_squeeze"] < 1e-6, str(same["mean"]))
+
+
+# Units of FID's network by block: name, channels read, channels made, kernel down and across. P is the block's own number.
+STEM = [("Conv2d_1a_3x3", 3, 32, 3, 3), ("Conv2d_2a_3x3", 32, 32, 3, 3), ("Conv2d_2b_3x3", 32, 64, 3, 3), ("Conv2d_3b_1x1", 64, 80, 1, 1),
+        ("Conv2d_4a_3x3", 80, 192, 3, 3)]
+
+
+def inception_units():
+    def block(name, *units):
+        return [(f"{name}.branch{unit}", *shape) for unit, *shape in units]
+
+    def a(name, c, pool):
+        return block(name, ("1x1", c, 64, 1, 1), ("5x5_1", c, 48, 1, 1), ("5x5_2", 48, 64, 5, 5), ("3x3dbl_1", c, 64, 1, 1),
+                     ("3x3dbl_2", 64, 96, 3, 3), ("3x3dbl_3", 96, 96, 3, 3), ("_pool", c, pool, 1, 1))
+
+    def c(name, n):
+        return block(name, ("1x1", 768, 192, 1, 1), ("7x7_1", 768, n, 1, 1), ("7x7_2", n, n, 1, 7), ("7x7_3", n, 192, 7, 1),
+                     ("7x7dbl_1", 768, n, 1, 1), ("7x7dbl_2", n, n, 7, 1), ("7x7dbl_3", n, n, 1, 7), ("7x7dbl_4", n, n, 7, 1),
+                     ("7x7dbl_5", n, 192, 1, 7), ("_pool", 768, 192, 1, 1))
+
+    def e(name, c):
+        return block(name, ("1x1", c, 320, 1, 1), ("3x3_1", c, 384, 1, 1), ("3x3_2a", 384, 384, 1, 3), ("3x3_2b", 384, 384, 3, 1),
+                     ("3x3dbl_1", c, 448, 1, 1), ("3x3dbl_2", 448, 384, 3, 3), ("3x3dbl_3a", 384, 384, 1, 3),
+                     ("3x3dbl_3b", 384, 384, 3, 1), ("_pool", c, 192, 1, 1))
+
+    b = block("Mixed_6a", ("3x3", 288, 384, 3, 3), ("3x3dbl_1", 288, 64, 1, 1), ("3x3dbl_2", 64, 96, 3, 3), ("3x3dbl_3", 96, 96, 3, 3))
+    d = block("Mixed_7a", ("3x3_1", 768, 192, 1, 1), ("3x3_2", 192, 320, 3, 3), ("7x7x3_1", 768, 192, 1, 1), ("7x7x3_2", 192, 192, 1, 7),
+              ("7x7x3_3", 192, 192, 7, 1), ("7x7x3_4", 192, 192, 3, 3))
+    return (STEM + a("Mixed_5b", 192, 32) + a("Mixed_5c", 256, 64) + a("Mixed_5d", 288, 64) + b + c("Mixed_6b", 128) + c("Mixed_6c", 160)
+            + c("Mixed_6d", 160) + c("Mixed_6e", 192) + d + e("Mixed_7b", 1280) + e("Mixed_7c", 2048))
+
+
+def inception_file(path):
+    """FID's network with noise for weights, repeated after a number of values that is prime; convolutions in half precision."""
+    noise, tensors = random.Random(5), {}
+    pattern = [noise.uniform(-1, 1) for _ in range(1021)]
+    for unit, c_in, c, down, across in inception_units():
+        count, spread = c * c_in * down * across, math.sqrt(6 / (c_in * down * across))
+        values = struct.pack("<1021e", *(spread * v for v in pattern))
+        tensors[f"{unit}.conv.weight"] = ("F16", [c, c_in, down, across], (values * (count // 1021 + 1))[:2 * count])
+        for part, value in (("weight", 1), ("bias", 0.1), ("running_mean", 0), ("running_var", 1)):
+            tensors[f"{unit}.bn.{part}"] = ("F32", [c], struct.pack("<f", value) * c)
+    write_safetensors(path, tensors, {})
+    return path
+
+
+@case
+def eval_knows_fid_of_weights_that_are_given():
+    weights = inception_file("fid.safetensors")
+    originals()
+    out = evaluate("--hr", "hr", "--method", "bicubic", "--fid", weights, "--csv", "out.csv", "-q")
+    fid = out["mean"]["fid"]
+    check(fid > 0 and out["mean"]["bicubic_fid"] == fid and "fid" not in out["pictures"][0], str(out["mean"]))
+    with open("out.csv") as f:
+        rows = list(csv.DictReader(f))
+    check(rows[-1]["picture"] == "mean" and abs(float(rows[-1]["fid"]) - fid) < 1e-6 * fid and rows[0]["fid"] == "", str(rows))
+    r = yoda("eval", "--hr", "hr", "--sr", "hr", "--fid", weights, "--json", "out.json", "-q")
+    with open("out.json") as f:
+        same = json.load(f)["mean"]
+    check(0 <= same["fid"] < 1e-6 * fid and abs(same["bicubic_fid"] - fid) < 1e-6 * fid, f"{same}, and {fid}")
+    check(f"fid {same['fid']:.4f} (bicubic {fid:.4f})" in r.stdout, r.stdout)
+    r = yoda("eval", "--hr", "hr", "--method", "bicubic", "--fid", weights, "--setting", "a: method=bicubic", "--setting", "b: method=bicubic", "-q")
+    check(" FID " in r.stdout and r.stdout.count(f" {fid:.3f} ") == 3, r.stdout)
+    os.unlink("hr/picture-1.png")
+    yoda_fails("eval", "--hr", "hr", "--method", "bicubic", "--fid", weights, "-q", says=["fid", "two pictures"])
 
 
 @case
