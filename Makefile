@@ -89,7 +89,7 @@ $(BIN)/yodad: $(O)/daemon/main.o $(DAEMON_OBJ) $(O)/libcore.a
 	$(call say,LD,$@)
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS_DAEMON) $(LIBS_CORE)
 
-$(BIN)/yoda: $(call obj,$(YODA_SRC) daemon/keys.c) $(O)/libcore.a
+$(BIN)/yoda: $(call obj,$(YODA_SRC)) $(O)/libcore.a
 	@mkdir -p $(@D)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS_CORE)

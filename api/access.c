@@ -1,13 +1,13 @@
 // Judging a request's head: owner, scope, rate; and what proxies and browsers add to it.
 // Order: the route is known -> token, if the route takes one and there is one -> key -> scope -> rate -> jobs at a time.
-// Threads: the loop's. Read next: daemon/keys.h.
+// Threads: the loop's. Read next: core/keys.h.
 #include "api/access.h"
 
 #include "api/respond.h"
 #include "core/hmac.h"
 #include "daemon/address.h"
 #include "daemon/clock.h"
-#include "daemon/keys.h"
+#include "core/keys.h"
 
 #include <errno.h>
 #include <fcntl.h>

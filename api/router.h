@@ -21,7 +21,7 @@ typedef struct yd_route {
     void (*handle)(struct yd_request *r);
     yd_body_kind body;
     const char *args; // query arguments it knows, separated by spaces; NULL: it judges them itself
-    unsigned scope;   // that a key must have (daemon/keys.h); 0: anybody may
+    unsigned scope;   // that a key must have (core/keys.h); 0: anybody may
     int token;        // a stream token is taken in place of a key
     int quiet;        // logged at debug level only: probes and metrics
 } yd_route;

@@ -1,7 +1,7 @@
 // Every address of the API. /openapi.json documents the same list; tests/api holds the two against each other.
 #include "api/handlers.h"
 #include "api/router.h"
-#include "daemon/keys.h"
+#include "core/keys.h"
 
 const yd_route yd_routes[] = {
     {.method = YD_POST, .pattern = "/v1/jobs", .handle = yd_handle_jobs_post, .body = YD_BODY_PICTURE, .scope = YD_SCOPE_SUBMIT},

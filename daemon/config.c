@@ -4,7 +4,7 @@
 #include "daemon/config_internal.h"
 
 #include "daemon/address.h"
-#include "daemon/keys.h"
+#include "core/keys.h"
 #include "daemon/outgoing.h"
 
 #include <ctype.h>

@@ -3,7 +3,7 @@
 #include "daemon/service_internal.h"
 
 #include "daemon/clock.h"
-#include "daemon/keys.h"
+#include "core/keys.h"
 
 struct yd_keys *yd_service_keys(const yd_service *s)
 {

@@ -7,7 +7,7 @@
 #include "core/image.h"
 #include "core/mem.h"
 #include "daemon/clock.h"
-#include "daemon/keys.h"
+#include "core/keys.h"
 #include "daemon/log.h"
 #include "daemon/models.h"
 #include <errno.h>

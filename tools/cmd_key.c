@@ -1,7 +1,7 @@
 // yoda key: a new API key for yodad, and the line that goes into its key file.
 //
 // The key goes to stdout and is kept nowhere; the line goes to stderr, or, with --file, to the end of that file.
-#include "daemon/keys.h"
+#include "core/keys.h"
 #include "tools/args.h"
 #include "tools/cli.h"
 #include <errno.h>

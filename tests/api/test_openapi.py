@@ -192,6 +192,9 @@ def test_answers_fit(d):
     ask("/v1/jobs/{id}", "delete")
     ask("/v1/jobs/{id}", "delete", job_id=none)
     ask("/v1/jobs/{id}", "delete", job_id=gone)
+    ask("/v1/tokens", "post")  # nobody is asked for a key here
+    ask("/v1/tokens", "post", query=f"?job={none}")
+    ask("/v1/tokens", "post", query="?ttl_s=0")
     check(asked == routes(), "every address and method was asked", asked ^ routes())
     for j in d.curl("/v1/jobs?state=running").json()["jobs"]:
         d.curl(f"/v1/jobs/{j['id']}", "-X", "DELETE")

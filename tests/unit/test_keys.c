@@ -1,5 +1,5 @@
 // The key file and its limits: what is read, what is refused and how, budgets that fill, a table that takes over from another.
-#include "daemon/keys.h"
+#include "core/keys.h"
 
 #include "core/sha256.h"
 #include "tests/unit/t.h"
@@ -24,15 +24,13 @@ static void line_for(const char *key, const char *owner, const char *rest, char 
 
 static void keys_are_found(void)
 {
-    char text[1024] = "# the keys\n\n", line[256];
+    char text[1024], line[3][256];
     const char *owner = NULL;
     unsigned scopes = 0;
-    line_for("first", "alice", "", line, sizeof line);
-    strcat(text, line);
-    line_for("second", "alice", "scopes=read,metrics # a comment", line, sizeof line);
-    strcat(text, line);
-    line_for("third", "bob.b-2_", "weight=2.5 rate=0.5 jobs=3 units_per_hour=1e6", line, sizeof line);
-    strcat(text, line);
+    line_for("first", "alice", "", line[0], sizeof line[0]);
+    line_for("second", "alice", "scopes=read,metrics # a comment", line[1], sizeof line[1]);
+    line_for("third", "bob.b-2_", "weight=2.5 rate=0.5 jobs=3 units_per_hour=1e6", line[2], sizeof line[2]);
+    snprintf(text, sizeof text, "# the keys\n\n%s%s%s", line[0], line[1], line[2]);
     yd_keys *k = parsed(text);
     CHECK_MSG(k != NULL, "%s", err.detail);
     if (!k) return;

@@ -8,8 +8,8 @@
 // Budgets are buckets that fill while time passes: `rate` requests a second, up to ten seconds' worth at once; `units_per_hour` units of
 // work (a window at a step), up to an hour's worth. They go over into the next table when the file is read again.
 // Threads: the loop's.
-#ifndef YD_DAEMON_KEYS_H
-#define YD_DAEMON_KEYS_H
+#ifndef YD_CORE_KEYS_H
+#define YD_CORE_KEYS_H
 
 #include "core/err.h"
 #include <stdint.h>

@@ -2,7 +2,7 @@
 //
 // A key is found by the hash of what the client sent, with a binary search: what its time tells is how the hash of a guess compares with
 // the stored ones, which is of no use without inverting SHA-256. Owners are few; they are found one after the other.
-#include "daemon/keys.h"
+#include "core/keys.h"
 
 #include "core/base64.h"
 #include "core/mem.h"
