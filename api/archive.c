@@ -11,6 +11,7 @@
 #include "api/batches.h"
 #include "api/handlers.h"
 #include "api/respond.h"
+#include "api/result.h"
 #include "api/zip.h"
 #include "core/image.h"
 #include "core/mem.h"
@@ -152,15 +153,6 @@ static void free_archive(void *cls)
 
 // ---- what is in it
 
-static const char *extension_of(const char *mime)
-{
-    size_t n;
-    const yd_image_kind *k = yd_image_kinds(&n);
-    for (size_t i = 0; i < n; i++)
-        if (strcmp(k[i].mime, mime) == 0) return k[i].extensions;
-    return "bin";
-}
-
 static int is_used(const archive *a, const char *name)
 {
     for (size_t i = 0; i < a->n; i++)
@@ -171,7 +163,7 @@ static int is_used(const archive *a, const char *name)
 // "IMG_1.jpg" becomes "IMG_1.png", and the second of that name "IMG_1-2.png".
 static void name_member(const archive *a, member *m, const char *given, const char *mime)
 {
-    const char *dot = strrchr(given, '.'), *ext = extension_of(mime);
+    const char *dot = strrchr(given, '.'), *ext = yd_extension_of(mime);
     const int stem = (int)(dot && dot > given ? (size_t)(dot - given) : strlen(given)), ext_len = (int)strcspn(ext, " ");
     snprintf(m->name, sizeof m->name, "%.*s.%.*s", stem, given, ext_len, ext);
     for (size_t i = 2; is_used(a, m->name); i++) snprintf(m->name, sizeof m->name, "%.*s-%zu.%.*s", stem, given, i, ext_len, ext);

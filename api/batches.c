@@ -162,6 +162,7 @@ static int submit_item(yd_request *r, const yd_intake *in, size_t i, item *it, y
     char once[320];
     snprintf(once, sizeof once, "%.280s#%zu", key ? key : "", i);
     yd_upload *up = &in->uploads[i];
+    if (!up->len) return yd_fail_field(err, YD_E_INVALID, "image", "a picture", "the picture is empty");
     const yd_submission sub = {.bytes = up->bytes,
                                .len = up->len,
                                .settings = in->settings,
@@ -171,7 +172,6 @@ static int submit_item(yd_request *r, const yd_intake *in, size_t i, item *it, y
                                .once = key ? once : NULL,
                                .request_id = r->id};
     up->bytes = NULL; // submit owns it from here, whatever it answers
-    if (!sub.len) return yd_fail_field(err, YD_E_INVALID, "image", "a picture", "the picture is empty");
     return yd_service_submit(r->service, &sub, on_submitted, it, &it->arrival, err);
 }
 

@@ -31,8 +31,7 @@ static void content_digest(const char *hex, char out[64])
     snprintf(out, 64, "sha-256=:%s:", text);
 }
 
-// What files of this type are called, the usual ending first.
-static const char *extension_of(const char *mime)
+const char *yd_extension_of(const char *mime)
 {
     size_t n;
     const yd_image_kind *k = yd_image_kinds(&n);
@@ -50,7 +49,7 @@ static void picture_headers(struct MHD_Response *resp, const yd_job *j, const yd
     yd_header(resp, "Cache-Control", "private, no-cache");
     yd_header(resp, "Vary", "Accept");
     yd_header(resp, "X-Job-Id", yd_job_id(j));
-    const char *end = extension_of(b->mime);
+    const char *end = yd_extension_of(b->mime);
     snprintf(text, sizeof text, "%s; filename=\"%.40s.%.*s\"", attachment ? "attachment" : "inline", yd_job_id(j),
              (int)strcspn(end, " "), end);
     yd_header(resp, "Content-Disposition", text);

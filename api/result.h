@@ -7,4 +7,7 @@
 // Answer with the job's picture (conditional and partial requests included), or with the reason why there is none.
 void yd_answer_result(yd_request *r, yd_job *j, int attachment);
 
+// What files of this type are called: the usual endings ("jpg jpeg"). Static text.
+const char *yd_extension_of(const char *mime);
+
 #endif
