@@ -99,8 +99,8 @@ static int check_token(const yd_request *r, const char *token, const char **who,
     const long long expires = strtoll(text, &end, 10);
     if (*end || expires * 1000 <= yd_wall_ms()) return refuse_token("the token has ended", err);
     if (strcmp(job, "-") != 0 && strcmp(job, r->match.param) != 0) return refuse_token("the token is another job's", err);
-    *who = yd_keys_owner(yd_service_keys(r->service), owner);
-    return *who ? 0 : refuse_token("the token's owner has no key any more", err);
+    *who = yd_keys_owner(yd_service_keys(r->service), owner, YD_SCOPE_READ);
+    return *who ? 0 : refuse_token("the token's owner has no key any more that reads", err);
 }
 
 void yd_handle_tokens_post(yd_request *r)
@@ -192,12 +192,37 @@ static void forwarded(yd_request *r, const char *list)
     }
 }
 
+typedef struct forwarded_list {
+    char text[1024]; // the end of it, where it is longer
+} forwarded_list;
+
+// Each proxy may add a line of its own instead of going on with the one before: in order they are one list.
+static enum MHD_Result join_forwarded(void *cls, enum MHD_ValueKind kind, const char *name, const char *value)
+{
+    forwarded_list *l = cls;
+    (void)kind;
+    if (strcasecmp(name, "X-Forwarded-For") != 0 || !value) return MHD_YES;
+    const size_t most = sizeof l->text - 2, len = strlen(value), n = len < most ? len : most;
+    size_t have = strlen(l->text);
+    if (have + 1 + n >= sizeof l->text) {
+        const size_t drop = have + 2 + n - sizeof l->text;
+        memmove(l->text, l->text + drop, have - drop + 1);
+        have -= drop;
+    }
+    if (have) l->text[have++] = ',';
+    memcpy(l->text + have, value + len - n, n);
+    l->text[have + n] = '\0';
+    return MHD_YES;
+}
+
 int yd_access_client(yd_request *r)
 {
-    const char *peer = yd_conn_peer(r->conn), *list = yd_request_header(r, "X-Forwarded-For");
+    const char *peer = yd_conn_peer(r->conn);
+    forwarded_list list = {.text = ""};
     snprintf(r->client, sizeof r->client, "%s", peer);
     if (!*r->api->cfg->trusted_proxies || yd_address_named(peer, r->api->cfg->trusted_proxies) != 1) return 0;
-    if (list) forwarded(r, list);
+    MHD_get_connection_values(r->mhd, MHD_HEADER_KIND, join_forwarded, &list);
+    if (*list.text) forwarded(r, list.text);
     return 1;
 }
 
@@ -225,7 +250,7 @@ void yd_access_headers(const yd_request *r, struct MHD_Response *resp)
     if (!origin) return;
     yd_header(resp, "Access-Control-Allow-Origin", origin);
     yd_header(resp, "Access-Control-Expose-Headers",
-              "Location, ETag, Retry-After, X-Request-Id, X-Durability, Idempotency-Replayed, Content-Digest, Content-Range, Content-Disposition");
+              "Location, ETag, Retry-After, X-Request-Id, X-Durability, Idempotency-Replayed, Content-Digest, Content-Range, Content-Disposition, traceparent");
 }
 
 void yd_access_preflight(const yd_request *r, struct MHD_Response *resp)

@@ -107,7 +107,7 @@ static int parse_attribute(word w, unsigned *scopes, yd_key_limits *l)
     if (is(name, "weight")) return parse_amount(value, 0.001, 1000, &l->weight);
     if (is(name, "rate")) return parse_amount(value, 0, 1e6, &l->rate);
     if (is(name, "units_per_hour")) return parse_amount(value, 0, 1e15, &l->units_per_hour);
-    if (!is(name, "jobs") || parse_amount(value, 0, 1e6, &jobs)) return -1;
+    if (!is(name, "jobs") || parse_amount(value, 0, 1e6, &jobs) || jobs != floor(jobs)) return -1;
     l->jobs = (long)jobs;
     return 0;
 }
@@ -242,10 +242,12 @@ int yd_keys_check(const yd_keys *k, const char *text, const char **who, unsigned
     return 0;
 }
 
-const char *yd_keys_owner(const yd_keys *k, const char *name)
+const char *yd_keys_owner(const yd_keys *k, const char *name, unsigned scope)
 {
     const owner *o = find_owner(k, name);
-    return o ? o->name : NULL;
+    for (size_t i = 0; o && i < k->n_keys; i++)
+        if (&k->owner[k->key[i].owner] == o && (k->key[i].scopes & scope)) return o->name;
+    return NULL;
 }
 
 const yd_key_limits *yd_keys_limits(const yd_keys *k, const char *name)

@@ -40,8 +40,8 @@ void yd_keys_carry(yd_keys *next, const yd_keys *old);
 
 // Whose key it is: 0, *owner (valid until the table is freed) and *scopes. YD_E_UNAUTHORIZED.
 int yd_keys_check(const yd_keys *k, const char *key, const char **owner, unsigned *scopes, yd_err *err);
-// The owner's own copy of its name when it still has a key, else NULL.
-const char *yd_keys_owner(const yd_keys *k, const char *owner);
+// The owner's name as the table has it, when one of its keys has this scope, else NULL.
+const char *yd_keys_owner(const yd_keys *k, const char *owner, unsigned scope);
 // NULL: no such owner.
 const yd_key_limits *yd_keys_limits(const yd_keys *k, const char *owner);
 

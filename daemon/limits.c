@@ -26,6 +26,7 @@ int yd_service_reload(yd_service *s, yd_err *err)
     yd_keys_carry(next, s->keys);
     yd_keys_free(s->keys);
     s->keys = next;
+    yd_owners_weigh(s->owners);
     return 0;
 }
 

@@ -81,6 +81,18 @@ const yd_share *yd_owners_find(const yd_owners *o, const char *name)
     return NULL;
 }
 
+static double weight_of(const yd_owners *o, const char *name)
+{
+    const double w = o->weight ? o->weight(o->arg, name) : 1;
+    return w > 0 ? w : 1;
+}
+
+void yd_owners_weigh(yd_owners *o)
+{
+    for (size_t i = 0; i < o->n_slots; i++)
+        for (owner *w = o->slot[i]; w; w = w->next) w->share.weight = weight_of(o, w->name);
+}
+
 yd_share *yd_owners_share(yd_owners *o, const char *name)
 {
     const size_t len = strlen(name);
@@ -89,8 +101,7 @@ yd_share *yd_owners_share(yd_owners *o, const char *name)
     owner *w = yd_calloc(1, sizeof *w + len + 1);
     if (!w) return NULL;
     memcpy(w->name, name, len + 1);
-    w->share.weight = o->weight ? o->weight(o->arg, name) : 1;
-    if (!(w->share.weight > 0)) w->share.weight = 1;
+    w->share.weight = weight_of(o, name);
     if (o->count >= o->n_slots) grow(o);
     const size_t k = slot_of(o, name, o->n_slots);
     w->next = o->slot[k];

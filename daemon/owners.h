@@ -15,6 +15,8 @@ void yd_owners_free(yd_owners *o);
 const yd_share *yd_owners_find(const yd_owners *o, const char *owner);
 // The share of an owner, made if need be. NULL: out of memory.
 yd_share *yd_owners_share(yd_owners *o, const char *owner);
+// Ask for everybody's weight again.
+void yd_owners_weigh(yd_owners *o);
 // Forget shares that are idle.
 void yd_owners_sweep(yd_owners *o, const yd_scheduler *s);
 size_t yd_owners_count(const yd_owners *o);

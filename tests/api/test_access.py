@@ -152,11 +152,19 @@ def test_keys_are_read_again():
         with open(g.path, "w") as f:
             f.write("\n".join(line for line in lines if line.startswith("alice")) + "\n")
         carol = new_key(g.path, "carol")
+        with open(g.path, "a") as f:
+            f.write(next(line for line in lines if line.startswith("bob")) + " scopes=metrics\n")
         os.kill(g.d.process.pid, signal.SIGHUP)
         g.d._await_log('"reloaded"')
-        check(g.ask("/v1/jobs", "bob").status == 401 and g.ask("/v1/jobs", "alice").status == 200, "bob's key is gone")
+        check(g.ask("/v1/jobs", "bob").status == 403 and g.ask("/v1/jobs", "alice").status == 200, "bob's key reads no more")
         check(g.d.curl("/v1/jobs", headers=(f"Authorization: Bearer {carol}",)).status == 200, "carol's is there")
-        check(g.d.curl(f"/v1/jobs/{j}/preview?token={token}").status == 401, "tokens go with the keys")
+        check(g.d.curl(f"/v1/jobs/{j}/preview?token={token}").status == 401, "tokens go with the scope")
+        check(g.ask("/metrics", "bob").body.find(b"yodad_queue_depth") > 0, "and the job goes on")
+        with open(g.path, "w") as f:
+            f.write("\n".join(lines) + "\n")
+        os.kill(g.d.process.pid, signal.SIGHUP)
+        time.sleep(0.3)
+        check(g.ask(f"/v1/jobs/{j}", "bob").json()["state"] in ("running", "succeeded"), "as it was", g.ask(f"/v1/jobs/{j}", "bob").body)
 
 
 def test_the_key_file_is_checked_at_the_start():
@@ -181,6 +189,8 @@ def test_proxies_in_front():
         d.curl("/v1/models", headers=("X-Forwarded-For: not-an-address",))
         d.curl("/v1/models", headers=("traceparent: 00-00000000000000000000000000000000-00f067aa0ba902b7-01",))
         lines = requests_of(d)
+        d.curl("/v1/capabilities", headers=("X-Forwarded-For: 203.0.113.66", "X-Forwarded-For: 198.51.100.7, 10.9.9.9"))
+        check(requests_of(d)[3]["peer"] == "198.51.100.7", "what a client puts before a proxy's own line is not believed", requests_of(d)[3])
         check(lines[0]["peer"] == "198.51.100.7", "the last address that is no proxy's", lines[0])
         check(lines[0]["traceparent"] == TRACE and "traceparent" not in lines[2], "traces that are none are left out", lines)
         check(lines[1]["peer"] == "127.0.0.1", "what is no address is not believed", lines[1])

@@ -41,15 +41,16 @@ static void keys_are_found(void)
     CHECK(yd_keys_check(k, "", &owner, &scopes, &err) == YD_E_UNAUTHORIZED && yd_keys_check(k, "firs", &owner, &scopes, &err) == YD_E_UNAUTHORIZED);
     const yd_key_limits *l = yd_keys_limits(k, "bob.b-2_");
     CHECK(l && l->weight == 2.5 && l->rate == 0.5 && l->jobs == 3 && l->units_per_hour == 1e6);
+    CHECK(yd_keys_owner(k, "alice", YD_SCOPE_METRICS) && !yd_keys_owner(k, "bob.b-2_", YD_SCOPE_METRICS));
     l = yd_keys_limits(k, "alice");
     CHECK(l && l->weight == 1 && l->rate == 0 && l->jobs == 0 && l->units_per_hour == 0);
-    CHECK(!yd_keys_limits(k, "carol") && !yd_keys_owner(k, "carol") && strcmp(yd_keys_owner(k, "alice"), "alice") == 0);
+    CHECK(!yd_keys_limits(k, "carol") && !yd_keys_owner(k, "carol", YD_SCOPE_READ) && strcmp(yd_keys_owner(k, "alice", YD_SCOPE_READ), "alice") == 0);
     yd_keys_free(k);
 }
 
 static void bad_files_are_refused(void)
 {
-    static const char *const rest[] = {"scopes=", "scopes=read,", "scopes=write", "weight=0", "weight=nan", "rate=-1", "jobs=1x", "rate", "colour=red", "units_per_hour=1e16"};
+    static const char *const rest[] = {"scopes=", "scopes=read,", "scopes=write", "weight=0", "weight=nan", "rate=-1", "jobs=1x", "jobs=0.5", "rate", "colour=red", "units_per_hour=1e16"};
     char line[256], twice[600];
     for (size_t i = 0; i < sizeof rest / sizeof rest[0]; i++) {
         line_for("k", "alice", rest[i], line, sizeof line);
