@@ -6,7 +6,7 @@ import subprocess
 import tempfile
 import time
 
-from harness import Daemon, YODA, YODAD, check, textured
+from harness import Daemon, TIMEOUT_S, YODA, YODAD, check, textured
 
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
@@ -16,10 +16,15 @@ def new_key(path, owner, attributes=""):
     return subprocess.run([YODA, "key", owner, "--file", path, *with_them], check=True, capture_output=True, text=True).stdout.strip()
 
 
-def requests_of(d):
-    """The log's lines of requests, without the harness's probes."""
-    lines = [json.loads(line) for line in d.log_text().splitlines() if '"msg":"request"' in line]
-    return [line for line in lines if line["path"].startswith("/v1/")]
+def requests_of(d, n):
+    """The log's lines of requests, without the harness's probes; a line comes when its answer has been sent, so n are waited for."""
+    until = time.monotonic() + TIMEOUT_S
+    while True:
+        lines = [json.loads(line) for line in d.log_text().splitlines() if '"msg":"request"' in line]
+        lines = [line for line in lines if line["path"].startswith("/v1/")]
+        if len(lines) >= n or time.monotonic() > until:
+            return lines
+        time.sleep(0.02)
 
 
 class Guarded:
@@ -75,7 +80,7 @@ def test_jobs_belong_to_their_owner():
             check(g.ask(f"/v1/jobs/{j}{tail}", "bob").status == 404, f"not for bob: {tail}")
         check(g.ask(f"/v1/jobs/{j}", "bob", "-X", "DELETE").status == 404, "nor to delete")
         check(g.ask("/v1/jobs", "bob").json()["jobs"] == [] and len(g.ask("/v1/jobs", "alice").json()["jobs"]) == 1, "lists are one's own")
-        check('"owner":"alice"' in g.d.log_text(), "the log names owners")
+        g.d._await_log('"owner":"alice"')  # the log names owners
         check(g.key["alice"] not in g.d.log_text(), "and no keys")
 
 
@@ -188,9 +193,9 @@ def test_proxies_in_front():
         d.curl("/v1/jobs", headers=("X-Forwarded-For: 203.0.113.9, 198.51.100.7, 10.1.2.3", f"traceparent: {TRACE}"))
         d.curl("/v1/models", headers=("X-Forwarded-For: not-an-address",))
         d.curl("/v1/models", headers=("traceparent: 00-00000000000000000000000000000000-00f067aa0ba902b7-01",))
-        lines = requests_of(d)
+        lines = requests_of(d, 3)
         d.curl("/v1/capabilities", headers=("X-Forwarded-For: 203.0.113.66", "X-Forwarded-For: 198.51.100.7, 10.9.9.9"))
-        check(requests_of(d)[3]["peer"] == "198.51.100.7", "what a client puts before a proxy's own line is not believed", requests_of(d)[3])
+        check(requests_of(d, 4)[3]["peer"] == "198.51.100.7", "what a client puts before a proxy's own line is not believed", requests_of(d, 4))
         check(lines[0]["peer"] == "198.51.100.7", "the last address that is no proxy's", lines[0])
         check(lines[0]["traceparent"] == TRACE and "traceparent" not in lines[2], "traces that are none are left out", lines)
         check(lines[1]["peer"] == "127.0.0.1", "what is no address is not believed", lines[1])
@@ -203,7 +208,7 @@ def test_proxies_in_front():
     d = Daemon(device="fake")
     try:
         d.curl("/v1/jobs", headers=("X-Forwarded-For: 203.0.113.9",))
-        line = requests_of(d)[0]
+        line = requests_of(d, 1)[0]
         check(line["peer"] == "127.0.0.1", "nobody is believed unasked", line)
     finally:
         check(d.stop() == 0, "the daemon ends well")
