@@ -281,15 +281,26 @@ async function showResult(mine) {
   link.setAttribute('download', `${name.replace(/\.\w+$/, '')}-${job.output.width}.${job.output.format === 'jpeg' ? 'jpg' : job.output.format}`);
   link.href = `/v1/jobs/${id}/result`;
   try {
-    const result = small || client.key ? await client.result(id) : null;
+    const result = small ? await client.result(id) : null;
     if (mine !== view) return;
     if (result) link.href = address(mine, result); // what is here already need not be fetched again
-    const drawn = result && small && await viewer.setResult(link.href);
+    const drawn = result && await viewer.setResult(link.href);
     if (!drawn && mine === view) await viewer.setResult(address(mine, await client.preview(id, 4096)));
     viewer.result.alt = `${name}, enlarged`;
   } catch (error) {
     needKey(error);
   }
+}
+
+// A large result goes from the server straight to the disk. A link carries no key, so it is given a token when it is followed.
+async function download(event) {
+  const link = $('download'), entry = selected;
+  if (!client.key || !entry?.id || link.href.startsWith('blob:') || !event.isTrusted) return;
+  event.preventDefault();
+  await attempt(async () => {
+    link.href = await client.link(entry.id, 'result');
+    link.click();
+  });
 }
 
 async function showInvented(mine) {
@@ -416,6 +427,7 @@ function connectButtons() {
   $('cancel').addEventListener('click', cancel);
   $('remove').addEventListener('click', remove);
   $('again').addEventListener('click', () => { if (view?.source) take([new File([view.source.blob], view.source.name)]); });
+  $('download').addEventListener('click', download);
   $('older').addEventListener('click', () => attempt(older));
   $('zoom-in').addEventListener('click', () => viewer.zoomBy(1.5));
   $('zoom-out').addEventListener('click', () => viewer.zoomBy(1 / 1.5));

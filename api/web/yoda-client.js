@@ -165,6 +165,18 @@ export class YodaClient {
   /** What was invented, of a job submitted with report=true. @param {string} id @returns {Promise<Blob>} */
   async invented(id) { return this.blob(`/v1/jobs/${id}/invented`); }
 
+  /**
+   * An address that needs no key for a while, for <a>, <img> and EventSource, which can send none.
+   * @param {string} id @param {string} what result, preview, attention, mask?step=N, invented or events
+   * @returns {Promise<string>}
+   */
+  async link(id, what) {
+    const plain = `${this.#base}/v1/jobs/${id}/${what}`;
+    if (!this.key) return plain;
+    const { token } = await this.json('/v1/tokens' + query({ job: id }), { method: 'POST' });
+    return `${plain}${what.includes('?') ? '&' : '?'}token=${encodeURIComponent(token)}`;
+  }
+
   /** Limits, formats, attention methods, defaults. */
   async capabilities() { return this.json('/v1/capabilities'); }
 

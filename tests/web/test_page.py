@@ -21,6 +21,7 @@ class Site:
     """A daemon whose jobs survive it, and a browser."""
 
     def __init__(self):
+        self.others = []
         self.dir = tempfile.mkdtemp(prefix="yodad-web-")
         self.flags = dict(model_dir="models", model="yoda-compact-4x", state_dir=self.dir + "/state", checkpoint_interval_ms=200)
         self.d = Daemon(**self.flags)
@@ -47,9 +48,15 @@ class Site:
         self.d.stop(sig)
         self.d = Daemon(listen=f"127.0.0.1:{self.d.port}", **self.flags)
 
+    def other(self, **flags):
+        """A second daemon, until the tests end."""
+        self.others.append(Daemon(**flags))
+        return self.others[-1]
+
     def close(self):
         self.b.close()
-        self.d.stop()
+        for d in [self.d, *self.others]:
+            d.stop()
 
 
 def test_watch_and_download(s):

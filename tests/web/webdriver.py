@@ -97,6 +97,27 @@ class Browser:
         acts = [{"type": t, "value": KEYS.get(k, k)} for k in keys for t in ("keyDown", "keyUp")]
         self.command("POST", "/actions", actions=[{"type": "key", "id": "k", "actions": acts}])
 
+    def mouse(self, *points, element="#stage"):
+        """Press at the first point of an element (shares of its width and height), pass the others, let go at the last."""
+        box = self.js("const b = document.querySelector(arguments[0]).getBoundingClientRect(); return [b.left, b.top, b.width, b.height]", element)
+        at = [(round(box[0] + box[2] * x), round(box[1] + box[3] * y)) for x, y in points]
+        acts = [{"type": "pointerMove", "duration": 30, "x": x, "y": y} for x, y in at]
+        acts[1:1] = [{"type": "pointerDown", "button": 0}]
+        self.command("POST", "/actions", actions=[{"type": "pointer", "id": "mouse", "parameters": {"pointerType": "mouse"},
+                                                   "actions": acts + [{"type": "pointerUp", "button": 0}]}])
+
+    def wheel(self, delta, x=0.5, y=0.5, element="#stage"):
+        box = self.js("const b = document.querySelector(arguments[0]).getBoundingClientRect(); return [b.left, b.top, b.width, b.height]", element)
+        self.command("POST", "/actions", actions=[{"type": "wheel", "id": "wheel", "actions": [
+            {"type": "scroll", "x": round(box[0] + box[2] * x), "y": round(box[1] + box[3] * y), "deltaX": 0, "deltaY": delta}]}])
+
+    def touch(self, *moments):
+        """Fingers on the screen: each moment is a list of (x, y) in CSS pixels, one a finger; then all are lifted."""
+        for i, fingers in enumerate(moments):
+            self.cdp("Input.dispatchTouchEvent", type="touchMove" if i else "touchStart",
+                     touchPoints=[{"x": x, "y": y, "id": n} for n, (x, y) in enumerate(fingers)])
+        self.cdp("Input.dispatchTouchEvent", type="touchEnd", touchPoints=[])
+
     def picture(self, path, **options):
         data = self.cdp("Page.captureScreenshot", **options)["data"]
         with open(path, "wb") as f:
