@@ -1,9 +1,13 @@
-// SHA-256 (FIPS 180-4, section 6.2). Plain C; the names of the steps follow the standard.
+// SHA-256 (FIPS 180-4, section 6.2). The compression function is plain C, whose steps are named as in the standard, or the processor's
+// own instructions where it has them (sha256_x86.c); the digest is the same.
 #include "core/sha256.h"
 
+#include "core/sha256_blocks.h"
+
+#include <stdatomic.h>
 #include <string.h>
 
-static const uint32_t K[64] = {
+const uint32_t yd_sha256_k[64] = {
     0x428a2f98, 0x71374491, 0xb5c0fbcf, 0xe9b5dba5, 0x3956c25b, 0x59f111f1, 0x923f82a4, 0xab1c5ed5,
     0xd807aa98, 0x12835b01, 0x243185be, 0x550c7dc3, 0x72be5d74, 0x80deb1fe, 0x9bdc06a7, 0xc19bf174,
     0xe49b69c1, 0xefbe4786, 0x0fc19dc6, 0x240ca1cc, 0x2de92c6f, 0x4a7484aa, 0x5cb0a9dc, 0x76f988da,
@@ -47,7 +51,7 @@ static void compress(uint32_t state[8], const uint8_t *block)
     uint32_t e = state[4], f = state[5], g = state[6], h = state[7];
     for (int t = 0; t < 64; t++) {
         uint32_t big1 = rotr(e, 6) ^ rotr(e, 11) ^ rotr(e, 25);
-        uint32_t t1 = h + big1 + ((e & f) ^ (~e & g)) + K[t] + w[t];
+        uint32_t t1 = h + big1 + ((e & f) ^ (~e & g)) + yd_sha256_k[t] + w[t];
         uint32_t big0 = rotr(a, 2) ^ rotr(a, 13) ^ rotr(a, 22);
         uint32_t t2 = big0 + ((a & b) ^ (a & c) ^ (b & c));
         h = g, g = f, f = e, e = d + t1;
@@ -55,6 +59,20 @@ static void compress(uint32_t state[8], const uint8_t *block)
     }
     state[0] += a, state[1] += b, state[2] += c, state[3] += d;
     state[4] += e, state[5] += f, state[6] += g, state[7] += h;
+}
+
+void yd_sha256_blocks_plain(uint32_t state[8], const uint8_t *p, size_t n)
+{
+    for (; n > 0; n--, p += 64) compress(state, p);
+}
+
+static void blocks(uint32_t state[8], const uint8_t *p, size_t n)
+{
+    static atomic_int known; // 0 not asked yet, 1 plain, 2 instructions: whoever asks at the same time finds the same
+    int how = atomic_load_explicit(&known, memory_order_relaxed);
+    if (!how) atomic_store_explicit(&known, how = 1 + yd_sha256_has_instructions(), memory_order_relaxed);
+    if (how == 2) yd_sha256_blocks_fast(state, p, n);
+    else yd_sha256_blocks_plain(state, p, n);
 }
 
 void yd_sha256_init(yd_sha256 *s)
@@ -75,11 +93,13 @@ void yd_sha256_update(yd_sha256 *s, const void *bytes, size_t len)
         size_t take = 64 - held < len ? 64 - held : len;
         memcpy(s->block + held, p, take);
         if (held + take < 64) return;
-        compress(s->state, s->block);
+        blocks(s->state, s->block, 1);
         p += take;
         len -= take;
     }
-    for (; len >= 64; p += 64, len -= 64) compress(s->state, p);
+    blocks(s->state, p, len / 64);
+    p += len / 64 * 64;
+    len %= 64;
     if (len) memcpy(s->block, p, len);
 }
 
@@ -90,13 +110,13 @@ void yd_sha256_final(yd_sha256 *s, uint8_t digest[32])
     s->block[held++] = 0x80;
     if (held > 56) { // no room for the length: it goes into a block of its own
         memset(s->block + held, 0, 64 - held);
-        compress(s->state, s->block);
+        blocks(s->state, s->block, 1);
         held = 0;
     }
     memset(s->block + held, 0, 56 - held);
     store_be32(s->block + 56, (uint32_t)(bits >> 32));
     store_be32(s->block + 60, (uint32_t)bits);
-    compress(s->state, s->block);
+    blocks(s->state, s->block, 1);
     for (int i = 0; i < 8; i++) store_be32(digest + 4 * i, s->state[i]);
 }
 
