@@ -192,7 +192,10 @@ static void gauss_make(double sigma, gauss *g)
 {
     double values[2 * MAX_RADIUS + 1], sum = 0;
     g->radius = at_most((int)ceil(3 * sigma), MAX_RADIUS);
-    for (int i = -g->radius; i <= g->radius; i++) sum += values[i + g->radius] = exp(-0.5 * i * i / fmax(sigma * sigma, 1e-9));
+    for (int i = 0; i <= 2 * g->radius; i++) {
+        const int from = i - g->radius;
+        sum += values[i] = exp(-0.5 * from * from / fmax(sigma * sigma, 1e-9));
+    }
     uint32_t others = 0;
     for (int i = 0; i <= 2 * g->radius; i++) {
         g->weight[i] = (uint32_t)(values[i] / sum * 16384.0 + 0.5);

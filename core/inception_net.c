@@ -237,7 +237,7 @@ static void add_end(reader *r, const int *parts, int n)
 
 static int add_block(reader *r, const struct block *b)
 {
-    int maps[MAX_ROWS] = {r->last}, channels[MAX_ROWS] = {r->c}, parts[YD_TRUNK_MAX_FROM], n_parts = 0;
+    int maps[MAX_ROWS] = {r->last}, channels[MAX_ROWS] = {r->c}, parts[YD_TRUNK_MAX_FROM] = {r->last}, n_parts = 0;
     for (int i = 0; b->rows[i].kind != YD_TRUNK_JOIN; i++) {
         const row *w = &b->rows[i];
         int rc = add_row(r, b, w, maps[w->from], channels[w->from]);

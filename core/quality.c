@@ -41,7 +41,8 @@ static void derive(const yd_model_config *cfg, yd_quality q, yd_sample_settings 
 
 void yd_model_config_profile(const yd_model_config *cfg, yd_quality q, yd_sample_settings *set)
 {
-    const yd_profile *p = q == YD_QUALITY_FAST ? &cfg->fast : q == YD_QUALITY_BEST ? &cfg->best : NULL;
+    const yd_profile *const given[YD_QUALITIES] = {[YD_QUALITY_FAST] = &cfg->fast, [YD_QUALITY_BEST] = &cfg->best};
+    const yd_profile *p = given[q];
     *set = p && p->given ? p->set : cfg->defaults;
     if (p && !p->given) derive(cfg, q, set);
 }

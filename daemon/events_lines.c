@@ -45,7 +45,7 @@ static int restore_line(yd_event_log *log, const char *line, size_t len, yd_err 
     yd_event_type type;
     const uint64_t id = strtoull(line, &end, 10);
     const char *name = end + 1, *space = len ? memchr(line, ' ', len) : NULL;
-    const char *data = space == end ? memchr(name, ' ', len - (size_t)(name - line)) : NULL;
+    const char *data = space && space == end ? memchr(name, ' ', len - (size_t)(name - line)) : NULL;
     if (!data || type_of(name, (size_t)(data - name), &type) || id <= yd_events_last_id(log))
         return yd_fail(err, YD_E_INVALID, "a stored event cannot be read");
     data++;

@@ -118,7 +118,7 @@ static int train_map(const train_args *a, const yd_train_config *cfg, yd_err *er
     char model[1024], took[32];
     yd_progress bar;
     yd_map_net *net = yd_malloc(sizeof *net);
-    yd_map_result res;
+    yd_map_result res = {0};
     const yd_map_options opt = {.iterations = a->iterations ? a->iterations : YD_MAP_ITERATIONS, .stop = &stop_requested,
                                 .progress = on_map_progress, .notice = on_notice, .user = &bar};
     int rc = net ? yd_cli_find_model(a->init, model, sizeof model, err) : yd_fail(err, YD_E_NOMEM, "no memory for a map");

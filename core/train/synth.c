@@ -126,7 +126,7 @@ static void average(const yd_synth *s, int wide, uint8_t *rgb)
                     for (int c = 0; c < 3; c++) sum[c] += p[c];
                     count++;
                 }
-            for (int c = 0; c < 3; c++) *rgb++ = (uint8_t)((sum[c] + count / 2) / count);
+            for (int c = 0; c < 3; c++) *rgb++ = (uint8_t)(count ? (sum[c] + count / 2) / count : 0);
         }
 }
 
