@@ -1,43 +1,35 @@
 // Loading, making and saving models: the file's tensors matched one by one against the network that its config describes.
 //
-// Owns the parameters of a yd_model (f32, host). A file must hold every parameter in its shape; names may carry the public
-// checkpoints' "denoise_fn." prefix. Anything else in the file is refused, except the noise schedule's buffers, which public
+// Owns the parameters of a yd_model (f32, host). A file must hold every parameter in its shape; names may stand under
+// other words, as public checkpoints' do. Anything else in the file is refused, except the noise schedule's buffers, which public
 // checkpoints carry and the config replaces, and ddpm's frequencies, which are checked. Loading blocks on the disk; a loaded model is
-// read-only.
+// read-only. The file is mapped and its weights copied out, while a second thread works out its checksum.
 // Read next: core/net_unet.c, core/engine.c.
 #include "core/file.h"
 #include "core/mem.h"
 #include "core/model.h"
+#include "core/model_public.h"
 #include "core/rng.h"
 #include "core/safetensors.h"
 #include "core/sha256.h"
+#include "core/simd.h"
 
 #include <math.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 
 #define MODEL_MAX_BYTES ((size_t)4 << 30)
 #define CONFIG_MAX_BYTES ((size_t)1 << 20)
 #define CONFIG_PRINT_MAX 4096 // yd_model_config_print's longest
-#define PREFIX          "denoise_fn."
 
-// Buffers of the noise schedule in public checkpoints: 12 vectors of T floats without a dot in their names.
-static int is_schedule_buffer(const char *name)
+// What stands before a network's names is dropped, whatever it is; see model_public.h.
+static const yd_st_tensor *find_param(const yd_safetensors *st, const char *prefix, const char *name)
 {
-    static const char *const names[] = {"betas", "alphas_cumprod", "alphas_cumprod_prev", "sqrt_alphas_cumprod", "sqrt_one_minus_alphas_cumprod",
-                                        "log_one_minus_alphas_cumprod", "sqrt_recip_alphas_cumprod", "sqrt_recipm1_alphas_cumprod",
-                                        "posterior_variance", "posterior_log_variance_clipped", "posterior_mean_coef1", "posterior_mean_coef2"};
-    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
-        if (strcmp(name, names[i]) == 0) return 1;
-    return 0;
-}
-
-static const yd_st_tensor *find_param(const yd_safetensors *st, const char *name)
-{
+    char prefixed[320];
     const yd_st_tensor *t = yd_st_find(st, name);
-    if (t) return t;
-    char prefixed[160];
-    snprintf(prefixed, sizeof prefixed, PREFIX "%s", name);
+    if (t || !*prefix) return t;
+    snprintf(prefixed, sizeof prefixed, "%s%s", prefix, name);
     return yd_st_find(st, prefixed);
 }
 
@@ -64,21 +56,26 @@ static int new_list(yd_model *m, const yd_graph *g, yd_err *err)
     return m->params ? 0 : yd_fail(err, YD_E_NOMEM, "no memory for a model");
 }
 
-static int all_finite(const float *v, size_t n)
+// Without a way out of the loop, so that it is done many at a time: the largest exponent is that of NaN and Inf alone.
+YD_SIMD static int all_finite(const float *v, size_t n)
 {
-    for (size_t i = 0; i < n; i++)
-        if (!isfinite(v[i])) return 0;
-    return 1;
+    uint32_t found = 0;
+    for (size_t i = 0; i < n; i++) {
+        uint32_t bits;
+        memcpy(&bits, &v[i], sizeof bits);
+        found |= (bits & 0x7f800000) == 0x7f800000;
+    }
+    return !found;
 }
 
 // Memory is taken tensor by tensor, each when the file is known to hold it: a config that promises a giant network costs nothing.
-static int read_params(yd_model *m, const yd_graph *g, const yd_safetensors *st, yd_err *err)
+static int read_params(yd_model *m, const yd_graph *g, const yd_safetensors *st, const char *prefix, yd_err *err)
 {
     int rc = new_list(m, g, err);
     if (rc) return rc;
     for (int i = 0; i < g->n_params; i++) {
         const yd_tensor *p = &g->tensors[g->params[i]];
-        const yd_st_tensor *t = find_param(st, p->name);
+        const yd_st_tensor *t = find_param(st, prefix, p->name);
         if (!t) return yd_fail_field(err, YD_E_CHECKPOINT, p->name, "", "the model file lacks the tensor %s", p->name);
         if (!same_dims(t, p))
             return yd_fail_field(err, YD_E_CHECKPOINT, p->name, "", "tensor %s does not have the shape that the model's config asks for", p->name);
@@ -107,22 +104,25 @@ static int check_frequencies(const yd_net_config *net, const yd_st_tensor *t, yd
 }
 
 // A config of the one kind beside a file of the other: said in one line, where the list of missing tensors would say it badly.
-static int check_type(const yd_net_config *net, const yd_safetensors *st, yd_err *err)
+static int check_type(const yd_net_config *net, const yd_safetensors *st, const char *prefix, yd_err *err)
 {
     static const struct {
         const char *name, *key;
     } types[] = {[YD_NET_SR3] = {"sr3", "noise_level_mlp.1.weight"}, [YD_NET_DDPM] = {"ddpm", "time_mlp.1.weight"}};
     const int mine = (int)net->type, other = mine == YD_NET_SR3 ? YD_NET_DDPM : YD_NET_SR3;
-    if (find_param(st, types[mine].key) || !find_param(st, types[other].key)) return 0;
+    if (find_param(st, prefix, types[mine].key) || !find_param(st, prefix, types[other].key)) return 0;
     return yd_fail_field(err, YD_E_CHECKPOINT, "type", types[other].name, "its config says %s, but the file holds %s, so it is a %s network",
                          types[mine].name, types[other].key, types[other].name);
 }
 
-static int refuse_unexpected(const yd_net_config *net, const yd_graph *g, const yd_safetensors *st, yd_err *err)
+// Every tensor below the root must be the network's, or one that is known to stand beside it. Above it stand optimizers and the like.
+static int refuse_unexpected(const yd_net_config *net, const yd_graph *g, const yd_safetensors *st, const yd_public_net *at, yd_err *err)
 {
+    const size_t root = strlen(at->root), prefix = strlen(at->prefix);
     for (size_t i = 0; i < yd_st_count(st); i++) {
         const char *name = yd_st_at(st, i)->name;
-        const char *bare = strncmp(name, PREFIX, sizeof PREFIX - 1) == 0 ? name + sizeof PREFIX - 1 : name;
+        if (strncmp(name, at->root, root) != 0) continue;
+        const char *bare = strncmp(name, at->prefix, prefix) == 0 ? name + prefix : name + root;
         yd_tid t = yd_graph_find(g, bare);
         if (strncmp(name, YD_MAP_PREFIX, sizeof YD_MAP_PREFIX - 1) == 0) continue; // core/learned_map.c looks after these
         if (net->type == YD_NET_DDPM && strcmp(bare, "time_mlp.0.inv_freq") == 0) {
@@ -130,91 +130,153 @@ static int refuse_unexpected(const yd_net_config *net, const yd_graph *g, const 
             if (rc) return rc;
             continue;
         }
-        if ((t < 0 || g->tensors[t].kind != YD_T_PARAM) && !is_schedule_buffer(name))
+        if ((t < 0 || g->tensors[t].kind != YD_T_PARAM) && !yd_public_is_buffer(name + root))
             return yd_fail_field(err, YD_E_CHECKPOINT, name, "", "the model file holds the tensor %s, which its network does not have", name);
     }
     return 0;
 }
 
-// The config's text: inside the file, beside it under the same name, or config.json in its folder. *text is released with yd_free.
-static int find_config(const char *path, const yd_safetensors *st, char **text, size_t *len, yd_err *err)
+// Length of a path without the ending of a model file.
+static size_t stem_length(const char *path)
+{
+    static const char *const endings[] = {".safetensors", ".pth", ".pt", ".ckpt"};
+    const size_t n = strlen(path);
+    for (size_t i = 0; i < sizeof endings / sizeof endings[0]; i++) {
+        const size_t k = strlen(endings[i]);
+        if (n > k && strcmp(path + n - k, endings[i]) == 0) return n - k;
+    }
+    return n;
+}
+
+// The config's text: the one asked for, inside the file, beside it under the same name, or config.json in its folder. *text is released
+// with yd_free, and NULL where there is none.
+static int find_config(const char *path, const char *config, const yd_safetensors *st, char **text, size_t *len, yd_err *err)
 {
     const char *inside = yd_st_metadata(st, "yoda.config");
+    char beside[560];
+    void *bytes = NULL;
+    *text = NULL;
+    if (config) {
+        int rc = yd_file_read(config, CONFIG_MAX_BYTES, &bytes, len, err);
+        *text = bytes;
+        return rc;
+    }
     if (inside) {
         *text = yd_strdup(inside);
         *len = strlen(inside);
         return *text ? 0 : yd_fail(err, YD_E_NOMEM, "no memory for a model's config");
     }
-    char beside[560];
-    void *bytes = NULL;
-    size_t stem = strlen(path);
-    if (stem > 12 && strcmp(path + stem - 12, ".safetensors") == 0) stem -= 12;
-    snprintf(beside, sizeof beside, "%.*s.json", (int)stem, path);
+    snprintf(beside, sizeof beside, "%.*s.json", (int)stem_length(path), path);
     if (yd_file_read(beside, CONFIG_MAX_BYTES, &bytes, len, NULL)) {
         const char *slash = strrchr(path, '/');
         snprintf(beside, sizeof beside, "%.*sconfig.json", slash ? (int)(slash - path + 1) : 0, path);
-        if (yd_file_read(beside, CONFIG_MAX_BYTES, &bytes, len, NULL))
-            return yd_fail(err, YD_E_CHECKPOINT, "it has no \"yoda.config\" inside, and there is no config beside it");
+        if (yd_file_read(beside, CONFIG_MAX_BYTES, &bytes, len, NULL)) return 0;
     }
     *text = bytes;
     return 0;
 }
 
-static int load_config(yd_model *m, const yd_safetensors *st, yd_err *err)
+// The config, and where the network stands in the file. One of the public code, or none, is completed by what the tensors say.
+static int load_config(yd_model *m, const char *config, const yd_safetensors *st, yd_public_net *at, yd_err *err)
 {
     char *text = NULL;
     size_t len = 0;
-    int rc = find_config(m->path, st, &text, &len, err);
-    if (!rc) rc = yd_model_config_parse(text, len, &m->cfg, err);
+    int rc = find_config(m->path, config, st, &text, &len, err), found = 0;
+    const int given = text != NULL;
+    if (!rc && given) rc = yd_model_config_parse(text, len, &m->cfg, err);
+    else if (!rc) yd_model_config_init(&m->cfg);
     yd_free(text);
-    return rc;
+    if (!rc) rc = found = yd_public_locate(st, at, err);
+    if (rc < 0) return rc;
+    if (given && !m->cfg.from.is_public) return 0;
+    if (!found && !given) return yd_fail(err, YD_E_CHECKPOINT, "it has no \"yoda.config\" inside, no config is beside it, and it is no network of the public SR3 code");
+    if (!found) return 0; // what is missing is named when the tensors are read
+    rc = yd_public_detect(st, at, err);
+    if (!rc) rc = yd_public_settle(at, &m->cfg, m->assumed, sizeof m->assumed, err);
+    return rc ? rc : yd_public_check_buffers(st, at, &m->cfg, err);
 }
 
 // The file's tensors as the weights of the network that the model's config describes.
-static int load_weights(yd_model *m, const yd_safetensors *st, yd_err *err)
+static int load_weights(yd_model *m, const yd_safetensors *st, const yd_public_net *at, yd_err *err)
 {
     yd_graph *g = NULL;
-    int rc = check_type(&m->cfg.net, st, err);
+    int rc = check_type(&m->cfg.net, st, at->prefix, err);
     if (!rc) rc = yd_net_build(&m->cfg.net, m->cfg.window, m->cfg.window, YD_F32, 0, &g, err);
-    if (!rc) rc = read_params(m, g, st, err);
-    if (!rc) rc = refuse_unexpected(&m->cfg.net, g, st, err);
+    if (!rc) rc = read_params(m, g, st, at->prefix, err);
+    if (!rc) rc = refuse_unexpected(&m->cfg.net, g, st, at, err);
     yd_graph_free(g);
     return rc;
 }
 
+// A file's bytes and, worked out meanwhile on a thread of its own, their checksum.
+typedef struct hashing {
+    const void *bytes;
+    size_t len;
+    char hex[65];
+    pthread_t thread;
+    int running;
+} hashing;
+
+static void *hash(void *arg)
+{
+    hashing *h = arg;
+    yd_sha256_hex(h->bytes, h->len, h->hex);
+    return NULL;
+}
+
+static void hash_start(hashing *h, const void *bytes, size_t len)
+{
+    *h = (hashing){.bytes = bytes, .len = len};
+    h->running = pthread_create(&h->thread, NULL, hash, h) == 0;
+}
+
+static void hash_end(hashing *h)
+{
+    if (h->running) pthread_join(h->thread, NULL);
+    else hash(h); // no thread was to be had
+}
+
 int yd_model_load(const char *path, yd_model **out, yd_err *err)
 {
-    void *bytes = NULL;
-    size_t len = 0;
+    return yd_model_load_with(path, NULL, out, err);
+}
+
+int yd_model_load_with(const char *path, const char *config, yd_model **out, yd_err *err)
+{
     yd_safetensors *st = NULL;
+    yd_public_net at = {.root = ""};
+    hashing h;
+    const void *bytes;
+    size_t len;
     *out = NULL;
     if (strlen(path) >= sizeof((yd_model *)0)->path) return yd_fail(err, YD_E_IO, "the model's path is longer than 511 bytes");
-    int rc = yd_file_read(path, MODEL_MAX_BYTES, &bytes, &len, err);
+    int rc = yd_st_open(path, &st, err);
     if (rc) return rc;
+    bytes = yd_st_bytes(st, &len);
     yd_model *m = yd_calloc(1, sizeof *m);
-    if (!m) {
-        rc = yd_fail(err, YD_E_NOMEM, "no memory for a model");
-        goto out;
+    if (!m || len > MODEL_MAX_BYTES) {
+        rc = m ? yd_fail(err, YD_E_INVALID, "%.200s: more than 4 GiB", path) : yd_fail(err, YD_E_NOMEM, "no memory for a model");
+        yd_st_close(st);
+        yd_model_free(m);
+        return rc;
     }
     snprintf(m->path, sizeof m->path, "%s", path);
-    snprintf(m->checksum, sizeof m->checksum, "sha256:");
-    yd_sha256_hex(bytes, len, m->checksum + 7);
     yd_err why = {0};
-    rc = yd_st_open_memory(bytes, len, &st, &why);
-    if (!rc) rc = load_config(m, st, &why);
-    if (!rc) rc = load_weights(m, st, &why);
+    hash_start(&h, bytes, len);
+    rc = load_config(m, config, st, &at, &why);
+    if (!rc) rc = load_weights(m, st, &at, &why);
     if (!rc) rc = yd_map_net_read(st, m->cfg.scale, &m->map_net, &why);
     m->cfg.map_net = m->map_net;
+    hash_end(&h);
+    snprintf(m->checksum, sizeof m->checksum, "sha256:%s", h.hex);
     yd_st_close(st);
     if (rc) {
         yd_fail_field(err, rc, why.field, why.accepted, "%.200s: %s", path, why.detail);
         yd_model_free(m);
-        goto out;
+        return rc;
     }
     *out = m;
-out:
-    yd_free(bytes);
-    return rc;
+    return 0;
 }
 
 void yd_model_free(yd_model *m)
@@ -367,6 +429,7 @@ static int rewrite(const char *in, const char *out, const char *const *changes, 
     void *bytes = NULL;
     size_t len = 0;
     yd_safetensors *st = NULL;
+    yd_public_net at = {.root = ""};
     if (strlen(in) >= sizeof((yd_model *)0)->path) return yd_fail(err, YD_E_IO, "the model's path is longer than 511 bytes");
     int rc = yd_file_read(in, MODEL_MAX_BYTES, &bytes, &len, err);
     if (rc) return rc;
@@ -374,9 +437,9 @@ static int rewrite(const char *in, const char *out, const char *const *changes, 
     if (!m) rc = yd_fail(err, YD_E_NOMEM, "no memory for a model");
     else snprintf(m->path, sizeof m->path, "%s", in);
     if (!rc) rc = yd_st_open_memory(bytes, len, &st, err);
-    if (!rc) rc = load_config(m, st, err);
+    if (!rc) rc = load_config(m, NULL, st, &at, err);
     for (int i = 0; !rc && i < n; i++) rc = yd_model_config_update(&m->cfg, changes[i], strlen(changes[i]), err);
-    if (!rc) rc = load_weights(m, st, err);
+    if (!rc) rc = load_weights(m, st, &at, err);
     if (!rc) rc = write_again(st, &m->cfg, net, out, err);
     yd_model_free(m);
     yd_st_close(st);

@@ -80,6 +80,12 @@ typedef struct yd_profile {
     yd_sample_settings set;
 } yd_profile;
 
+// What a config of the public code has said. All 0 for a config of ours, and not in the printed text.
+typedef struct yd_public_said {
+    int is_public, has_schedule, has_size, has_scale;
+    yd_schedule_config trained; // its beta_schedule.train; train_steps 0: not said
+} yd_public_said;
+
 typedef struct yd_model_config {
     char name[64];
     yd_net_config net;
@@ -97,6 +103,7 @@ typedef struct yd_model_config {
     yd_sample_settings defaults;
     yd_profile fast, best; // the other profiles; yd_model_config_profile() reads them
     yd_storage dtype;     // among the defaults in the file
+    yd_public_said from;
     const yd_map_net *map_net; // of attention=learned, or NULL; not in the config's text: the model's, borrowed
 } yd_model_config;
 
@@ -104,6 +111,7 @@ typedef struct yd_model {
     yd_model_config cfg;
     char path[512];
     char checksum[72];    // "sha256:<64 hex>" of the file's bytes
+    char assumed[192];    // what neither the file nor a config said of a public checkpoint, for a warning; "" = nothing
     float **params;       // [n_params], f32, order of the network's graph
     int n_params;
     size_t param_count;   // elements in all
@@ -133,7 +141,12 @@ void yd_model_config_init(yd_model_config *cfg);
 
 // Load a model file: read, check against its network (missing and unexpected tensors are named), checksum. YD_E_IO, YD_E_CHECKPOINT,
 // YD_E_INVALID (over 4 GiB), YD_E_NOMEM; every message names the file.
+//
+// A checkpoint of the public SR3 code needs no config: what its tensors do not say is then as in the published configs, and told in
+// `assumed`. Its names may stand under other words ("module.", "state_dict.", "denoise_fn."); what is beside them is not looked at.
 int yd_model_load(const char *path, yd_model **out, yd_err *err);
+// The same with a config file of one's own instead of the one inside or beside it. config NULL: as yd_model_load.
+int yd_model_load_with(const char *path, const char *config, yd_model **out, yd_err *err);
 void yd_model_free(yd_model *m);
 // Make an untrained model: deterministic initial weights from `seed` (second conv of each block and the output conv zero when zero_init).
 int yd_model_init(const yd_model_config *cfg, uint64_t seed, int zero_init, yd_model **out, yd_err *err);

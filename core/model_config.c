@@ -3,6 +3,7 @@
 // Owns nothing; reentrant.
 #include "core/json.h"
 #include "core/model.h"
+#include "core/model_public.h"
 #include "core/sampler.h"
 
 #include <math.h>
@@ -273,38 +274,62 @@ static void read_ours(reader *r, yd_model_config *c)
     read_profiles(r, yd_json_get(r->j, 0, "profiles"), c);
 }
 
-// A config of the public code: {"model": {"unet", "beta_schedule": {"val"}, "diffusion"}, "datasets"?}. Other keys are ignored,
-// because that code's files carry its whole training set-up.
+// beta_schedule.train or .val of the public code. 1 when it is there.
+static int read_public_schedule(reader *r, yd_jid obj, yd_schedule_config *s)
+{
+    static const char *const linear[] = {"linear", NULL};
+    int ignored = 0;
+    if (obj < 0) return 0;
+    read_word(r, obj, "schedule", linear, &ignored);
+    read_int(r, obj, "n_timestep", 1, YD_MAX_STEPS, &s->train_steps);
+    read_double(r, obj, "linear_start", 1e-12, 0.999, &s->start);
+    read_double(r, obj, "linear_end", 1e-12, 0.999, &s->end);
+    return 1;
+}
+
+// The "unet" of the public code.
+static void read_public_network(reader *r, yd_jid unet, yd_jid diffusion, yd_net_config *n)
+{
+    long long in;
+    if (!r->rc && (yd_json_type_of(r->j, yd_json_get(r->j, diffusion, "conditional")) == YD_J_FALSE ||
+                   (yd_json_integer(r->j, yd_json_get(r->j, unet, "in_channel"), 3, 3, &in) == 0)))
+        r->rc = yd_public_takes_no_picture(r->err, "in_channel");
+    read_int(r, unet, "in_channel", 6, 6, &n->in_channel);
+    read_int(r, unet, "out_channel", 3, 3, &n->out_channel);
+    read_int(r, unet, "inner_channel", 2, 1024, &n->inner_channel);
+    if (yd_json_type_of(r->j, yd_json_get(r->j, unet, "norm_groups")) != YD_J_NULL)
+        read_int(r, unet, "norm_groups", 1, 1024, &n->norm_groups);
+    read_ints(r, unet, "channel_multiplier", 1, 64, n->mult, YD_MAX_LEVELS, &n->n_levels);
+    read_ints(r, unet, "attn_res", 1, 4096, n->attn_res, YD_MAX_LEVELS, &n->n_attn);
+    read_int(r, unet, "res_blocks", 1, 16, &n->res_blocks);
+    read_int(r, diffusion, "image_size", 8, 4096, &n->image_size);
+}
+
+// A config of the public code: {"name", "model": {"unet", "beta_schedule": {"train", "val"}, "diffusion"}, "datasets"?}. Other keys are
+// ignored, because that code's files carry its whole training set-up. Sampling goes by "val".
 static void read_public(reader *r, yd_jid model, yd_model_config *c)
 {
-    yd_jid unet = yd_json_get(r->j, model, "unet"), diffusion = yd_json_get(r->j, model, "diffusion");
-    yd_jid val = yd_json_get(r->j, yd_json_get(r->j, model, "beta_schedule"), "val");
-    static const char *const linear[] = {"linear", NULL};
-    int type = (int)c->net.type, ignored = 0, lo = 0, hi = 0;
+    yd_jid diffusion = yd_json_get(r->j, model, "diffusion"), beta = yd_json_get(r->j, model, "beta_schedule");
+    yd_jid data = yd_json_get(r->j, yd_json_get(r->j, 0, "datasets"), "val");
+    const char *name = yd_json_string(r->j, yd_json_get(r->j, 0, "name"));
+    int type = (int)c->net.type, lo = 0, hi = 0;
     read_word(r, model, "which_model_G", type_words, &type);
     c->net.type = (yd_net_type)type;
     c->noise_input = told_to(c->net.type);
-    read_word(r, val, "schedule", linear, &ignored);
-    read_int(r, unet, "in_channel", 6, 6, &c->net.in_channel);
-    read_int(r, unet, "out_channel", 3, 3, &c->net.out_channel);
-    read_int(r, unet, "inner_channel", 2, 1024, &c->net.inner_channel);
-    if (yd_json_type_of(r->j, yd_json_get(r->j, unet, "norm_groups")) != YD_J_NULL)
-        read_int(r, unet, "norm_groups", 1, 1024, &c->net.norm_groups);
-    read_ints(r, unet, "channel_multiplier", 1, 64, c->net.mult, YD_MAX_LEVELS, &c->net.n_levels);
-    read_ints(r, unet, "attn_res", 1, 4096, c->net.attn_res, YD_MAX_LEVELS, &c->net.n_attn);
-    read_int(r, unet, "res_blocks", 1, 16, &c->net.res_blocks);
-    read_int(r, diffusion, "image_size", 8, 4096, &c->net.image_size);
-    read_int(r, val, "n_timestep", 1, YD_MAX_STEPS, &c->schedule.train_steps);
-    read_double(r, val, "linear_start", 1e-12, 0.999, &c->schedule.start);
-    read_double(r, val, "linear_end", 1e-12, 0.999, &c->schedule.end);
-    yd_jid data = yd_json_get(r->j, yd_json_get(r->j, 0, "datasets"), "val");
+    c->from = (yd_public_said){.is_public = 1, .has_size = yd_json_get(r->j, diffusion, "image_size") >= 0};
+    read_public_network(r, yd_json_get(r->j, model, "unet"), diffusion, &c->net);
+    c->schedule = yd_public_schedule(c->net.type);
+    c->from.has_schedule = read_public_schedule(r, yd_json_get(r->j, beta, "val"), &c->schedule);
+    yd_schedule_config trained = c->schedule;
+    if (read_public_schedule(r, yd_json_get(r->j, beta, "train"), &trained)) c->from.trained = trained;
     read_int(r, data, "l_resolution", 1, 4096, &lo);
     read_int(r, data, "r_resolution", 1, 4096, &hi);
-    if (lo > 0 && hi > lo && hi % lo == 0) c->scale = hi / lo;
+    c->from.has_scale = lo > 0 && hi > lo && hi % lo == 0 && hi / lo <= 16;
+    if (c->from.has_scale) c->scale = hi / lo;
     c->window = c->net.image_size;
     c->overlap = c->window / 8;
-    c->defaults.steps = c->schedule.train_steps;
-    snprintf(c->name, sizeof c->name, "%s", type_words[c->net.type]);
+    yd_public_sampling(c);
+    snprintf(c->name, sizeof c->name, "%s", name && *name && strlen(name) < sizeof c->name ? name : type_words[c->net.type]);
 }
 
 static int check_profile(const yd_model_config *c, yd_quality q, yd_err *err)

@@ -40,6 +40,8 @@ static const struct dtype_row {
 };
 
 struct yd_safetensors {
+    const void *bytes;
+    size_t len;
     void *map; // NULL when the bytes are borrowed
     size_t map_len;
     yd_json *header;
@@ -227,6 +229,8 @@ int yd_st_open_memory(const void *bytes, size_t len, yd_safetensors **out, yd_er
     *out = NULL;
     yd_safetensors *st = yd_calloc(1, sizeof *st);
     if (!st) return yd_fail(err, YD_E_NOMEM, "no memory to open a model file");
+    st->bytes = bytes;
+    st->len = len;
     int rc = read_header(st, bytes, len, err);
     if (rc) {
         yd_st_close(st);
@@ -294,6 +298,12 @@ size_t yd_st_count(const yd_safetensors *st)
 const yd_st_tensor *yd_st_at(const yd_safetensors *st, size_t i)
 {
     return i < st->count ? &st->tensors[i] : NULL;
+}
+
+const void *yd_st_bytes(const yd_safetensors *st, size_t *len)
+{
+    *len = st->len;
+    return st->bytes;
 }
 
 const yd_st_tensor *yd_st_find(const yd_safetensors *st, const char *name)

@@ -36,6 +36,8 @@ void yd_st_close(yd_safetensors *st);
 
 size_t yd_st_count(const yd_safetensors *st);
 const yd_st_tensor *yd_st_at(const yd_safetensors *st, size_t i); // in name order
+// All of the file, header included.
+const void *yd_st_bytes(const yd_safetensors *st, size_t *len);
 const yd_st_tensor *yd_st_find(const yd_safetensors *st, const char *name);
 const char *yd_st_metadata(const yd_safetensors *st, const char *key); // NULL if absent
 // The metadata one by one: its i-th key, NULL from their number on.

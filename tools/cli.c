@@ -94,6 +94,14 @@ int yd_cli_find_model(const char *named, char *dst, size_t cap, yd_err *err)
     return yd_fail_field(err, YD_E_NOT_FOUND, "model", *there ? there : "a file", "there is no model '%.100s'", named);
 }
 
+int yd_cli_load_model(const char *path, const char *config, yd_model **out, yd_err *err)
+{
+    int rc = yd_model_load_with(path, config, out, err);
+    if (rc == 0 && (*out)->assumed[0])
+        fprintf(stderr, "yoda: warning: %s: no config says it, so these are assumed: %s\n", path, (*out)->assumed);
+    return rc;
+}
+
 int yd_cli_decode_image(const char *path, const yd_decode_options *opt, yd_image *out, yd_err *err)
 {
     void *bytes = NULL;

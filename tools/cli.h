@@ -5,6 +5,7 @@
 #ifndef YD_TOOLS_CLI_H
 #define YD_TOOLS_CLI_H
 
+#include "core/model.h"
 #include "core/backend.h"
 #include "core/image.h"
 #include <stddef.h>
@@ -30,6 +31,9 @@ int yd_cli_fail(const char *command, const char *subject, const yd_err *err);
 // it: ../models and ../share/yodad/models seen from the program, ./models. named NULL: $YODA_MODEL, which may be either, or the first by name.
 // YD_E_NOT_FOUND, naming what is there.
 int yd_cli_find_model(const char *named, char *dst, size_t cap, yd_err *err);
+
+// Load it; what had to be assumed about a public checkpoint is a warning on stderr. Errors of yd_model_load_with.
+int yd_cli_load_model(const char *path, const char *config, yd_model **out, yd_err *err);
 
 // Decode a picture file (at least 16 and at most 65535 pixels a side, 2^28 in all). opt NULL: the defaults.
 int yd_cli_decode_image(const char *path, const yd_decode_options *opt, yd_image *out, yd_err *err);

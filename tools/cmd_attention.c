@@ -53,7 +53,7 @@ static int load_model(const char *named, yd_model **out, yd_err *err)
 {
     char path[1024];
     const int rc = yd_cli_find_model(named, path, sizeof path, err);
-    return rc ? rc : yd_model_load(path, out, err);
+    return rc ? rc : yd_cli_load_model(path, NULL, out, err);
 }
 
 static int list_methods(void)

@@ -12,6 +12,7 @@
 #include "core/sampler.h"
 #include "tools/args.h"
 #include "tools/cli.h"
+#include "tools/session.h"
 #include <stdio.h>
 #include <string.h>
 
@@ -19,7 +20,7 @@
 #define MAX_SIDE  4096
 
 typedef struct forward_args {
-    const char *model, *in, *out, *dtype, *device, *winograd;
+    const char *model, *in, *out, *dtype, *device, *winograd, *config;
     long threads;
     int trace;
 } forward_args;
@@ -251,7 +252,7 @@ static int run(const forward_args *a, const char **subject, yd_err *err)
     int64_t dims[4] = {0, 3, 0, 0};
 
     *subject = a->model;
-    int rc = yd_model_load(a->model, &m, err);
+    int rc = yd_cli_load_model(a->model, a->config, &m, err);
     if (rc == 0) rc = yd_cli_open_backend(a->device, a->threads, a->winograd, &be, err);
     if (rc == 0) rc = yd_cli_dtype(a->dtype, be, &dt, err);
     if (rc) goto out;
@@ -290,6 +291,7 @@ int yd_cmd_forward(int argc, char **argv)
     const yd_arg args[] = {
         {"in", 'i', YD_ARG_TEXT, &a.in, 0, 0, "FILE", "tensors to read (required)"},
         {"out", 'o', YD_ARG_TEXT, &a.out, 0, 0, "FILE", "tensors to write (required)"},
+        YD_CONFIG_ARG(&a),
         {"trace", 0, YD_ARG_FLAG, &a.trace, 0, 0, NULL, "sample to the end instead of one evaluation"},
         {"dtype", 0, YD_ARG_TEXT, &a.dtype, 0, 0, "T", "f32 (default), bf16 or auto: how feature maps are stored"},
         {"winograd", 0, YD_ARG_TEXT, &a.winograd, 0, 0, "W", "auto or off: quick convolutions that round a little differently"},

@@ -38,6 +38,7 @@ static void print_model(const yd_model *m)
            m->cfg.target == YD_TARGET_RESIDUAL ? "residual over plain upsampling" : "picture itself");
     if (!m->cfg.mask_input) printf("sees         pixels outside the mask too, as the enlarged picture at the step's noise level\n");
     printf("scale        %dx, windows of %d pixels, overlap %d\n", m->cfg.scale, m->cfg.window, m->cfg.overlap);
+    if (m->assumed[0]) printf("assumed      %s\n", m->assumed);
     printf("parameters   %zu in %d tensors\n", m->param_count, m->n_params);
 }
 
@@ -96,6 +97,7 @@ int yd_cmd_inspect(int argc, char **argv)
     int no_run = 0;
     const yd_arg args[] = {
         {"no-run", 0, YD_ARG_FLAG, &no_run, 0, 0, NULL, "only read the file, measure nothing"},
+        YD_CONFIG_ARG(&opt),
         YD_WINDOW_ARGS(&opt),
         YD_DEVICE_ARGS(&opt),
     };
@@ -106,7 +108,7 @@ int yd_cmd_inspect(int argc, char **argv)
     yd_err_clear(&err);
     yd_session s = {0};
     int rc = no_run ? yd_cli_find_model(opt.model, s.path, sizeof s.path, &err) : yd_session_open(&opt, &s, &err);
-    if (rc == 0 && no_run) rc = yd_model_load(s.path, &s.model, &err);
+    if (rc == 0 && no_run) rc = yd_cli_load_model(s.path, opt.config, &s.model, &err);
     if (rc == 0) {
         print_model(s.model);
         print_profiles(&s.model->cfg);

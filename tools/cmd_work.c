@@ -354,7 +354,7 @@ static int load_config(const work_args *a, survey *s, yd_err *err)
 {
     char path[1024];
     int rc = yd_cli_find_model(a->session.model, path, sizeof path, err);
-    if (rc == 0) rc = yd_model_load(path, &s->model, err);
+    if (rc == 0) rc = yd_cli_load_model(path, a->session.config, &s->model, err);
     if (rc == 0) s->cfg = s->model->cfg;
     return rc;
 }

@@ -17,7 +17,7 @@ int yd_session_open(const yd_session_options *opt, yd_session *s, yd_err *err)
     yd_engine_options engine = {0};
     yd_backend_info be;
     int rc = yd_cli_find_model(opt->model, s->path, sizeof s->path, err);
-    if (rc == 0) rc = yd_model_load(s->path, &s->model, err);
+    if (rc == 0) rc = yd_cli_load_model(s->path, opt->config, &s->model, err);
     if (rc == 0) rc = yd_model_config_windows(&s->model->cfg, (int)opt->window, (int)opt->overlap, err);
     if (rc == 0) rc = yd_cli_open_backend(opt->device, opt->threads, opt->winograd, &s->backend, err);
     if (rc == 0) rc = yd_cli_dtype(opt->dtype, s->backend, &engine.dtype, err);

@@ -8,6 +8,7 @@
 
 typedef struct yd_session_options {
     const char *model;  // NULL: the default model
+    const char *config; // NULL: the one inside or beside the model
     const char *device; // "cpu"
     const char *dtype;  // "auto", "f32", "bf16"
     long threads;       // 0: all cores
@@ -21,12 +22,18 @@ typedef struct yd_session_options {
         .device = "cpu", .dtype = "auto", .winograd = "auto", .overlap = -1                                                                \
     }
 
+#define YD_CONFIG_ARG(o)                                                                                               \
+    {                                                                                                                  \
+        "config", 0, YD_ARG_TEXT, &(o)->config, 0, 0, "FILE",                                                          \
+            "the model's config, ours or of the public SR3 code (default: inside or beside the model)"                 \
+    }
+
 // These options as rows of a command's table; `o` points to them.
 #define YD_MODEL_ARG(o)                                                                                                \
     {                                                                                                                  \
         "model", 'm', YD_ARG_TEXT, &(o)->model, 0, 0, "FILE",                                                          \
             "file, or name of one in models/ (default: $YODA_MODEL, else the first)"                                   \
-    }
+    }, YD_CONFIG_ARG(o)
 #define YD_WINDOW_ARGS(o)                                                                                              \
     {"window", 'w', YD_ARG_LONG, &(o)->window, 8, 2048, "PX", "side of a window (default: the model's)"},              \
     {                                                                                                                  \
