@@ -1,4 +1,5 @@
-// The collection of batches: take one, list them, look at one or wait for it, cancel it.
+// The collection of batches: take one, list them, look at one or wait for it, cancel it,
+// forget it.
 //
 // Taking: the form is split, every picture is submitted by itself, and the last one to be stored or refused has the batch stored; then it
 // is answered. A picture that is refused is an item with a problem and leaves the others alone. A client that leaves meanwhile leaves no
@@ -8,6 +9,7 @@
 
 #include "api/handlers.h"
 #include "api/job_wait.h"
+#include "api/removal.h"
 #include "api/respond.h"
 #include "core/mem.h"
 #include "daemon/bundle.h"
@@ -295,4 +297,19 @@ void yd_handle_batch_cancel(yd_request *r)
     }
     r->until_us = yd_mono_us() + 1000 * r->api->cfg->max_wait_ms;
     wait_for_rest(r, NULL);
+}
+
+static int start_remove(yd_service *s, void *bundle, yd_removed_fn fn, void *arg, yd_err *err)
+{
+    return yd_bundle_remove(s, bundle, fn, arg, err);
+}
+
+void yd_handle_batch_delete(yd_request *r)
+{
+    yd_err err = {0};
+    yd_bundle *b;
+    if (yd_bundle_find(r->service, r->owner, r->match.param, &b, &err))
+        yd_respond_problem(r, &err);
+    else
+        yd_removal_answer(r, start_remove, b);
 }

@@ -14,6 +14,7 @@ void yd_handle_batches_post(yd_request *r); // batches.c
 void yd_handle_batches_list(yd_request *r); // batches.c
 void yd_handle_batch_get(yd_request *r);    // batches.c
 void yd_handle_batch_cancel(yd_request *r); // batches.c
+void yd_handle_batch_delete(yd_request *r); // batches.c
 void yd_handle_batch_archive(yd_request *r); // archive.c
 void yd_handle_upscale(yd_request *r);      // upscale.c
 void yd_handle_events(yd_request *r);       // event_stream.c

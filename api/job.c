@@ -2,6 +2,7 @@
 #include "api/handlers.h"
 #include "api/job_wait.h"
 #include "api/range.h"
+#include "api/removal.h"
 #include "api/respond.h"
 #include "core/mem.h"
 #include "core/sha256.h"
@@ -83,51 +84,9 @@ void yd_handle_job_cancel(yd_request *r)
         yd_respond_json(r, 200, yd_service_job_json(r->service, j));
 }
 
-typedef struct delete_wait {
-    yd_request *r; // NULL: gone
-    int done, rc;
-    yd_err err;
-} delete_wait;
-
-static void on_removed(void *arg, int rc, const yd_err *err)
+static int start_delete(yd_service *s, void *job, yd_removed_fn fn, void *arg, yd_err *err)
 {
-    delete_wait *w = arg;
-    w->done = 1;
-    w->rc = rc;
-    if (rc) w->err = *err;
-    if (w->r)
-        yd_request_wake(w->r);
-    else
-        yd_free(w);
-}
-
-static void drop_delete(yd_request *r)
-{
-    delete_wait *w = r->wait;
-    w->r = NULL;
-    if (w->done) yd_free(w);
-}
-
-static void wake_delete(yd_request *r)
-{
-    const delete_wait *w = r->wait;
-    if (w->rc)
-        yd_respond_problem(r, &w->err);
-    else
-        yd_respond_empty(r, 204);
-}
-
-static int start_delete(yd_request *r, yd_job *j, yd_err *err)
-{
-    delete_wait *w = yd_calloc(1, sizeof *w);
-    if (!w) return yd_fail(err, YD_E_NOMEM, "no memory to delete a job");
-    w->r = r;
-    const int rc = yd_service_delete(r->service, j, on_removed, w, err);
-    if (rc)
-        yd_free(w);
-    else
-        yd_request_wait(r, wake_delete, drop_delete, w);
-    return rc;
+    return yd_service_delete(s, job, fn, arg, err);
 }
 
 // Deleting what is deleted already is no error: the wish is fulfilled.
@@ -135,10 +94,11 @@ void yd_handle_job_delete(yd_request *r)
 {
     yd_err err = {0};
     yd_job *j;
-    int rc = find(r, &j, &err);
-    if (!rc) rc = start_delete(r, j, &err);
-    if (rc == YD_E_GONE)
+    const int rc = find(r, &j, &err);
+    if (!rc)
+        yd_removal_answer(r, start_delete, j);
+    else if (rc == YD_E_GONE)
         yd_respond_empty(r, 204);
-    else if (rc)
+    else
         yd_respond_problem(r, &err);
 }

@@ -19,6 +19,7 @@ const yd_route yd_routes[] = {
     {.method = YD_POST, .pattern = "/v1/batches", .handle = yd_handle_batches_post, .body = YD_BODY_PICTURE, .scope = YD_SCOPE_SUBMIT},
     {.method = YD_GET, .pattern = "/v1/batches", .handle = yd_handle_batches_list, .args = "limit cursor", .scope = YD_SCOPE_READ},
     {.method = YD_GET, .pattern = "/v1/batches/{id}", .handle = yd_handle_batch_get, .args = "wait", .scope = YD_SCOPE_READ},
+    {.method = YD_DELETE, .pattern = "/v1/batches/{id}", .handle = yd_handle_batch_delete, .args = "", .scope = YD_SCOPE_SUBMIT},
     {.method = YD_POST, .pattern = "/v1/batches/{id}/cancel", .handle = yd_handle_batch_cancel, .args = "", .scope = YD_SCOPE_SUBMIT},
     {.method = YD_GET, .pattern = "/v1/batches/{id}/archive", .handle = yd_handle_batch_archive, .args = "", .scope = YD_SCOPE_READ, .token = 1},
     {.method = YD_GET, .pattern = "/v1/events", .handle = yd_handle_events_all, .args = "jobs previews last_event_id", .scope = YD_SCOPE_READ, .token = 1},

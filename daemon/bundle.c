@@ -148,6 +148,98 @@ static int has_jobs(yd_service *s, const yd_bundle *b)
     return 0;
 }
 
+// ---- removing ------------------------------------------------------------------------------------------------------
+
+typedef struct removal {
+    yd_service *service;
+    char id[YD_ID_MAX];
+    size_t open; // jobs that are being deleted, and one while they are being begun
+    int rc;
+    yd_err err;
+    yd_removed_fn fn;
+    void *arg;
+    yd_store_op *op; // had before anything is deleted
+} removal;
+
+static void end_removal(removal *w)
+{
+    yd_service *s = w->service;
+    w->fn(w->arg, w->rc, w->rc ? &w->err : NULL);
+    yd_store_op_free(w->op);
+    yd_free(w);
+    yd_service_release(s);
+}
+
+static void on_bundle_removed(yd_store_op *op)
+{
+    removal *w = op->arg;
+    if ((w->rc = op->rc)) w->err = op->err;
+    end_removal(w);
+}
+
+static void close_removal(removal *w)
+{
+    yd_service *s = w->service;
+    yd_bundle *b = yd_idmap_get(s->bundles, w->id); // unless the sweep has been faster
+    if (b && !w->rc) leave(s, b);
+    if (w->rc) {
+        end_removal(w);
+        return;
+    }
+    yd_store_op *op = w->op;
+    w->op = NULL;
+    yd_service_store(s, op); // removing what is not there is fine
+}
+
+static void on_job_removed(void *arg, int rc, const yd_err *err)
+{
+    removal *w = arg;
+    if (rc && !w->rc) {
+        w->rc = rc;
+        w->err = *err;
+    }
+    if (--w->open == 0) close_removal(w);
+}
+
+int yd_bundle_remove(yd_service *s, yd_bundle *b, yd_removed_fn fn, void *arg, yd_err *err)
+{
+    removal *w = yd_calloc(1, sizeof *w);
+    yd_store_op *op = yd_store_op_new(YD_OP_BUNDLE_REMOVE, NULL, on_bundle_removed, w);
+    if (!w || !op) {
+        yd_store_op_free(op);
+        yd_free(w);
+        return yd_fail(err, YD_E_NOMEM, "no memory to delete a batch");
+    }
+    *w = (removal){.service = s, .open = 1, .fn = fn, .arg = arg, .op = op};
+    memcpy(w->id, b->id, sizeof w->id);
+    memcpy(op->rec.id, b->id, sizeof op->rec.id);
+    s->holds++;
+    for (size_t i = 0; i < yd_bundle_count(b); i++) {
+        yd_job *j;
+        yd_err e = {0};
+        if (!*yd_bundle_job(b, i)) continue;
+        int rc = yd_service_find(s, b->owner, yd_bundle_job(b, i), &j, &e);
+        if (!rc) rc = yd_service_delete(s, j, on_job_removed, w, &e);
+        if (!rc)
+            w->open++;
+        else if (rc != YD_E_GONE && rc != YD_E_NOT_FOUND && !w->rc)
+            w->rc = rc, w->err = e;
+    }
+    if (--w->open > 0) return 0;
+    if (!w->rc) { // every job had gone
+        close_removal(w);
+        return 0;
+    }
+    const int rc = w->rc; // none was begun
+    if (err) *err = w->err;
+    yd_store_op_free(w->op);
+    yd_free(w);
+    yd_service_release(s);
+    return rc;
+}
+
+// ---- the sweep -----------------------------------------------------------------------------------------------------
+
 void yd_bundles_sweep(yd_service *s)
 {
     for (int i = 0; i < LOOKED_AT; i++) {

@@ -27,6 +27,10 @@ json_t *yd_bundle_json(yd_service *s, const yd_bundle *b, int whole);
 // {"batches": [...], "next": cursor or null}, newest first. YD_E_INVALID for a cursor that is none, YD_E_NOMEM.
 int yd_bundle_list(yd_service *s, const char *owner, const char *cursor, int limit, json_t **out, yd_err *err);
 
+// Delete its jobs, as yd_service_delete does, and then the bundle. fn is called once, later, when all that is stored; with the first failure
+// when a job could not be deleted, and then the bundle stays with those that are left. YD_E_NOMEM: fn is not called.
+int yd_bundle_remove(yd_service *s, yd_bundle *b, yd_removed_fn fn, void *arg, yd_err *err);
+
 // ---- items ----
 size_t yd_bundle_count(const yd_bundle *b);
 const char *yd_bundle_name(const yd_bundle *b, size_t i);

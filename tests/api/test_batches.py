@@ -3,6 +3,7 @@ import io
 import json
 import os
 import shutil
+import signal
 import tempfile
 import time
 import zipfile
@@ -111,6 +112,36 @@ def test_cancelling_a_batch(d):
     check(a.status == 200 and a.json()["done"] and a.json()["counts"]["cancelled"] == 3, "everything has ended", a.json()["counts"])
     check(a.json()["counts"]["gone"] == 1, "what was deleted is gone", a.json()["counts"])
     check(archive(d, b["id"])[1].namelist() == ["batch.json"], "the archive says so")
+
+
+@uses("fake")
+def test_deleting_a_batch(d):
+    b = batch(d, [("done.png", PICTURES[0])] + [(f"{i}.png", textured(200, 200, 50 + i)) for i in range(3)], {"steps": 400}).json()
+    path = f"/v1/batches/{b['id']}"
+    jobs = [i["job"] for i in b["items"]]
+    d.wait_step(jobs[0])
+    d.curl(f"/v1/jobs/{jobs[1]}", "-X", "DELETE")
+    a = d.curl(path, "-X", "DELETE")
+    check(a.status == 204 and not a.body, "running and waiting jobs go with it", (a.status, a.body[:200]))
+    check([d.curl(f"/v1/jobs/{j}").status for j in jobs] == [410] * 4, "the jobs have gone")
+    for tail, method in (("", "GET"), ("", "DELETE"), ("/archive", "GET"), ("/cancel", "POST")):
+        check(d.curl(path + tail, "-X", method).status == 404, f"{method} {tail} finds nothing")
+    check(b["id"] not in [x["id"] for x in d.curl("/v1/batches").json()["batches"]], "nor does the list")
+    ended = batch(d).json()
+    d.curl(f"/v1/batches/{ended['id']}?wait=30")
+    check(d.curl(f"/v1/batches/{ended['id']}", "-X", "DELETE").status == 204, "one that has ended")
+
+
+def test_a_deleted_batch_stays_deleted():
+    with tempfile.TemporaryDirectory(prefix="yodad-batch-") as state:
+        d = Daemon(device="fake", fake_unit_us=2000, state_dir=state)
+        kept, gone = (batch(d, [("a.png", textured(24, 24, s))], {"steps": 2}).json() for s in (60, 61))
+        check(d.curl(f"/v1/batches/{gone['id']}", "-X", "DELETE").status == 204, "it is deleted")
+        d.stop(signal.SIGKILL)
+        d = Daemon(device="fake", fake_unit_us=2000, state_dir=state)
+        check([x["id"] for x in d.curl("/v1/batches").json()["batches"]] == [kept["id"]], "a restart does not bring it back")
+        check(d.curl(f"/v1/jobs/{gone['items'][0]['job']}").status == 410, "nor its job")
+        check(d.stop() == 0, "the daemon ends well")
 
 
 @uses("fake")
