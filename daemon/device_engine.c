@@ -4,6 +4,7 @@
 #include "daemon/device.h"
 
 #include "core/mem.h"
+#include "daemon/log.h"
 #include <stdio.h>
 #include <string.h>
 
@@ -21,6 +22,8 @@ static int open_device(yd_device *d, yd_err *err)
 {
     engine_device *e = (engine_device *)d;
     int rc = yd_model_load(e->path, &e->model, err);
+    if (!rc && e->model->assumed[0])
+        yd_log(YD_LOG_WARN, NULL, "no config says all about the model", "model", e->path, "assumed", e->model->assumed, NULL);
     if (!rc) rc = yd_model_config_windows(&e->model->cfg, (int)e->cfg->window, (int)e->cfg->overlap, err);
     if (rc) return rc;
     yd_cpu_options co = {.threads = (int)e->cfg->threads, .no_winograd = strcmp(e->cfg->winograd, "off") == 0};

@@ -20,5 +20,7 @@ yd_model *bench_model(void);
 
 // A network of the paper's size: SR3, 64 channels, [1,2,4,8,8], 3 ResBlocks, random weights.
 yd_model *bench_paper_model(void);
+// The public code's sr3_16_128, 97.8 million parameters, random weights.
+yd_model *bench_sr3_16_128_model(void);
 
 #endif

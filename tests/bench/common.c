@@ -105,16 +105,26 @@ yd_model *bench_model(void)
     return m;
 }
 
-yd_model *bench_paper_model(void)
+static yd_model *sr3_model(const char *name, int res_blocks)
 {
     yd_model_config c;
     yd_model *m = NULL;
     yd_err err = {0};
     yd_model_config_init(&c);
-    snprintf(c.name, sizeof c.name, "sr3-paper");
-    c.net.res_blocks = 3;
+    snprintf(c.name, sizeof c.name, "%s", name);
+    c.net.res_blocks = res_blocks;
     c.net.n_attn = 1;
     c.net.attn_res[0] = 16;
     if (yd_model_init(&c, 1, 0, &m, &err)) fprintf(stderr, "%s\n", err.detail);
     return m;
+}
+
+yd_model *bench_paper_model(void)
+{
+    return sr3_model("sr3-paper", 3);
+}
+
+yd_model *bench_sr3_16_128_model(void)
+{
+    return sr3_model("sr3_16_128", 2);
 }

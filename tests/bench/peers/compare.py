@@ -1,7 +1,7 @@
 """One network evaluation of yodad's CPU engine against other engines: same weights, same inputs, both cores, in one interleaved run.
 
     make bench-peers                       (makes the virtual environment and starts this)
-    compare.py [word of a case]... [--rounds N] [--peers NAME,NAME]     cases: paper-f32-1 paper-bf16-4 compact-f32-1 ...
+    compare.py [word of a case]... [--rounds N] [--peers NAME,NAME]     cases: paper-f32-1 sr3_16_128-f32-1 compact-bf16-4 ...
 
 Every engine is a process of its own (ours.c, worker.py) that loads a case and then sleeps; the driver lets them evaluate in turns,
 A B C A B C, and takes the minimum of each. A case counts only when
@@ -79,18 +79,19 @@ class Engine:
 
 
 def prepare_models():
-    """Both models below WORK, under names that change with their bytes, so that what is converted from them stays right."""
-    paper = f"{WORK}/paper.safetensors"
-    subprocess.run([OURS, "paper", paper + ".new"], check=True)
-    os.rename(paper + ".new", paper)
-    models = {}
-    for name, path in (("paper", paper), ("compact", "models/yoda-compact-4x.safetensors")):
+    """The models below WORK, under names that change with their bytes, so that what is converted from them stays right."""
+    made, models = {name: f"{WORK}/{name}.safetensors" for name in ("paper", "sr3_16_128")}, {}
+    for name, path in made.items():
+        subprocess.run([OURS, name, path + ".new"], check=True)
+        os.rename(path + ".new", path)
+    for name, path in (*made.items(), ("compact", "models/yoda-compact-4x.safetensors")):
         with open(path, "rb") as f:
             digest = hashlib.file_digest(f, "sha256").hexdigest()[:12]
         models[name] = f"{WORK}/{name}-{digest}.safetensors"
         if not os.path.exists(models[name]):
             shutil.copyfile(path, models[name])
-    os.unlink(paper)
+    for path in made.values():
+        os.unlink(path)
     return models
 
 

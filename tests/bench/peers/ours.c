@@ -1,6 +1,7 @@
 // yodad's engine as one of the contestants of tests/bench/peers/compare.py: a process that loads one network and runs it on demand.
 //
 //   ours paper FILE                          write the paper's SR3 (random weights) as safetensors, for everybody to load
+//   ours sr3_16_128 FILE                     the same of the public code's network for 16 -> 128
 //   ours                                     answer the lines below on standard input, one line of JSON each, until it ends
 //     load MODEL DTYPE BATCH INPUT OUTPUT    compile; evaluate INPUT (f32: BATCH windows NHWC, then BATCH levels) once into OUTPUT
 //     run COUNT                              evaluate COUNT times: {"seconds": [...]}
@@ -124,10 +125,9 @@ static void answer_peak(const contestant *c, const char *line)
     printf("{\"flops\": %.0f}\n", peak);
 }
 
-static int write_paper_model(const char *path)
+static int write_model(yd_model *m, const char *path)
 {
     yd_err err = {0};
-    yd_model *m = bench_paper_model();
     if (!m) return 1;
     int rc = yd_model_save(&m->cfg, (const float *const *)m->params, m->n_params, YD_F32, path, &err);
     if (rc) fprintf(stderr, "%s\n", err.detail);
@@ -138,11 +138,12 @@ static int write_paper_model(const char *path)
 int main(int argc, char **argv)
 {
     yd_cpu_prepare_process(argv);
-    if (argc == 3 && strcmp(argv[1], "paper") == 0) return write_paper_model(argv[2]);
+    if (argc == 3 && strcmp(argv[1], "paper") == 0) return write_model(bench_paper_model(), argv[2]);
+    if (argc == 3 && strcmp(argv[1], "sr3_16_128") == 0) return write_model(bench_sr3_16_128_model(), argv[2]);
     contestant c = {0};
     yd_err err = {0};
     if (argc != 1 || yd_cpu_open(NULL, &c.be, &err)) {
-        fprintf(stderr, "%s\n", argc != 1 ? "usage: ours [paper FILE]" : err.detail);
+        fprintf(stderr, "%s\n", argc != 1 ? "usage: ours [paper|sr3_16_128 FILE]" : err.detail);
         return 1;
     }
     c.be->info(c.be, &c.info);
