@@ -185,6 +185,8 @@ def test_answers_fit(d):
     ask("/v1/batches/{id}/archive", job_id=album)
     ask("/v1/batches/{id}/cancel", "post", job_id=album)
     ask("/v1/batches/{id}/cancel", "post", job_id=none)
+    ask("/v1/batches/{id}", "delete", job_id=none)
+    ask("/v1/batches/{id}", "delete", job_id=d.curl("/v1/batches", *form).json()["id"])
     ask("/v1/jobs/{id}/cancel", "post")
     ask("/v1/jobs/{id}/cancel", "post", job_id=running)
     ask("/v1/jobs/{id}/cancel", "post", job_id=none)

@@ -268,6 +268,22 @@ def systemd_exposure(root):
 
 GOOD_UNIT = "[Unit]\nDescription=x\n[Service]\nExecStart=/bin/true\n"
 
+def described(root):
+    """Every problem type and every metric stands in docs/operations.md, and every problem type there is one, with its status."""
+    out, page = [], read(root, "docs/operations.md") if os.path.exists(os.path.join(root, "docs/operations.md")) else ""
+    rows = dict(re.findall(r"^\| `([a-z-]+)` \| (\d{3}) \|", page, re.M))
+    for path in files(root, (".h",), ["core"]):
+        for slug, status in re.findall(r'X\([A-Z_0-9]+, \d+, "([a-z-]+)", (\d{3}),', read(root, path)):
+            if rows.pop(slug, None) != status:
+                out.append(f"{path}: the problem type {slug} ({status}) is not described in docs/operations.md")
+    out += [f"docs/operations.md: there is no problem type {slug}" for slug in rows]
+    for path in files(root, (".c",), ["daemon"]):
+        for name in sorted(set(re.findall(r'head\(&?t, "(yodad_\w+)"', read(root, path)))):
+            if f"`{name}" not in page:
+                out.append(f"{path}: the metric {name} is not described in docs/operations.md")
+    return out
+
+
 # For each rule, trees of one or two files that it must object to.
 PLANTED = {
     layers: [
@@ -295,6 +311,11 @@ PLANTED = {
     machine_paths: [{"docs/a.md": "see /ho" + "me/me/yodad\n"}, {"tools/a.c": '// A.\nchar *p = "/tm' + 'p/x";\n'}],
     file_sizes: [{"docs/picture.png": "x" * (MAX_FILE_BYTES + 1)}],
     json_files: [{"models/a.json": '{"a": 1,}\n'}],
+    described: [
+        {"core/err.h": "// E.\n#define E X(A, 1, \"no-such-thing\", 400, 0, \"A\")\n"},
+        {"docs/operations.md": "| `of-old` | 400 | x |\n"},
+        {"daemon/m.c": '// M.\nvoid f(void) { head(t, "yodad_new_total", "counter", "New."); }\n'},
+    ],
     dockerfile: [
         {"Dockerfile": "FROM debian:12-slim\nRUN apt-get install gcc\n"},
         {"Dockerfile": 'FROM a:1 AS b\nRUN deploy/install-deps build\nFROM a:1\nRUN deploy/install-deps run\nUSER root\n'
@@ -314,7 +335,7 @@ CLEAN = {
     "models/a.json": "{}\n",
 }
 CODE_RULES = [layers, unsafe_functions, ending_functions, top_comment, script_comment, include_guards, unfinished, machine_paths,
-              file_sizes, json_files]
+              file_sizes, json_files, described]
 
 
 def rules():
