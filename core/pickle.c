@@ -66,7 +66,7 @@ static int refuse(const machine *m, const char *what)
 static int grow(array *a, size_t n, size_t size)
 {
     size_t cap = a->cap ? a->cap : 64, bytes;
-    if (n <= a->cap) return 0;
+    if (a->at && n <= a->cap) return 0;
     if (n > a->most) return YD_E_CHECKPOINT;
     while (cap < n) cap *= 2;
     void *at = yd_mul_size(cap, size, &bytes) ? NULL : yd_realloc(a->at, bytes);
