@@ -79,8 +79,9 @@ static int grow(array *a, size_t n, size_t size)
 static int room(const machine *m, array *a, size_t n, size_t size, const char *what)
 {
     const int rc = grow(a, n, size);
-    if (rc == YD_E_NOMEM) return yd_fail(m->err, rc, "no memory for a pickle");
-    return rc ? refuse(m, what) : 0;
+    if (rc == YD_E_CHECKPOINT) return refuse(m, what);
+    if (rc) yd_fail(m->err, rc, "no memory for a pickle");
+    return rc;
 }
 
 static node *node_at(const yd_pickle *p, yd_pkid id)
