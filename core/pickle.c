@@ -94,8 +94,9 @@ static node *node_at(const yd_pickle *p, yd_pkid id)
 static int push(machine *m, yd_pkid id)
 {
     const int rc = room(m, &m->stack, m->stack.n + 1, sizeof id, "more than 2^20 values on the stack");
-    if (!rc) ((yd_pkid *)m->stack.at)[m->stack.n++] = id;
-    return rc;
+    if (rc || !m->stack.at) return rc;
+    ((yd_pkid *)m->stack.at)[m->stack.n++] = id;
+    return 0;
 }
 
 static int pop(machine *m, yd_pkid *id)
