@@ -2,7 +2,7 @@
 //
 // Owns: weights and execs on the backend, one graph. A run gathers the units' windows into the staging of the smallest compiled batch
 // that holds them, runs it, and puts the predictions back in order; the unused rest of a batch keeps its last content, which no
-// sample can see. Where that rest costs as much as units do (no batch_pays), the largest batch that is filled runs first. Nothing is allocated after yd_engine_new().
+// sample can see. Where that rest costs as much as units do (no batch_pays), the largest batch that is filled runs first. Nothing is allocated once it is made.
 // Threads: the device's owner only. Read next: core/sampler.c, core/backend.h.
 #include "core/engine.h"
 #include "core/mem.h"
@@ -30,6 +30,9 @@ struct yd_engine {
     int borrowed; // weights are another engine's
     bucket buckets[MAX_BUCKETS];
     int n_buckets;
+    int untouched; // the last bucket has not run yet
+    int warm_runs; // timed so far, and how long they took
+    double warm_spent_ms;
     int window_w, window_h;
     yd_engine_info info;
 };
@@ -65,8 +68,8 @@ static int add_bucket(yd_engine *e, int n, yd_err *err)
     e->be->exec_stats(b->exec, &st);
     e->info.arena_bytes += st.arena_bytes + st.scratch_bytes;
     if (e->n_buckets == 1) e->info.weight_bytes += st.weight_bytes; // the other buckets use the same copies
-    // the first run touches all memory, so that no request pays for it
-    return e->be->run(b->exec, err);
+    e->untouched = 1;
+    return 0;
 }
 
 // Small windows leave the processor waiting between kernels and reading weights for few pixels. Measured on the shipped
@@ -78,23 +81,32 @@ int yd_engine_preferred_batch(const yd_model_config *cfg, int max)
     return n < max ? (int)n : max;
 }
 
-// The quickest of so many runs is close to what a unit takes when nothing else is in the way.
+// A timed run. The quickest of so many is close to what a unit takes when nothing else is in the way. 1: another one is wanted.
 static int warm(yd_engine *e, yd_err *err)
 {
     const double began = now_ms();
-    double best = 1e30, now = began;
-    for (int i = 0; i < WARM_LEAST || (i < WARM_MOST && now - began < WARM_MS); i++) {
-        int rc = e->be->run(e->buckets[0].exec, err);
-        if (rc) return rc;
-        const double t = now_ms();
-        if (t - now < best) best = t - now;
-        now = t;
-    }
-    e->info.warm_ms = best;
-    return 0;
+    int rc = e->be->run(e->buckets[0].exec, err);
+    if (rc) return rc;
+    const double took = now_ms() - began;
+    if (e->warm_runs++ == 0 || took < e->info.warm_ms) e->info.warm_ms = took;
+    e->warm_spent_ms += took;
+    return e->warm_runs < WARM_LEAST || (e->warm_runs < WARM_MOST && e->warm_spent_ms < WARM_MS);
 }
 
-int yd_engine_new(yd_backend *be, const yd_model *m, const yd_engine_options *opt, yd_engine **out, yd_err *err)
+int yd_engine_step(yd_engine *e, yd_err *err)
+{
+    const bucket *last = e->n_buckets ? &e->buckets[e->n_buckets - 1] : NULL;
+    int rc;
+    if (e->untouched) { // the first run touches all memory, so that no request pays for it
+        e->untouched = 0;
+        return (rc = e->be->run(last->exec, err)) ? rc : 1;
+    }
+    if (last && last->n == e->info.max_batch) return warm(e, err);
+    const int n = last ? 2 * last->n : 1;
+    return (rc = add_bucket(e, n < e->info.max_batch ? n : e->info.max_batch, err)) ? rc : 1;
+}
+
+int yd_engine_begin(yd_backend *be, const yd_model *m, const yd_engine_options *opt, yd_engine **out, yd_err *err)
 {
     *out = NULL;
     if (opt->max_batch < 1 || opt->max_batch > 64)
@@ -115,17 +127,24 @@ int yd_engine_new(yd_backend *be, const yd_model *m, const yd_engine_options *op
     int rc = yd_net_build(&m->cfg.net, e->window_h, e->window_w, opt->dtype, 0, &e->graph, err);
     if (!rc) e->info.unit_flops = yd_graph_flops(e->graph);
     if (!rc && !e->borrowed) rc = be->weights_new(be, e->graph, (const float *const *)m->params, 0, &e->weights, err);
-    for (int n = 1; !rc; n *= 2) {
-        rc = add_bucket(e, n < opt->max_batch ? n : opt->max_batch, err);
-        if (n >= opt->max_batch) break;
-    }
-    if (!rc) rc = warm(e, err);
     if (rc) {
         yd_engine_free(e);
         return rc;
     }
     *out = e;
     return 0;
+}
+
+int yd_engine_new(yd_backend *be, const yd_model *m, const yd_engine_options *opt, yd_engine **out, yd_err *err)
+{
+    int rc = yd_engine_begin(be, m, opt, out, err);
+    if (rc) return rc;
+    while ((rc = yd_engine_step(*out, err)) > 0) continue;
+    if (rc) {
+        yd_engine_free(*out);
+        *out = NULL;
+    }
+    return rc;
 }
 
 void yd_engine_info_get(const yd_engine *e, yd_engine_info *out)

@@ -29,8 +29,12 @@ typedef struct yd_engine_info {
 // window's pixels. For whoever chooses max_batch.
 int yd_engine_preferred_batch(const yd_model_config *cfg, int max);
 
-// Compile and warm up. The model and backend must outlive it. YD_E_DEVICE, YD_E_NOMEM, YD_E_UNSUPPORTED.
+// Compile and warm up. The backend must outlive it; the model is not needed afterwards. YD_E_DEVICE, YD_E_NOMEM, YD_E_UNSUPPORTED.
 int yd_engine_new(yd_backend *be, const yd_model *m, const yd_engine_options *opt, yd_engine **out, yd_err *err);
+// The same a step at a time, for a device that runs other engines in between. begin puts the weights on the backend; a step compiles one
+// batch size, or runs once to warm up. step returns 1 while there is more to do and 0 when the engine may run; else it can only be freed.
+int yd_engine_begin(yd_backend *be, const yd_model *m, const yd_engine_options *opt, yd_engine **out, yd_err *err);
+int yd_engine_step(yd_engine *e, yd_err *err);
 void yd_engine_free(yd_engine *e);
 void yd_engine_info_get(const yd_engine *e, yd_engine_info *out);
 

@@ -172,6 +172,11 @@ void yd_scheduler_engine(yd_scheduler *s, int engine, double unit)
     yd_cost_init(&s->cost[engine], s->pays, s->max_batch, unit);
 }
 
+void yd_scheduler_engine_batch(yd_scheduler *s, int engine, int most)
+{
+    s->most[engine] = most;
+}
+
 void yd_scheduler_measured(yd_scheduler *s, int engine, int units, double run_s)
 {
     yd_cost_measured(&s->cost[engine], units, run_s);
@@ -406,6 +411,7 @@ int yd_scheduler_pick(yd_scheduler *s, int64_t now_us, yd_turn **dst, int max)
         const int engine = n ? dst[0]->engine : -1;
         yd_turn *late = neglected(s, now_us, engine), *t = late ? late : due(s, now_us, engine, may_take);
         if (!t) break;
+        if (s->most[t->engine] > 0 && s->most[t->engine] < max) max = s->most[t->engine];
         n += take(s, t, now_us, late ? 1 : max - n, dst + n);
         if (!s->pays) break;
     }

@@ -22,7 +22,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define YD_TURN_ENGINES 2
+#define YD_TURN_ENGINES 32 // of all models that are resident
 #define YD_RUNNING_MAX  256
 #define YD_PASSED_MAX   16 // jobs that wait for memory while others pass
 
@@ -94,6 +94,7 @@ typedef struct yd_scheduler {
     int max_batch;
     int pays; // units of several jobs are cheaper together
     yd_cost cost[YD_TURN_ENGINES];
+    int most[YD_TURN_ENGINES]; // units a run of the engine takes; 0: max_batch
     double bound_share; // exact work of a bound, moving average
     yd_link all, active;
     yd_turn *running[YD_RUNNING_MAX], *passed[YD_PASSED_MAX];
@@ -108,6 +109,8 @@ void yd_scheduler_init(yd_scheduler *s, const yd_policy *p);
 // What the device is like, once that is known: its largest batch, whether units of several jobs are cheaper together, and a unit's time.
 void yd_scheduler_device(yd_scheduler *s, int max_batch, int pays);
 void yd_scheduler_engine(yd_scheduler *s, int engine, double unit_s);
+// An engine whose runs take fewer units than the device's largest batch.
+void yd_scheduler_engine_batch(yd_scheduler *s, int engine, int most);
 // A run of so many units took so long.
 void yd_scheduler_measured(yd_scheduler *s, int engine, int units, double run_s);
 

@@ -1,4 +1,4 @@
-// One thread, two lists of batches: `todo` under mutex and condition, `back` under the same mutex and an uv_async.
+// One thread, two lists of batches: `todo` under mutex and condition, `back` under the same mutex and an uv_async; and two of chores likewise.
 //
 // The mutex guards the lists, `quit` and nothing else; it is held for a few instructions, never while the device works. Counts of
 // what is under way are the loop thread's own. The thread lowers its priority before the device starts its OpenMP team, which
@@ -19,6 +19,10 @@ typedef struct batch_list {
     yd_batch *head, *tail;
 } batch_list;
 
+typedef struct chore_list {
+    yd_chore *head, *tail;
+} chore_list;
+
 struct yd_worker {
     yd_device *device;
     yd_worker_events ev;
@@ -27,6 +31,7 @@ struct yd_worker {
     pthread_cond_t work;
     uv_async_t async;
     batch_list todo, back;
+    chore_list chores, chores_back;
     int quit;
     int opened, open_rc; // 1: the device's open is over, its result; written before the async is sent
     yd_err open_err;
@@ -53,6 +58,25 @@ static yd_batch *take_first(batch_list *l)
     l->head = b->next;
     if (!l->head) l->tail = NULL;
     return b;
+}
+
+static void append_chore(chore_list *l, yd_chore *c)
+{
+    c->next = NULL;
+    if (l->tail)
+        l->tail->next = c;
+    else
+        l->head = c;
+    l->tail = c;
+}
+
+static yd_chore *take_chore(chore_list *l)
+{
+    yd_chore *c = l->head;
+    if (!c) return NULL;
+    l->head = c->next;
+    if (!l->head) l->tail = NULL;
+    return c;
 }
 
 static void copy_preview(yd_batch_item *it)
@@ -122,6 +146,16 @@ static void open_device(yd_worker *w)
     uv_async_send(&w->async);
 }
 
+static void do_step(yd_worker *w, yd_chore *c)
+{
+    c->dropped = w->open_rc != 0;
+    if (!c->dropped && c->step(c, w->device) > 0) return;
+    pthread_mutex_lock(&w->mutex);
+    append_chore(&w->chores_back, take_chore(&w->chores));
+    pthread_mutex_unlock(&w->mutex);
+    uv_async_send(&w->async);
+}
+
 static void *thread_main(void *arg)
 {
     yd_worker *w = arg;
@@ -131,15 +165,19 @@ static void *thread_main(void *arg)
     open_device(w);
     for (;;) {
         pthread_mutex_lock(&w->mutex);
-        while (!w->todo.head && !w->quit) pthread_cond_wait(&w->work, &w->mutex);
+        while (!w->todo.head && !w->chores.head && !w->quit) pthread_cond_wait(&w->work, &w->mutex);
         yd_batch *b = take_first(&w->todo);
+        yd_chore *c = w->quit ? NULL : w->chores.head; // stays in front until it is through
         pthread_mutex_unlock(&w->mutex);
-        if (!b) break;
-        run_batch(w, b);
-        pthread_mutex_lock(&w->mutex);
-        append(&w->back, b);
-        pthread_mutex_unlock(&w->mutex);
-        uv_async_send(&w->async);
+        if (!b && !c) break;
+        if (b) {
+            run_batch(w, b);
+            pthread_mutex_lock(&w->mutex);
+            append(&w->back, b);
+            pthread_mutex_unlock(&w->mutex);
+            uv_async_send(&w->async);
+        }
+        if (c) do_step(w, c);
     }
     w->device->close(w->device);
     return NULL;
@@ -152,6 +190,8 @@ static void on_async(uv_async_t *a)
     int opened = w->opened;
     batch_list back = w->back;
     w->back = (batch_list){0};
+    chore_list chores = w->chores_back;
+    w->chores_back = (chore_list){0};
     pthread_mutex_unlock(&w->mutex);
     if (opened && !w->told) {
         w->told = 1;
@@ -161,6 +201,7 @@ static void on_async(uv_async_t *a)
         w->under_way--;
         w->ev.done(w->ev.arg, b);
     }
+    for (yd_chore *c; (c = take_chore(&chores));) c->done(c);
 }
 
 static void free_worker(uv_handle_t *h)
@@ -210,6 +251,14 @@ void yd_worker_push(yd_worker *w, yd_batch *b)
     pthread_mutex_unlock(&w->mutex);
 }
 
+void yd_worker_chore(yd_worker *w, yd_chore *c)
+{
+    pthread_mutex_lock(&w->mutex);
+    append_chore(&w->chores, c);
+    pthread_cond_signal(&w->work);
+    pthread_mutex_unlock(&w->mutex);
+}
+
 const yd_device *yd_worker_device(const yd_worker *w)
 {
     return w->device;
@@ -237,5 +286,9 @@ void yd_worker_stop(yd_worker *w, void (*closed)(void *arg), void *arg)
     w->closed_arg = arg;
     w->told = 1; // nobody waits for `opened` any more
     on_async(&w->async);
+    for (yd_chore *c; (c = take_chore(&w->chores));) {
+        c->dropped = 1;
+        c->done(c);
+    }
     uv_close((uv_handle_t *)&w->async, on_closed);
 }

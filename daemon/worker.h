@@ -45,6 +45,15 @@ typedef struct yd_batch {
     int ran;      // units computed
 } yd_batch;
 
+// What the device does beside batches, as compiling a model: a step at a time, each between two batches, so that a batch waits for one step
+// at most. Embedded first in a larger struct of the caller's.
+typedef struct yd_chore {
+    struct yd_chore *next;
+    int (*step)(struct yd_chore *c, yd_device *d); // on the worker's thread: 1 when there is more to do
+    void (*done)(struct yd_chore *c);              // on the loop thread; the callee owns it
+    int dropped;                                   // the worker was stopped before it was through
+} yd_chore;
+
 typedef struct yd_worker yd_worker;
 
 // Called on the loop thread. opened: once, rc of the device's open. done: each batch that comes back; the callee owns it.
@@ -62,9 +71,12 @@ int yd_worker_room(const yd_worker *w);
 // Push a batch (there must be room); it comes back through done.
 void yd_worker_push(yd_worker *w, yd_batch *b);
 
+// Have a chore done, after those that were given before.
+void yd_worker_chore(yd_worker *w, yd_chore *c);
+
 const yd_device *yd_worker_device(const yd_worker *w); // its model and info, after opened with rc 0
 
-// Finish what was pushed (it still comes back), close the device, end the thread. Waits for at most one unit per batch pushed when the
+// Finish what was pushed (it still comes back), drop the chores that are left, close the device, end the thread. Waits for at most one unit per batch pushed when the
 // stop flags of their items are set. closed is called on the loop thread after the last handle is gone; w is freed before.
 void yd_worker_stop(yd_worker *w, void (*closed)(void *arg), void *arg);
 

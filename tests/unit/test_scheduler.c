@@ -157,6 +157,20 @@ static void a_batch_is_for_one_engine(void)
     run_out();
 }
 
+static void a_batch_is_as_large_as_its_engine_takes(void)
+{
+    fresh(8, 0.01, 0.001);
+    yd_scheduler_engine_batch(&m.s, 1, 3);
+    for (int i = 0; i < 4; i++) sim_job_at(&m, 0, &who[i % 2], 40, 8)->ask.engine = i & 1;
+    int largest[2] = {0};
+    for (int k = 0; k < 200; k++) {
+        sim_until(&m, k * 0.005);
+        if (m.n_out > largest[m.n_out ? m.out[0]->engine : 0]) largest[m.out[0]->engine] = m.n_out;
+    }
+    run_out();
+    CHECK_MSG(largest[0] == 8 && largest[1] == 3, "%d, %d", largest[0], largest[1]);
+}
+
 static void places(void)
 {
     // Where batches do not pay there is one job at work and one in preparation, and the rest waits.
@@ -385,6 +399,7 @@ int main(int argc, char **argv)
         {"scheduler: started jobs are not left alone", started_jobs_are_not_left},
         {"scheduler: batches of one job, or of several where that pays", batches},
         {"scheduler: a batch is for one engine", a_batch_is_for_one_engine},
+        {"scheduler: a batch is as large as its engine takes", a_batch_is_as_large_as_its_engine_takes},
         {"scheduler: places", places},
         {"scheduler: memory is kept for a large job", memory_is_reserved},
         {"scheduler: deadlines", deadlines},
