@@ -158,6 +158,26 @@ static void back(walk *k, int index)
     }
 }
 
+// Operators that networks are run with, not trained.
+static int has_gradient(const yd_op *op)
+{
+    if (op->kind == YD_OP_CONV) return !op->reflect && op->act == YD_ACT_NONE && op->in[4] < 0;
+    return op->kind != YD_OP_CONVT && op->kind != YD_OP_MISH && op->kind != YD_OP_AXPY;
+}
+
+static int all_have_gradients(yd_graph *g)
+{
+    for (int i = 0; i < g->n_ops; i++) {
+        const yd_op *op = &g->ops[i];
+        if (has_gradient(op)) continue;
+        const char *name = op->out[0] >= 0 ? g->tensors[op->out[0]].name : "?";
+        g->failed = 1;
+        yd_fail_field(&g->err, YD_E_UNSUPPORTED, name, "", "%s '%s' has no gradient: this network can be run, not trained", yd_op_name(op->kind), name);
+        return 0;
+    }
+    return 1;
+}
+
 // Which tensors depend on a parameter.
 static void mark_needs(walk *k)
 {
@@ -196,7 +216,7 @@ static yd_tid append_loss(yd_graph *g, yd_tid pred, int p, yd_dtype dt)
 
 void yd_graph_backward(yd_graph *g, yd_tid pred, int p)
 {
-    if (g->failed || pred < 0) return;
+    if (g->failed || pred < 0 || !all_have_gradients(g)) return;
     walk k = {.g = g, .map_dtype = map_dtype(g), .n_forward = g->n_ops, .n_tensors = g->n_tensors};
     k.needs = yd_calloc((size_t)g->n_tensors, 1);
     k.grad = yd_malloc((size_t)g->n_tensors * sizeof *k.grad);

@@ -147,6 +147,26 @@ static int same_shape(const yd_tensor *a, const yd_tensor *b)
 
 yd_tid yd_graph_conv(yd_graph *g, const char *name, yd_tid x, yd_tid w, yd_tid b, yd_tid res, int stride, int pad)
 {
+    return yd_graph_conv_mode(g, name, x, w, b, res, stride, pad, NULL);
+}
+
+// What a convolution has beyond the plain one, put into its operator.
+static int set_mode(yd_graph *g, const char *name, const yd_tensor *x, const yd_conv_mode *mode, yd_op *op)
+{
+    if (mode->reflect && (op->pad >= x->h || op->pad >= x->w))
+        return fail(g, YD_E_INTERNAL, "convolution %s: %dx%d pixels have no mirror image of %d", name, x->w, x->h, op->pad);
+    if (mode->v >= 0 && (!is_vector(T(g, mode->v)) || T(g, mode->v)->c != T(g, op->out[0])->c))
+        return fail(g, YD_E_INTERNAL, "convolution %s: the vector to add does not have %d channels", name, T(g, op->out[0])->c);
+    op->reflect = mode->reflect;
+    op->act = (int)mode->act;
+    op->scale = mode->slope;
+    op->in[4] = mode->v;
+    return op->out[0];
+}
+
+yd_tid yd_graph_conv_mode(yd_graph *g, const char *name, yd_tid x, yd_tid w, yd_tid b, yd_tid res, int stride, int pad,
+                          const yd_conv_mode *mode)
+{
     if (g->failed || x < 0 || w < 0) return YD_NONE;
     const yd_tensor tx = *T(g, x), tw = *T(g, w);
     const int k = tw.dims[2];
@@ -161,6 +181,25 @@ yd_tid yd_graph_conv(yd_graph *g, const char *name, yd_tid x, yd_tid w, yd_tid b
     if (!op || y < 0) return YD_NONE;
     if (res >= 0 && !same_shape(T(g, res), T(g, y))) return fail(g, YD_E_INTERNAL, "convolution %s: residual has another shape", name);
     op->in[0] = x, op->in[1] = w, op->in[2] = b, op->in[3] = res;
+    op->out[0] = y;
+    op->k = k, op->stride = stride, op->pad = pad;
+    return mode ? set_mode(g, name, &tx, mode, op) : y;
+}
+
+yd_tid yd_graph_convt(yd_graph *g, const char *name, yd_tid x, yd_tid w, yd_tid b, int stride, int pad)
+{
+    if (g->failed || x < 0 || w < 0) return YD_NONE;
+    const yd_tensor tx = *T(g, x), tw = *T(g, w);
+    const int k = tw.dims[2];
+    if (tw.ndim != 4 || tw.dims[3] != k || tw.dims[0] != tx.c)
+        return fail(g, YD_E_CHECKPOINT, "transposed convolution %s: weight [%d,%d,%d,%d] does not fit %d input channels", name, tw.dims[0],
+                    tw.dims[1], tw.dims[2], tw.dims[3], tx.c);
+    if (b >= 0 && (T(g, b)->ndim != 1 || T(g, b)->dims[0] != tw.dims[1]))
+        return fail(g, YD_E_CHECKPOINT, "transposed convolution %s: bias does not have %d elements", name, tw.dims[1]);
+    yd_tid y = yd_graph_tensor(g, name, YD_T_ACT, tx.dtype, (tx.h - 1) * stride + k - 2 * pad, (tx.w - 1) * stride + k - 2 * pad, tw.dims[1]);
+    yd_op *op = yd_graph_op(g, YD_OP_CONVT);
+    if (!op || y < 0) return YD_NONE;
+    op->in[0] = x, op->in[1] = w, op->in[2] = b;
     op->out[0] = y;
     op->k = k, op->stride = stride, op->pad = pad;
     return y;
@@ -220,11 +259,18 @@ yd_tid yd_graph_silu(yd_graph *g, const char *name, yd_tid v)
     return unary(g, YD_OP_SILU, name, v, YD_F32, 1, 1, T(g, v)->c, 0, 0);
 }
 
-yd_tid yd_graph_embed(yd_graph *g, const char *name, yd_tid s, int c, float scale)
+yd_tid yd_graph_mish(yd_graph *g, const char *name, yd_tid v)
+{
+    if (g->failed || v < 0) return YD_NONE;
+    if (!is_vector(T(g, v))) return fail(g, YD_E_INTERNAL, "mish %s: takes vectors", name);
+    return unary(g, YD_OP_MISH, name, v, YD_F32, 1, 1, T(g, v)->c, 0, 0);
+}
+
+yd_tid yd_graph_embed(yd_graph *g, const char *name, yd_tid s, int c, float scale, int r)
 {
     if (g->failed || s < 0) return YD_NONE;
-    if (T(g, s)->c != 1 || !is_vector(T(g, s)) || c < 2 || c % 2) return fail(g, YD_E_CHECKPOINT, "embedding %s: width %d is not even", name, c);
-    return unary(g, YD_OP_EMBED, name, s, YD_F32, 1, 1, c, 0, scale);
+    if (T(g, s)->c != 1 || !is_vector(T(g, s)) || c < 2 + 2 * r || c % 2) return fail(g, YD_E_CHECKPOINT, "embedding %s: width %d is not even", name, c);
+    return unary(g, YD_OP_EMBED, name, s, YD_F32, 1, 1, c, r, scale);
 }
 
 yd_tid yd_graph_upsample(yd_graph *g, const char *name, yd_tid x)
@@ -281,6 +327,15 @@ yd_tid yd_graph_add(yd_graph *g, const char *name, yd_tid a, yd_tid b)
     if (g->failed || a < 0 || b < 0) return YD_NONE;
     if (!same_shape(T(g, a), T(g, b))) return fail(g, YD_E_INTERNAL, "add %s: shapes differ", name);
     return binary(g, YD_OP_ADD, name, a, b, T(g, a)->c);
+}
+
+yd_tid yd_graph_axpy(yd_graph *g, const char *name, float scale, yd_tid a, yd_tid b)
+{
+    if (g->failed || a < 0 || b < 0) return YD_NONE;
+    if (!same_shape(T(g, a), T(g, b))) return fail(g, YD_E_INTERNAL, "axpy %s: shapes differ", name);
+    yd_tid y = binary(g, YD_OP_AXPY, name, a, b, T(g, a)->c);
+    if (y >= 0) g->ops[g->n_ops - 1].scale = scale;
+    return y;
 }
 
 void yd_graph_output(yd_graph *g, yd_tid t)
@@ -343,6 +398,7 @@ double yd_graph_flops(const yd_graph *g)
         const yd_op *op = &g->ops[i];
         switch (op->kind) {
         case YD_OP_CONV: sum += conv_flops(T(g, op->out[0]), T(g, op->in[1])); break;
+        case YD_OP_CONVT:
         case YD_OP_CONV_DX: sum += conv_flops(T(g, op->in[0]), T(g, op->in[1])); break;
         case YD_OP_CONV_DW: sum += conv_flops(T(g, op->in[1]), T(g, op->out[0])); break;
         case YD_OP_LINEAR: sum += 2.0 * (double)yd_tensor_numel(T(g, op->in[1])); break;

@@ -42,15 +42,22 @@ typedef struct yd_tensor {
 // optional ones may be YD_NONE. Attributes are the yd_op fields named in brackets. dX is the gradient of the loss w.r.t. X.
 //
 // forward
-//  CONV        x, W[O,I,k,k], b?, res?      -> y = conv(x,W) + b + res     [k, stride, pad]  zero padding, cross-correlation
+//  CONV        x, W[O,I,k,k], b?, res?, v?  -> y = f(conv(x,W) + b) + v + res   [k, stride, pad, reflect, act, scale]  cross-correlation;
+//              v is added to every pixel. Beyond the border lie zeros, or with reflect the map's mirror image without the border
+//              itself (PyTorch's "reflect": pixel -1 is pixel 1), which wants pad < h, w. f as yd_act says, scale its slope
+//  CONVT       x, W[I,O,k,k], b?            -> y = convT(x,W) + b          [k, stride, pad]  transposed convolution: y has (h-1)*stride + k
+//              - 2*pad rows; x's pixel (i,j) adds x*W to the k x k pixels of y from (i*stride - pad, j*stride - pad) on
 //  GNORM       x, v?, gamma[c], beta[c]     -> y, stats                    [groups, eps, act] u = x + v (broadcast over h,w);
 //              y = f(gamma*(u-mean)*rstd + beta), f = SiLU if act else identity. Per sample and group over (c/groups)*h*w, biased
 //              variance. stats: v-shaped f32 [n,1,1,2*groups]: mean then rstd (YD_NONE where no backward follows)
 //  LINEAR      v, W[O,I], b?                -> v' = W v + b
 //  SILU        v                            -> v' = v * sigmoid(v)         (vectors only; maps use GNORM's act)
-//  EMBED       s[n,1,1,1]                   -> v[n,1,1,c]: sin(s*scale*f_k), cos(s*scale*f_k), f_k = exp(-ln(1e4) k/(c/2)), sines first [scale]
+//  MISH        v                            -> v' = v * tanh(ln(1 + e^v))  (vectors only; maps use CONV's act)
+//  EMBED       s[n,1,1,1]                   -> v[n,1,1,c]: sin(s*scale*f_k), cos(s*scale*f_k), f_k = exp(-ln(1e4) k/(c/2 - r)), sines first
+//              [scale, r]  r = 0, or 1: the last frequency is then 1e-4 itself
 //  CONCAT      x1, x2                       -> y, channels of x1 then x2
 //  ADD         x1, x2                       -> y = x1 + x2  (any equal shapes, maps or vectors)
+//  AXPY        x1, x2                       -> y = scale*x1 + x2  (likewise)  [scale]
 //  UPSAMPLE    x                            -> y, nearest, 2x
 //  UNSHUFFLE   x[n,h,w,c]                   -> y[n,h/r,w/r,c*r*r]; channel order of torch.pixel_unshuffle: c*r*r + dy*r + dx [r]
 //  SHUFFLE     x[n,h,w,c*r*r]               -> y[n,h*r,w*r,c], its inverse [r]
@@ -66,9 +73,11 @@ typedef struct yd_tensor {
 //  UPSAMPLE_BWD dy                          -> dx, sums of 2x2
 //  SPLIT       dy                           -> dx1, dx2 (CONCAT's gradient)
 //  ATTENTION_BWD qkv, dy                    -> dqkv
-// (ADD's gradient is dy itself; SHUFFLE and UNSHUFFLE are each other's; gradients from several readers are joined by ADD.)
+// (ADD's gradient is dy itself; SHUFFLE and UNSHUFFLE are each other's; gradients from several readers are joined by ADD. CONVT, MISH, AXPY and a CONV with
+// reflect, act or v have none: networks with them are run, not trained.)
 #define YD_OPS(X)                                                                                                      \
-    X(CONV) X(GNORM) X(LINEAR) X(SILU) X(EMBED) X(CONCAT) X(ADD) X(UPSAMPLE) X(UNSHUFFLE) X(SHUFFLE) X(ATTENTION)       \
+    X(CONV) X(CONVT) X(GNORM) X(LINEAR) X(SILU) X(MISH) X(EMBED) X(CONCAT) X(ADD) X(AXPY)                              \
+    X(UPSAMPLE) X(UNSHUFFLE) X(SHUFFLE) X(ATTENTION)                                                                   \
     X(LOSS) X(CONV_DX) X(CONV_DW) X(GNORM_BWD) X(LINEAR_BWD) X(SILU_BWD) X(UPSAMPLE_BWD) X(SPLIT) X(ATTENTION_BWD)
 
 typedef enum {
@@ -76,6 +85,14 @@ typedef enum {
     YD_OPS(YD_OP_ENUM)
 #undef YD_OP_ENUM
 } yd_op_kind;
+
+// f of a CONV. GNORM's act is 0 or YD_ACT_SILU.
+typedef enum {
+    YD_ACT_NONE,
+    YD_ACT_SILU,  // not for CONV
+    YD_ACT_MISH,  // z * tanh(ln(1 + e^z))
+    YD_ACT_LEAKY, // z, below 0 scale * z; 0 <= scale <= 1
+} yd_act;
 
 #define YD_OP_MAX_IN  6
 #define YD_OP_MAX_OUT 4
@@ -85,7 +102,7 @@ typedef struct yd_op {
     yd_tid in[YD_OP_MAX_IN];   // unused entries are YD_NONE
     yd_tid out[YD_OP_MAX_OUT]; // likewise
     int k, stride, pad;
-    int groups, act, r, p;
+    int groups, act, r, p, reflect;
     float eps, scale;
 } yd_op;
 
@@ -109,12 +126,24 @@ void yd_graph_free(yd_graph *g);
 yd_tid yd_graph_input(yd_graph *g, const char *name, int h, int w, int c, yd_dtype dt);
 yd_tid yd_graph_param(yd_graph *g, const char *name, int ndim, const int dims[4]);
 yd_tid yd_graph_conv(yd_graph *g, const char *name, yd_tid x, yd_tid w, yd_tid b, yd_tid res, int stride, int pad);
+// With what graph.h's table has beyond zeros around a plain sum: mode may be NULL.
+typedef struct yd_conv_mode {
+    int reflect;
+    yd_act act;
+    float slope; // of YD_ACT_LEAKY
+    yd_tid v;    // [1,1,O], or YD_NONE
+} yd_conv_mode;
+yd_tid yd_graph_conv_mode(yd_graph *g, const char *name, yd_tid x, yd_tid w, yd_tid b, yd_tid res, int stride, int pad,
+                          const yd_conv_mode *mode);
+yd_tid yd_graph_convt(yd_graph *g, const char *name, yd_tid x, yd_tid w, yd_tid b, int stride, int pad);
 yd_tid yd_graph_gnorm(yd_graph *g, const char *name, yd_tid x, yd_tid v, yd_tid gamma, yd_tid beta, int groups, float eps, int silu);
 yd_tid yd_graph_linear(yd_graph *g, const char *name, yd_tid v, yd_tid w, yd_tid b);
 yd_tid yd_graph_silu(yd_graph *g, const char *name, yd_tid v);
-yd_tid yd_graph_embed(yd_graph *g, const char *name, yd_tid s, int c, float scale);
+yd_tid yd_graph_mish(yd_graph *g, const char *name, yd_tid v);
+yd_tid yd_graph_embed(yd_graph *g, const char *name, yd_tid s, int c, float scale, int r);
 yd_tid yd_graph_concat(yd_graph *g, const char *name, yd_tid a, yd_tid b);
 yd_tid yd_graph_add(yd_graph *g, const char *name, yd_tid a, yd_tid b);
+yd_tid yd_graph_axpy(yd_graph *g, const char *name, float scale, yd_tid a, yd_tid b);
 yd_tid yd_graph_upsample(yd_graph *g, const char *name, yd_tid x);
 yd_tid yd_graph_unshuffle(yd_graph *g, const char *name, yd_tid x, int r);
 yd_tid yd_graph_shuffle(yd_graph *g, const char *name, yd_tid x, int r);
@@ -123,7 +152,7 @@ yd_tid yd_graph_attention(yd_graph *g, const char *name, yd_tid qkv);
 // Mark a computed tensor as an f32 output of the graph.
 void yd_graph_output(yd_graph *g, yd_tid t);
 
-// Append the loss on `pred` (see LOSS) and the backward operators for every parameter. Adds inputs "target", "mask", "weight" and
+// Append the loss on `pred` (see LOSS) and the backward operators for every parameter (YD_E_UNSUPPORTED where one has none). Adds inputs "target", "mask", "weight" and
 // the output "loss". After it each parameter has one PGRAD tensor. In core/autodiff.c.
 void yd_graph_backward(yd_graph *g, yd_tid pred, int p);
 

@@ -115,7 +115,7 @@ static void embed_noise(builder *b)
     const int ic = b->cfg->inner_channel;
     const char *p = b->v->embed;
     yd_tid level = yd_graph_input(b->g, "level", 1, 1, 1, YD_F32);
-    yd_tid v = yd_graph_embed(b->g, name("%s.0", p).s, level, ic, b->cfg->noise_scale);
+    yd_tid v = yd_graph_embed(b->g, name("%s.0", p).s, level, ic, b->cfg->noise_scale, 0);
     v = linear(b, name("%s.1", p).s, v, ic, 4 * ic);
     v = yd_graph_silu(b->g, name("%s.2", p).s, v);
     v = linear(b, name("%s.3", p).s, v, 4 * ic, ic);

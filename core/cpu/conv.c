@@ -1,4 +1,4 @@
-// Convolutions on oneDNN: forward with bias and residual, and both gradients.
+// Convolutions on oneDNN: forward with bias and residual, transposed, and both gradients.
 //
 // Maps are plain NHWC everywhere; oneDNN's brgconv and jit kernels run at full speed on that, for odd channel counts
 // too. Only the weights are brought into the layout the chosen kernel asks for. A convolution computes in the storage
@@ -7,6 +7,8 @@
 //
 // The residual is added by the `sum` post-op, that is, it has to be in y's place beforehand: y takes over its storage
 // when nobody reads it later, otherwise it is copied. (Binary post-ops would drop to slower or reference kernels.)
+// A mirrored border is made beforehand, what is done to the sum afterwards, by own kernels (conv_ends.c). The transposed
+// convolution is oneDNN's gradient of the input with the same filters.
 // Read next: prim.c.
 #include "core/cpu/cpu.h"
 #include <string.h>
@@ -14,6 +16,7 @@
 typedef struct shape {
     yd_tid x, w, y; // input side, weights, output side: for gradients the same roles
     yd_slice slice; // of the input channels that x stands for
+    int border;     // pixels that x has on every side beyond its tensor's
     dnnl_dims_t wdims, bdims, strides, pads;
 } shape;
 
@@ -38,6 +41,17 @@ static int check_shape(const yd_exec *e, const yd_op *op, shape *s, yd_err *err)
         s->pads[i] = op->pad;
     }
     return rc;
+}
+
+// x as it lies in memory.
+static dnnl_memory_desc_t md_input(const yd_exec *e, const shape *s, yd_dtype dt)
+{
+    const yd_tensor *x = yd_exec_tensor(e, s->x);
+    dnnl_memory_desc_t md;
+    memset(&md, 0, sizeof md);
+    dnnl_memory_desc_init_by_tag(&md, 4, (dnnl_dims_t){e->n, x->c, x->h + 2 * s->border, x->w + 2 * s->border},
+                                 yd_dnnl_dtype(dt), dnnl_nhwc);
+    return md;
 }
 
 static dnnl_memory_desc_t md_weights(const shape *s, dnnl_data_type_t dt, dnnl_format_tag_t tag)
@@ -100,7 +114,7 @@ static int bind_weights(yd_exec *e, yd_prim *p, int arg, yd_tid t, yd_slice slic
 static int forward_primitive(yd_exec *e, const yd_op *op, const shape *s, yd_dtype xdt, yd_dtype ydt, int src, int dst,
                              yd_tid b, int sum, yd_err *err)
 {
-    dnnl_memory_desc_t x = yd_md_map(e, s->x, xdt), y = yd_md_map(e, s->y, ydt), bias = md_bias(s);
+    dnnl_memory_desc_t x = md_input(e, s, xdt), y = yd_md_map(e, s->y, ydt), bias = md_bias(s);
     dnnl_memory_desc_t w = md_weights(s, yd_dnnl_dtype(xdt), dnnl_format_tag_any);
     yd_prim *p = yd_prim_kernel(e, op, err);
     if (!p) return YD_E_NOMEM;
@@ -140,18 +154,49 @@ static int forward_parts(yd_exec *e, const yd_op *op, const shape *s, yd_dtype d
     return rc;
 }
 
+static int check_mode(const yd_exec *e, const yd_op *op, yd_err *err)
+{
+    const yd_tensor *x = yd_exec_tensor(e, op->in[0]), *y = yd_exec_tensor(e, op->out[0]);
+    if (op->act != YD_ACT_NONE && op->act != YD_ACT_MISH && op->act != YD_ACT_LEAKY)
+        return yd_exec_refuse(e, op, YD_E_INVALID, "its act must be none, mish or leaky", err);
+    if (op->act == YD_ACT_LEAKY && !(op->scale >= 0 && op->scale <= 1))
+        return yd_exec_refuse(e, op, YD_E_INVALID, "the slope of a leaky act must be 0 to 1", err);
+    if (op->reflect && (op->pad >= x->h || op->pad >= x->w))
+        return yd_exec_refuse(e, op, YD_E_INVALID, "the map has no mirror image as large as the padding", err);
+    return op->in[4] == YD_NONE ? 0 : yd_need_f32(e, op, op->in[4], "vector", 1, 1, y->c, err);
+}
+
+// The input as oneDNN reads it: plain, or with the mirror image around it.
+static int make_input(yd_exec *e, const yd_op *op, shape *s, yd_dtype dt, int *src, yd_err *err)
+{
+    if (!op->reflect || op->pad == 0) return yd_make_readable(e, op, s->x, dt, src, err);
+    s->border = op->pad;
+    for (int i = 0; i < 2; i++) s->pads[i] = 0;
+    return yd_make_mirrored(e, op, s->x, dt, op->pad, src, err);
+}
+
+// A convolution whose sum something is done to.
+static int make_ended(yd_exec *e, const yd_op *op, const shape *s, yd_dtype xdt, yd_dtype ydt, int src, yd_err *err)
+{
+    int dst, rc = yd_make_writable(e, op, s->y, ydt, &dst, err);
+    if (!rc) rc = forward_primitive(e, op, s, xdt, ydt, src, dst, op->in[2], 0, err);
+    return rc ? rc : yd_make_conv_end(e, op, dst, ydt, YD_NONE, err);
+}
+
 int yd_make_conv(yd_exec *e, const yd_op *op, yd_err *err)
 {
     shape s = {.x = op->in[0], .w = op->in[1], .y = op->out[0]};
     int rc = check_shape(e, op, &s, err), in_parts;
     if (!rc && op->in[2] != YD_NONE)
         rc = yd_need_param(e, op, op->in[2], "bias", (int[4]){(int)s.bdims[0], 1, 1, 1}, err);
+    if (!rc) rc = check_mode(e, op, err);
     if (rc) return rc;
     if (yd_conv_is_winograd(e, op)) return yd_make_conv_winograd(e, op, err);
     yd_dtype xdt = yd_compute_type(e, s.x), ydt = xdt == YD_F32 ? YD_F32 : yd_exec_tensor(e, s.y)->dtype;
     int src = YD_NONE, dst;
     in_parts = e->views[s.x].parts == 2;
-    if (!in_parts) rc = yd_make_readable(e, op, s.x, xdt, &src, err);
+    if (!in_parts) rc = make_input(e, op, &s, xdt, &src, err);
+    if (!rc && yd_conv_is_ended(op)) return make_ended(e, op, &s, xdt, ydt, src, err);
     if (!rc) rc = yd_make_writable(e, op, s.y, ydt, &dst, err);
     if (!rc && op->in[3] != YD_NONE) rc = place_residual(e, op, op->in[3], dst, ydt == YD_BF16, err);
     if (!rc && in_parts) rc = forward_parts(e, op, &s, xdt, ydt, dst, err);
@@ -189,6 +234,25 @@ static int gradient_primitive(yd_exec *e, const yd_op *op, const shape *s, yd_dt
     return rc ? rc : yd_prim_create(e, op, p, err);
 }
 
+// dx from dy: oneDNN's gradient of the input, from one buffer to another.
+static int input_primitive(yd_exec *e, const yd_op *op, const shape *s, yd_dtype dt, int dy, int dx, yd_err *err)
+{
+    yd_prim *p = yd_prim_kernel(e, op, err);
+    if (!p) return YD_E_NOMEM;
+    dnnl_memory_desc_t x = yd_md_map(e, s->x, dt), y = yd_md_map(e, s->y, dt),
+                       w = md_weights(s, yd_dnnl_dtype(dt), dnnl_format_tag_any);
+    dnnl_convolution_desc_t desc;
+    dnnl_status_t st = dnnl_convolution_backward_data_desc_init(&desc, dnnl_convolution_direct, &x, &w, &y, s->strides,
+                                                                s->pads, s->pads);
+    int rc = yd_dnnl_check(e, op, "convolution_backward_data_desc_init", st, err);
+    if (!rc) rc = gradient_primitive(e, op, s, dt, p, &desc, err);
+    if (!rc) rc = yd_prim_bind(e, op, p, DNNL_ARG_DIFF_SRC, &x, dx, err);
+    if (!rc) rc = yd_prim_bind(e, op, p, DNNL_ARG_DIFF_DST, &y, dy, err);
+    if (rc) return rc;
+    return bind_weights(e, p, DNNL_ARG_WEIGHTS, s->w, s->slice,
+                        dnnl_primitive_desc_query_md(p->desc, dnnl_query_weights_md, 0), err);
+}
+
 int yd_make_conv_dx(yd_exec *e, const yd_op *op, yd_err *err)
 {
     shape s = {.x = op->out[0], .w = op->in[1], .y = op->in[0]};
@@ -198,22 +262,24 @@ int yd_make_conv_dx(yd_exec *e, const yd_op *op, yd_err *err)
     yd_dtype dt = yd_compute_type(e, s.x);
     rc = yd_make_readable(e, op, s.y, dt, &dy, err);
     if (!rc) rc = yd_make_writable(e, op, s.x, dt, &dx, err);
-    if (rc) return rc;
-    yd_prim *p = yd_prim_kernel(e, op, err);
-    if (!p) return YD_E_NOMEM;
-    dnnl_memory_desc_t x = yd_md_map(e, s.x, dt), y = yd_md_map(e, s.y, dt),
-                       w = md_weights(&s, yd_dnnl_dtype(dt), dnnl_format_tag_any);
-    dnnl_convolution_desc_t desc;
-    dnnl_status_t st =
-        dnnl_convolution_backward_data_desc_init(&desc, dnnl_convolution_direct, &x, &w, &y, s.strides, s.pads, s.pads);
-    rc = yd_dnnl_check(e, op, "convolution_backward_data_desc_init", st, err);
-    if (!rc) rc = gradient_primitive(e, op, &s, dt, p, &desc, err);
-    if (!rc) rc = yd_prim_bind(e, op, p, DNNL_ARG_DIFF_SRC, &x, dx, err);
-    if (!rc) rc = yd_prim_bind(e, op, p, DNNL_ARG_DIFF_DST, &y, dy, err);
-    if (!rc)
-        rc = bind_weights(e, p, DNNL_ARG_WEIGHTS, s.w, s.slice,
-                          dnnl_primitive_desc_query_md(p->desc, dnnl_query_weights_md, 0), err);
+    if (!rc) rc = input_primitive(e, op, &s, dt, dy, dx, err);
     return rc ? rc : yd_make_written(e, op, s.x, dt, dx, err);
+}
+
+int yd_make_convt(yd_exec *e, const yd_op *op, yd_err *err)
+{
+    shape s = {.x = op->out[0], .w = op->in[1], .y = op->in[0]};
+    int rc = check_shape(e, op, &s, err), from, to;
+    if (!rc && op->in[2] != YD_NONE)
+        rc = yd_need_param(e, op, op->in[2], "bias", (int[4]){(int)s.wdims[1], 1, 1, 1}, err);
+    if (rc) return rc;
+    yd_dtype dt = yd_compute_type(e, s.y);
+    rc = yd_make_readable(e, op, s.y, dt, &from, err);
+    if (!rc) rc = yd_make_writable(e, op, s.x, dt, &to, err);
+    if (!rc) rc = input_primitive(e, op, &s, dt, from, to, err);
+    if (rc) return rc;
+    return op->in[2] == YD_NONE ? yd_make_written(e, op, s.x, dt, to, err)
+                                : yd_make_conv_end(e, op, to, dt, op->in[2], err);
 }
 
 // Bind dW: directly where the kernel writes checkpoint layout, through a temporary and a reorder otherwise.

@@ -12,7 +12,7 @@
 
 typedef struct wino_conv {
     yd_wino p;
-    int x, y, res, bias; // buffers; -1 where absent
+    int x, y, res, bias, v; // buffers; -1 where absent
     const yd_copy *u;
 } wino_conv;
 
@@ -44,6 +44,7 @@ static int run_wino(yd_exec *e, const yd_kernel *k, yd_err *err)
     p.y = yd_exec_ptr(e, c->y);
     p.res = c->res < 0 ? NULL : yd_exec_ptr(e, c->res);
     p.bias = c->bias < 0 ? NULL : yd_exec_ptr(e, c->bias);
+    p.v = c->v < 0 ? NULL : yd_exec_ptr(e, c->v);
     p.u = c->u->data;
     yd_wino_run(&p, e->scratch, e->cpu->threads);
     return 0;
@@ -71,6 +72,9 @@ int yd_make_conv_winograd(yd_exec *e, const yd_op *op, yd_err *err)
                      .c = yd_exec_tensor(e, x)->c,
                      .o = y->c,
                      .up = up,
+                     .reflect = forward && op->reflect,
+                     .act = forward ? op->act : YD_ACT_NONE,
+                     .slope = op->scale,
                      .x_bf16 = yd_is_bf16(e, x),
                      .y_bf16 = yd_is_bf16(e, op->out[0]),
                      .res_bf16 = res != YD_NONE && yd_is_bf16(e, res)};
@@ -78,6 +82,7 @@ int yd_make_conv_winograd(yd_exec *e, const yd_op *op, yd_err *err)
     c->y = op->out[0];
     c->res = res;
     c->bias = forward ? op->in[2] : YD_NONE;
+    c->v = forward ? op->in[4] : YD_NONE;
     if (res != YD_NONE && !yd_exec_reads(e, x, res)) yd_exec_alias(e, c->y, res); // saves room only
     c->u = yd_exec_copy_winograd(e, op->in[1], forward ? YD_FORM_WINOGRAD : YD_FORM_WINOGRAD_TURNED, err);
     if (!c->u) return err ? err->code : YD_E_NOMEM;

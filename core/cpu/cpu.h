@@ -6,7 +6,7 @@
 //   prim.c        a oneDNN primitive with its arguments;  profile.c  where the time goes
 //   views.c       maps that are not made, because their readers can read the parts
 //   levels.c      vectors that follow from the noise level alone, kept by level
-//   conv.c conv_wino.c gnorm.c gnorm_bwd.c attention.c linear.c rearrange.c elementwise.c
+//   conv.c conv_ends.c conv_wino.c gnorm.c gnorm_bwd.c attention.c linear.c rearrange.c elementwise.c
 //                 one operator family each;  wino.c wino_grad.c gnorm_kernel.c  kernels that know no graphs
 //
 // A compiled kernel is a function and the operator it runs. Operands are buffers: tensor i of the graph is buffer i,
@@ -262,6 +262,17 @@ void yd_levels_free(yd_weights *w);
 int yd_levels_recall(yd_exec *e);
 void yd_levels_keep(yd_exec *e);
 
+// --- conv_ends.c: before and after a convolution that oneDNN computes plainly.
+// A buffer with map x and `pad` pixels of its mirror image on every side, stored as dt.
+int yd_make_mirrored(yd_exec *e, const yd_op *op, yd_tid x, yd_dtype dt, int pad, int *buf, yd_err *err);
+// Has this operator anything to be done to the plain sum besides adding bias and residual?
+static inline int yd_conv_is_ended(const yd_op *op)
+{
+    return op->act != YD_ACT_NONE || op->in[4] != YD_NONE;
+}
+// y = f(sum + bias) + v + res from the plain sum in `buf` (dt); bias YD_NONE where the sum has it.
+int yd_make_conv_end(yd_exec *e, const yd_op *op, int buf, yd_dtype dt, yd_tid bias, yd_err *err);
+
 // --- conv_wino.c: is this CONV, CONV_DX or CONV_DW computed by Winograd's method? Its kernel, shapes being checked.
 int yd_conv_is_winograd(const yd_exec *e, const yd_op *op);
 int yd_make_conv_winograd(yd_exec *e, const yd_op *op, yd_err *err);
@@ -269,6 +280,7 @@ int yd_make_conv_dw_winograd(yd_exec *e, const yd_op *op, yd_err *err);
 
 // --- operator families: check the shapes, append the kernels
 int yd_make_conv(yd_exec *e, const yd_op *op, yd_err *err);
+int yd_make_convt(yd_exec *e, const yd_op *op, yd_err *err);
 int yd_make_conv_dx(yd_exec *e, const yd_op *op, yd_err *err);
 int yd_make_conv_dw(yd_exec *e, const yd_op *op, yd_err *err);
 int yd_make_gnorm(yd_exec *e, const yd_op *op, yd_err *err);
@@ -277,10 +289,11 @@ int yd_make_attention(yd_exec *e, const yd_op *op, yd_err *err);
 int yd_make_attention_bwd(yd_exec *e, const yd_op *op, yd_err *err);
 int yd_make_linear(yd_exec *e, const yd_op *op, yd_err *err);
 int yd_make_linear_bwd(yd_exec *e, const yd_op *op, yd_err *err);
-int yd_make_silu(yd_exec *e, const yd_op *op, yd_err *err);
+int yd_make_silu(yd_exec *e, const yd_op *op, yd_err *err); // and MISH
 int yd_make_silu_bwd(yd_exec *e, const yd_op *op, yd_err *err);
 int yd_make_embed(yd_exec *e, const yd_op *op, yd_err *err);
 int yd_make_add(yd_exec *e, const yd_op *op, yd_err *err);
+int yd_make_axpy(yd_exec *e, const yd_op *op, yd_err *err);
 int yd_make_loss(yd_exec *e, const yd_op *op, yd_err *err);
 int yd_make_concat(yd_exec *e, const yd_op *op, yd_err *err);
 int yd_make_split(yd_exec *e, const yd_op *op, yd_err *err);

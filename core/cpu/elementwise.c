@@ -1,4 +1,4 @@
-// Operators without neighbours: storage conversion, ADD, SILU and EMBED on vectors, LOSS; and the operand checks all
+// Operators without neighbours: storage conversion, ADD and AXPY, SILU, MISH and EMBED on vectors, LOSS; and the operand checks all
 // families use.
 //
 // Loops over maps are cut into chunks of fixed length and vectorised; the vector operators are tiny and run on one
@@ -174,7 +174,7 @@ static int run_add(yd_exec *e, const yd_kernel *k, yd_err *err)
     return 0;
 }
 
-int yd_make_add(yd_exec *e, const yd_op *op, yd_err *err)
+static int make_sum(yd_exec *e, const yd_op *op, int (*run)(yd_exec *, const yd_kernel *, yd_err *), yd_err *err)
 {
     int rc = yd_need(e, op, op->out[0], "result", 0, 0, 0, err);
     if (rc) return rc;
@@ -183,16 +183,70 @@ int yd_make_add(yd_exec *e, const yd_op *op, yd_err *err)
     if (!rc) rc = yd_need(e, op, op->in[1], "second term", y->h, y->w, y->c, err);
     if (rc) return rc;
     if (!yd_exec_alias(e, op->out[0], op->in[0])) yd_exec_alias(e, op->out[0], op->in[1]); // in place where possible
-    return add_kernel(e, op, run_add, err);
+    return add_kernel(e, op, run, err);
 }
 
-// --- SILU on vectors
+int yd_make_add(yd_exec *e, const yd_op *op, yd_err *err)
+{
+    return make_sum(e, op, run_add, err);
+}
+
+// --- AXPY
+
+YD_INLINE void axpy_body(float f, const void *a, int ab, const void *b, int bb, void *y, int yb, size_t n)
+{
+#pragma omp simd
+    for (size_t i = 0; i < n; i++) yd_store(y, i, yb, f * yd_load(a, i, ab) + yd_load(b, i, bb));
+}
+
+YD_SIMD
+static void axpy_chunk(float f, const void *a, int ab, const void *b, int bb, void *y, int yb, size_t n)
+{
+    if (ab && bb && yb)
+        axpy_body(f, a, 1, b, 1, y, 1, n);
+    else if (!ab && !bb && !yb)
+        axpy_body(f, a, 0, b, 0, y, 0, n);
+    else
+        axpy_body(f, a, ab, b, bb, y, yb, n);
+}
+
+static int run_axpy(yd_exec *e, const yd_kernel *k, yd_err *err)
+{
+    (void)err;
+    const yd_op *op = k->op;
+    const void *a = yd_exec_ptr(e, op->in[0]), *b = yd_exec_ptr(e, op->in[1]);
+    void *y = yd_exec_ptr(e, op->out[0]);
+    int ab = yd_is_bf16(e, op->in[0]), bb = yd_is_bf16(e, op->in[1]), yb = yd_is_bf16(e, op->out[0]);
+    size_t n = yd_tensor_numel(yd_exec_tensor(e, op->out[0])) * yd_sz(e->n);
+    long chunks = (long)((n + CHUNK - 1) / CHUNK);
+#pragma omp parallel for num_threads(e->cpu->threads) schedule(static) if (chunks > SERIAL)
+    for (long i = 0; i < chunks; i++) {
+        size_t at = (size_t)i * CHUNK, left = n - at;
+        axpy_chunk(op->scale, yd_at(a, at, ab), ab, yd_at(b, at, bb), bb, yd_at_mut(y, at, yb), yb,
+                   left < CHUNK ? left : CHUNK);
+    }
+    return 0;
+}
+
+int yd_make_axpy(yd_exec *e, const yd_op *op, yd_err *err)
+{
+    return make_sum(e, op, run_axpy, err);
+}
+
+// --- SILU and MISH on vectors
 
 YD_SIMD
 static void silu_vector(const float *v, float *y, size_t n)
 {
 #pragma omp simd
     for (size_t i = 0; i < n; i++) y[i] = v[i] * yd_sigmoid(v[i]);
+}
+
+YD_SIMD
+static void mish_vector(const float *v, float *y, size_t n)
+{
+#pragma omp simd
+    for (size_t i = 0; i < n; i++) y[i] = yd_mish(v[i]);
 }
 
 YD_SIMD
@@ -210,6 +264,14 @@ static int run_silu(yd_exec *e, const yd_kernel *k, yd_err *err)
     return 0;
 }
 
+static int run_mish(yd_exec *e, const yd_kernel *k, yd_err *err)
+{
+    (void)err;
+    mish_vector(yd_exec_ptr(e, k->op->in[0]), yd_exec_ptr(e, k->op->out[0]),
+                yd_tensor_numel(yd_exec_tensor(e, k->op->in[0])) * yd_sz(e->n));
+    return 0;
+}
+
 static int run_silu_bwd(yd_exec *e, const yd_kernel *k, yd_err *err)
 {
     (void)err;
@@ -222,7 +284,7 @@ int yd_make_silu(yd_exec *e, const yd_op *op, yd_err *err)
 {
     int rc = yd_need_f32(e, op, op->in[0], "input", 1, 1, 0, err);
     if (!rc) rc = yd_need_f32(e, op, op->out[0], "result", 1, 1, yd_exec_tensor(e, op->in[0])->c, err);
-    return rc ? rc : add_kernel(e, op, run_silu, err);
+    return rc ? rc : add_kernel(e, op, op->kind == YD_OP_MISH ? run_mish : run_silu, err);
 }
 
 int yd_make_silu_bwd(yd_exec *e, const yd_op *op, yd_err *err)
@@ -243,7 +305,7 @@ static int run_embed(yd_exec *e, const yd_kernel *k, yd_err *err)
     int half = yd_exec_tensor(e, k->op->out[0])->c / 2;
     for (int i = 0; i < e->n; i++, v += 2 * half)
         for (int j = 0; j < half; j++) {
-            double a = (double)s[i] * (double)k->op->scale * exp(-log(1e4) * j / half);
+            double a = (double)s[i] * (double)k->op->scale * exp(-log(1e4) * j / (half - k->op->r));
             v[j] = (float)sin(a);
             v[half + j] = (float)cos(a);
         }
@@ -256,6 +318,8 @@ int yd_make_embed(yd_exec *e, const yd_op *op, yd_err *err)
     if (!rc) rc = yd_need_f32(e, op, op->out[0], "result", 1, 1, 0, err);
     if (!rc && yd_exec_tensor(e, op->out[0])->c % 2)
         rc = yd_exec_refuse(e, op, YD_E_INVALID, "an embedding needs an even number of channels", err);
+    if (!rc && (op->r < 0 || op->r > 1 || yd_exec_tensor(e, op->out[0])->c / 2 <= op->r))
+        rc = yd_exec_refuse(e, op, YD_E_INVALID, "r must be 0 or 1, below half the channels", err);
     return rc ? rc : add_kernel(e, op, run_embed, err);
 }
 

@@ -1,6 +1,6 @@
 // Vectors that follow from the noise level alone: computed once per level, then copied.
 //
-// In a diffusion network EMBED, the LINEARs and SILUs behind it and every block's projection depend on one number per
+// In a diffusion network EMBED, the LINEARs, SILUs and MISHes behind it and every block's projection depend on one number per
 // sample, and a schedule has few of them. Compiling marks these operators; they run before all others, and their
 // results that other operators read ("leaves") are kept in a table, one row per level, by the level's bits. A run
 // whose levels are all known copies rows and skips the operators: the same bytes, since these operators work on each
@@ -18,7 +18,7 @@
 
 // What was computed from what: tables are shared by execs that do the same.
 typedef struct step {
-    int kind, from[2], params[2], c, leaf;
+    int kind, from[2], params[2], c, leaf, r;
     float scale;
 } step;
 
@@ -41,7 +41,8 @@ static int is_level(const yd_tensor *t)
 static int follows(const yd_exec *e, const yd_op *op)
 {
     const int parameters = op->kind == YD_OP_LINEAR;
-    if (op->kind != YD_OP_EMBED && op->kind != YD_OP_LINEAR && op->kind != YD_OP_SILU) return 0;
+    if (op->kind != YD_OP_EMBED && op->kind != YD_OP_LINEAR && op->kind != YD_OP_SILU && op->kind != YD_OP_MISH)
+        return 0;
     if (op->in[0] == YD_NONE || op->out[0] == YD_NONE) return 0;
     const yd_tensor *y = yd_exec_tensor(e, op->out[0]);
     for (int k = 1; k < YD_OP_MAX_IN; k++)
@@ -90,6 +91,7 @@ static step step_of(const yd_exec *e, const yd_op *op)
     s.c = yd_exec_tensor(e, op->out[0])->c;
     s.leaf = e->of_level[op->out[0]] == 2;
     s.scale = op->scale;
+    s.r = op->r;
     s.from[0] = s.from[1] = -1;
     for (int i = 0, at = 0; i < e->g->n_ops; i++) { // which of the steps made its input
         if (!yd_levels_has(e, &e->g->ops[i])) continue;

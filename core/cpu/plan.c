@@ -247,12 +247,15 @@ static int build_operators(yd_exec *e, int of_level, yd_err *err)
 {
     static int (*const make[])(yd_exec *, const yd_op *, yd_err *) = {
         [YD_OP_CONV] = yd_make_conv,
+        [YD_OP_CONVT] = yd_make_convt,
         [YD_OP_GNORM] = yd_make_gnorm,
         [YD_OP_LINEAR] = yd_make_linear,
         [YD_OP_SILU] = yd_make_silu,
+        [YD_OP_MISH] = yd_make_silu,
         [YD_OP_EMBED] = yd_make_embed,
         [YD_OP_CONCAT] = yd_make_concat,
         [YD_OP_ADD] = yd_make_add,
+        [YD_OP_AXPY] = yd_make_axpy,
         [YD_OP_UPSAMPLE] = yd_make_upsample,
         [YD_OP_UNSHUFFLE] = yd_make_unshuffle,
         [YD_OP_SHUFFLE] = yd_make_shuffle,

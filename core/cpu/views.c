@@ -20,9 +20,10 @@ static int reads_parts(const yd_exec *e, const yd_op *op, yd_tid t, yd_op_kind m
     for (int k = 1; k < YD_OP_MAX_IN; k++)
         if (op->in[k] == t) return 0;
     if (op->in[0] != t) return 1;
-    if (made_by == YD_OP_UPSAMPLE) return op->kind == YD_OP_CONV && yd_conv_is_winograd(e, op);
+    if (made_by == YD_OP_UPSAMPLE) return op->kind == YD_OP_CONV && !op->reflect && yd_conv_is_winograd(e, op);
     if (op->kind == YD_OP_CONV)
-        return op->k == 1 && op->stride == 1 && op->pad == 0 && yd_compute_type(e, t) == yd_exec_tensor(e, t)->dtype;
+        return op->k == 1 && op->stride == 1 && op->pad == 0 && !yd_conv_is_ended(op) &&
+               yd_compute_type(e, t) == yd_exec_tensor(e, t)->dtype;
     return op->kind == YD_OP_GNORM;
 }
 

@@ -12,6 +12,7 @@
 // Each of V's and M's 36 planes is padded by a cache line: planes a multiple of 4 KiB apart would fight for one cache
 // set. Read next: conv.c.
 #include "core/cpu/wino_tile.h"
+#include "core/graph.h"
 #include "core/simd.h"
 #include <omp.h>
 
@@ -203,7 +204,15 @@ INLINED void tile_in_whole(const yd_wino *p, const yd_wino_sizes *s, yd_wino_til
     }
 }
 
-// The same for any patch: what lies outside is zero.
+// Where row or column i of a mirrored map of n is read; -1: outside. What is more than one beyond the border reaches no result.
+static inline int mirrored(int i, int n, int reflect)
+{
+    if (reflect && i == -1) return 1;
+    if (reflect && i == n) return n - 2;
+    return i >= 0 && i < n ? i : -1;
+}
+
+// The same for any patch: what lies outside is zero, or one pixel of it the mirror image.
 INLINED void tile_in_part(const yd_wino *p, const yd_wino_sizes *s, yd_wino_tile t, size_t c0, size_t c1, float *v,
                           int bf16)
 {
@@ -211,9 +220,9 @@ INLINED void tile_in_part(const yd_wino *p, const yd_wino_sizes *s, yd_wino_tile
     size_t row_at[6], col_at[6];
     int rows[6], cols[6]; // which lie inside the map
     for (int i = 0; i < 6; i++) {
-        int y = t.y - 1 + i, x = t.x - 1 + i;
-        rows[i] = y >= 0 && y < p->h;
-        cols[i] = x >= 0 && x < p->w;
+        int y = mirrored(t.y - 1 + i, p->h, p->reflect), x = mirrored(t.x - 1 + i, p->w, p->reflect);
+        rows[i] = y >= 0;
+        cols[i] = x >= 0;
         row_at[i] = (t.sample * h + (rows[i] ? (size_t)y >> p->up : 0)) * w * s->c;
         col_at[i] = (cols[i] ? (size_t)x >> p->up : 0) * s->c;
     }
@@ -247,14 +256,47 @@ AVX512 void yd_wino_tile_in(const yd_wino *p, const yd_wino_sizes *s, yd_wino_ti
     }
 }
 
+// As yd_exp() of vec.h.
+INLINED vec exp_of(vec x)
+{
+    const vec magic = _mm512_set1_ps(12582912.0f);
+    x = _mm512_max_ps(_mm512_min_ps(x, _mm512_set1_ps(87.0f)), _mm512_set1_ps(-87.0f));
+    vec t = _mm512_fmadd_ps(x, _mm512_set1_ps(1.44269504f), magic), k = _mm512_sub_ps(t, magic);
+    vec r = _mm512_fmadd_ps(k, _mm512_set1_ps(2.12194440e-4f), _mm512_fnmadd_ps(k, _mm512_set1_ps(0.693359375f), x));
+    vec p = _mm512_set1_ps(1.98412698e-4f);
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.38888889e-3f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(8.33333333e-3f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(4.16666667e-2f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.66666667e-1f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(5.0e-1f));
+    p = _mm512_fmadd_ps(p, _mm512_mul_ps(r, r), _mm512_add_ps(r, _mm512_set1_ps(1.0f)));
+    return _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(p), _mm512_slli_epi32(_mm512_castps_si512(t), 23)));
+}
+
+// As yd_mish() of vec.h.
+INLINED vec mish_of(vec x)
+{
+    const vec two = _mm512_set1_ps(2.0f), e = exp_of(_mm512_min_ps(x, _mm512_set1_ps(20.0f))),
+              n = _mm512_mul_ps(e, _mm512_add_ps(e, two));
+    return _mm512_mul_ps(x, _mm512_div_ps(n, _mm512_add_ps(n, two)));
+}
+
+INLINED vec act_of(const yd_wino *p, vec z)
+{
+    if (p->act == YD_ACT_MISH) return mish_of(z);
+    if (p->act == YD_ACT_LEAKY) return _mm512_max_ps(z, _mm512_mul_ps(z, _mm512_set1_ps(p->slope)));
+    return z;
+}
+
 // One vector of a tile's results, from output channel o on; m is its place in the first plane. `whole`: all 16 pixels
-// lie inside the map and the channels fill the vector.
+// lie inside the map and the channels fill the vector. `ended`: something is done to the sums.
 INLINED void tile_out_body(const yd_wino *p, yd_wino_tile t, size_t o, const float *m, size_t plane, int y_bf16,
-                           int res, int whole)
+                           int res, int whole, int ended)
 {
     const size_t channels = (size_t)p->o;
     const __mmask16 some = lanes(channels - o);
     const vec bias = p->bias ? load(p->bias, o, 0, 0, some) : _mm512_setzero_ps();
+    const vec v = ended && p->v ? load(p->v, t.sample * channels + o, 0, 0, some) : _mm512_setzero_ps();
     vec half[4][6];
     for (int j = 0; j < 6; j++) {
         vec d[6], out[4];
@@ -273,6 +315,7 @@ INLINED void tile_out_body(const yd_wino *p, yd_wino_tile t, size_t o, const flo
         for (int j = 0; j < 4; j++, at += channels) {
             if (!whole && t.x + j >= p->w) break;
             vec y = _mm512_add_ps(out[j], bias);
+            if (ended) y = _mm512_add_ps(act_of(p, y), v);
             if (res) y = _mm512_add_ps(y, load(p->res, at, p->res_bf16, whole, some));
             store(p->y, at, y_bf16, whole, some, y);
         }
@@ -282,16 +325,19 @@ INLINED void tile_out_body(const yd_wino *p, yd_wino_tile t, size_t o, const flo
 // `vectors` vectors of results from output channel o on.
 AVX512 static void tile_out(const yd_wino *p, yd_wino_tile t, size_t o, size_t vectors, const float *m, size_t plane)
 {
-    const int inside = t.y + 4 <= p->h && t.x + 4 <= p->w;
+    const int inside = t.y + 4 <= p->h && t.x + 4 <= p->w, ended = p->act != YD_ACT_NONE || p->v;
     for (; vectors; vectors--, o += LANES, m += LANES) {
-        if (!inside || (size_t)p->o - o < LANES)
-            tile_out_body(p, t, o, m, plane, p->y_bf16, p->res != NULL, 0);
+        const int whole = inside && (size_t)p->o - o >= LANES;
+        if (ended && whole)
+            tile_out_body(p, t, o, m, plane, p->y_bf16, p->res != NULL, 1, 1);
+        else if (!whole)
+            tile_out_body(p, t, o, m, plane, p->y_bf16, p->res != NULL, 0, ended);
         else if (!p->y_bf16 && !p->res)
-            tile_out_body(p, t, o, m, plane, 0, 0, 1);
+            tile_out_body(p, t, o, m, plane, 0, 0, 1, 0);
         else if (!p->y_bf16)
-            tile_out_body(p, t, o, m, plane, 0, 1, 1);
+            tile_out_body(p, t, o, m, plane, 0, 1, 1, 0);
         else
-            tile_out_body(p, t, o, m, plane, 1, p->res != NULL, 1);
+            tile_out_body(p, t, o, m, plane, 1, p->res != NULL, 1, 0);
     }
 }
 

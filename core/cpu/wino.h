@@ -1,5 +1,5 @@
 // 3x3 convolutions of stride 1 by Winograd's minimal filtering, F(4x4, 3x3), in f32 over NHWC maps:
-//     y = conv(x, W) + bias + res,   zero padding of one pixel
+//     y = f(conv(x, W) + bias) + v + res,   around x one pixel of zeros or of its mirror image
 // A quarter of the direct method's multiplications. x may be stored at half size: it is then read as if every pixel
 // were repeated 2x2 (nearest upsampling), without making the large map.
 //
@@ -16,12 +16,16 @@ typedef struct yd_wino {
     int n, h, w;     // of the result
     int c, o;        // channels in and out
     int up;          // x is [n][h/2][w/2][c]: h and w are even
+    int reflect;     // pixel -1 is pixel 1, likewise at the other border: h and w are at least 2; not with up
+    int act;         // f: YD_ACT_NONE, _MISH or _LEAKY
+    float slope;     // of the latter, 0 to 1
     const void *x;   // [n][h][w][c]
     const void *res; // [n][h][w][o] or NULL; may be y itself
     void *y;         // [n][h][w][o]
     int x_bf16, res_bf16, y_bf16;
     const float *u;    // transformed weights, 64-byte aligned
     const float *bias; // [o] or NULL
+    const float *v;    // [n][o] or NULL
 } yd_wino;
 
 // 1 where this processor can run it: AVX-512.

@@ -15,9 +15,27 @@ static double sigmoid(double x)
     return 1 / (1 + exp(-x));
 }
 
+static double mish_of(double x)
+{
+    return x * tanh(log1p(exp(x)));
+}
+
+static double act_of(const yd_op *op, double z)
+{
+    if (op->act == YD_ACT_MISH) return mish_of(z);
+    if (op->act == YD_ACT_LEAKY) return z > 0 ? z : (double)op->scale * z;
+    return z;
+}
+
+// Pixel i of n where the mirror image, without the border itself, continues the row.
+static int mirror(int i, int n)
+{
+    return i < 0 ? -i : i >= n ? 2 * n - 2 - i : i;
+}
+
 static void conv(oracle *o, const yd_op *op)
 {
-    yd_tid x = op->in[0], w = op->in[1], b = op->in[2], res = op->in[3], y = op->out[0];
+    yd_tid v4 = op->in[4], x = op->in[0], w = op->in[1], b = op->in[2], res = op->in[3], y = op->out[0];
     const yd_tensor *xs = shape(o, x), *ys = shape(o, y);
     for (int s = 0; s < o->n; s++)
         for (int i = 0; i < ys->h; i++)
@@ -28,11 +46,35 @@ static void conv(oracle *o, const yd_op *op)
                         for (int ky = 0; ky < op->k; ky++)
                             for (int kx = 0; kx < op->k; kx++) {
                                 int u = i * op->stride + ky - op->pad, v = j * op->stride + kx - op->pad;
+                                if (op->reflect) u = mirror(u, xs->h), v = mirror(v, xs->w);
                                 if (u < 0 || v < 0 || u >= xs->h || v >= xs->w) continue;
                                 sum += AT(x, s, u, v, ic) * o->t[w][((oc * xs->c + ic) * op->k + ky) * op->k + kx];
                             }
+                    sum = act_of(op, sum) + (v4 == YD_NONE ? 0 : AT(v4, s, 0, 0, oc));
                     AT(y, s, i, j, oc) = sum + (res == YD_NONE ? 0 : AT(res, s, i, j, oc));
                 }
+}
+
+static void convt(oracle *o, const yd_op *op)
+{
+    yd_tid x = op->in[0], w = op->in[1], b = op->in[2], y = op->out[0];
+    const yd_tensor *xs = shape(o, x), *ys = shape(o, y);
+    for (int s = 0; s < o->n; s++) {
+        for (int i = 0; i < ys->h; i++)
+            for (int j = 0; j < ys->w; j++)
+                for (int oc = 0; oc < ys->c; oc++) AT(y, s, i, j, oc) = b == YD_NONE ? 0 : o->t[b][oc];
+        for (int i = 0; i < xs->h; i++)
+            for (int j = 0; j < xs->w; j++)
+                for (int ky = 0; ky < op->k; ky++)
+                    for (int kx = 0; kx < op->k; kx++) {
+                        int u = i * op->stride + ky - op->pad, v = j * op->stride + kx - op->pad;
+                        if (u < 0 || v < 0 || u >= ys->h || v >= ys->w) continue;
+                        for (int ic = 0; ic < xs->c; ic++)
+                            for (int oc = 0; oc < ys->c; oc++)
+                                AT(y, s, u, v, oc) +=
+                                    AT(x, s, i, j, ic) * o->t[w][((ic * ys->c + oc) * op->k + ky) * op->k + kx];
+                    }
+    }
 }
 
 static double shifted(const oracle *o, const yd_op *op, int s, int i, int j, int c)
@@ -86,12 +128,17 @@ static void silu(oracle *o, const yd_op *op)
         o->t[op->out[0]][i] = o->t[op->in[0]][i] * sigmoid(o->t[op->in[0]][i]);
 }
 
+static void mish(oracle *o, const yd_op *op)
+{
+    for (size_t i = 0; i < oracle_count(o, op->in[0]); i++) o->t[op->out[0]][i] = mish_of(o->t[op->in[0]][i]);
+}
+
 static void embed(oracle *o, const yd_op *op)
 {
     int half = shape(o, op->out[0])->c / 2;
     for (int s = 0; s < o->n; s++)
         for (int k = 0; k < half; k++) {
-            double f = exp(-log(1e4) * k / half), a = AT(op->in[0], s, 0, 0, 0) * (double)op->scale * f;
+            double f = exp(-log(1e4) * k / (half - op->r)), a = AT(op->in[0], s, 0, 0, 0) * (double)op->scale * f;
             AT(op->out[0], s, 0, 0, k) = sin(a);
             AT(op->out[0], s, 0, 0, half + k) = cos(a);
         }
@@ -112,6 +159,12 @@ static void add(oracle *o, const yd_op *op)
 {
     for (size_t i = 0; i < oracle_count(o, op->out[0]); i++)
         o->t[op->out[0]][i] = o->t[op->in[0]][i] + o->t[op->in[1]][i];
+}
+
+static void axpy(oracle *o, const yd_op *op)
+{
+    for (size_t i = 0; i < oracle_count(o, op->out[0]); i++)
+        o->t[op->out[0]][i] = (double)op->scale * o->t[op->in[0]][i] + o->t[op->in[1]][i];
 }
 
 static void upsample(oracle *o, const yd_op *op)
@@ -170,6 +223,9 @@ void oracle_forward(oracle *o, const yd_op *op)
     case YD_OP_CONV:
         conv(o, op);
         break;
+    case YD_OP_CONVT:
+        convt(o, op);
+        break;
     case YD_OP_GNORM:
         gnorm(o, op);
         break;
@@ -179,6 +235,9 @@ void oracle_forward(oracle *o, const yd_op *op)
     case YD_OP_SILU:
         silu(o, op);
         break;
+    case YD_OP_MISH:
+        mish(o, op);
+        break;
     case YD_OP_EMBED:
         embed(o, op);
         break;
@@ -187,6 +246,9 @@ void oracle_forward(oracle *o, const yd_op *op)
         break;
     case YD_OP_ADD:
         add(o, op);
+        break;
+    case YD_OP_AXPY:
+        axpy(o, op);
         break;
     case YD_OP_UPSAMPLE:
         upsample(o, op);

@@ -22,6 +22,33 @@
         S(KIND, 3, 4, 4, 33, .o = 17, .k = 3, .stride = 2, .b = 1),                                                    \
         S(KIND, 1, 6, 6, 16, .o = 24, .k = 1, .stride = 2, .b = 1)
 
+// Mirrored borders, activations and what is added behind them; large maps with 16 channels and more are Winograd's.
+#define MODES                                                                                                          \
+    S(YD_OP_CONV, 1, 9, 9, 3, .o = 16, .k = 3, .stride = 1, .b = 1, .reflect = 1, .act = YD_ACT_MISH),                 \
+        S(YD_OP_CONV, 2, 16, 20, 32, .o = 48, .k = 3, .stride = 1, .b = 1, .reflect = 1, .act = YD_ACT_MISH, .v = 1),  \
+        S(YD_OP_CONV, 3, 17, 18, 24, .o = 24, .k = 3, .stride = 1, .b = 1, .reflect = 1, .act = YD_ACT_MISH,           \
+          .res = 1),                                                                                                   \
+        S(YD_OP_CONV, 2, 19, 16, 16, .o = 20, .k = 3, .stride = 1, .reflect = 1, .act = YD_ACT_MISH, .v = 1,           \
+          .res = 1),                                                                                                   \
+        S(YD_OP_CONV, 2, 2, 3, 48, .o = 33, .k = 3, .stride = 1, .b = 1, .reflect = 1, .act = YD_ACT_MISH, .v = 1),    \
+        S(YD_OP_CONV, 3, 8, 6, 24, .o = 16, .k = 3, .stride = 2, .b = 1, .reflect = 1),                                \
+        S(YD_OP_CONV, 1, 7, 9, 17, .o = 5, .k = 5, .stride = 1, .b = 1, .reflect = 1, .res = 1),                       \
+        S(YD_OP_CONV, 2, 16, 16, 64, .o = 32, .k = 3, .stride = 1, .b = 1, .act = YD_ACT_LEAKY),                       \
+        S(YD_OP_CONV, 3, 5, 4, 12, .o = 7, .k = 3, .stride = 1, .b = 1, .act = YD_ACT_LEAKY, .res = 1),                \
+        S(YD_OP_CONV, 2, 20, 17, 40, .o = 16, .k = 3, .stride = 1, .b = 1, .v = 1, .res = 1),                          \
+        S(YD_OP_CONV, 2, 6, 5, 32, .o = 8, .k = 1, .stride = 1, .b = 1, .act = YD_ACT_MISH, .v = 1),                   \
+        S(YD_OP_CONV, 1, 32, 32, 96, .o = 64, .k = 3, .stride = 1, .b = 1, .reflect = 1, .act = YD_ACT_MISH)
+
+#define TRANSPOSED                                                                                                     \
+    S(YD_OP_CONVT, 1, 5, 6, 64, .o = 64, .k = 4, .stride = 2, .b = 1),                                                 \
+        S(YD_OP_CONVT, 3, 4, 3, 24, .o = 16, .k = 4, .stride = 2, .b = 1),                                             \
+        S(YD_OP_CONVT, 2, 1, 1, 33, .o = 7, .k = 4, .stride = 2),                                                      \
+        S(YD_OP_CONVT, 2, 12, 10, 16, .o = 16, .k = 8, .stride = 4, .b = 1),                                           \
+        S(YD_OP_CONVT, 1, 8, 8, 96, .o = 64, .k = 8, .stride = 4, .b = 1),                                             \
+        S(YD_OP_CONVT, 2, 5, 4, 96, .o = 64, .k = 16, .stride = 8, .b = 1),                                            \
+        S(YD_OP_CONVT, 1, 8, 8, 16, .o = 16, .k = 16, .stride = 8, .b = 1),                                            \
+        S(YD_OP_CONVT, 1, 3, 3, 48, .o = 64, .k = 4, .stride = 2, .b = 1)
+
 #define NORMS(KIND)                                                                                                    \
     S(KIND, 1, 8, 8, 16, .groups = 4, .act = 1), S(KIND, 2, 9, 7, 24, .groups = 8, .act = 1, .v = 1),                  \
         S(KIND, 3, 5, 5, 48, .groups = 6, .v = 1), S(KIND, 2, 1, 1, 6, .groups = 3, .act = 1),                         \
@@ -30,6 +57,8 @@
 
 static const spec specs[] = {
     CONVS(YD_OP_CONV, 1),
+    MODES,
+    TRANSPOSED,
     CONVS(YD_OP_CONV_DX, 0),
     CONVS(YD_OP_CONV_DW, 0),
     NORMS(YD_OP_GNORM),
@@ -42,13 +71,18 @@ static const spec specs[] = {
     S(YD_OP_LINEAR_BWD, 2, 1, 1, 192, .o = 192, .b = 1),
     S(YD_OP_SILU, 3, 1, 1, 37, .o = 0),
     S(YD_OP_SILU_BWD, 3, 1, 1, 37, .o = 0),
+    S(YD_OP_MISH, 3, 1, 1, 37, .o = 0),
+    S(YD_OP_MISH, 2, 1, 1, 256, .o = 0),
     S(YD_OP_EMBED, 3, 1, 1, 1, .o = 64),
+    S(YD_OP_EMBED, 3, 1, 1, 1, .o = 64, .r = 1),
     S(YD_OP_CONCAT, 2, 5, 3, 16, .o = 24),
     S(YD_OP_CONCAT, 3, 4, 4, 3, .o = 3),
     S(YD_OP_SPLIT, 2, 5, 3, 16, .o = 24),
     S(YD_OP_SPLIT, 3, 4, 4, 3, .o = 6),
     S(YD_OP_ADD, 3, 7, 5, 24, .o = 0),
     S(YD_OP_ADD, 2, 64, 64, 16, .o = 0),
+    S(YD_OP_AXPY, 3, 7, 5, 24, .o = 0),
+    S(YD_OP_AXPY, 2, 64, 64, 16, .o = 0),
     S(YD_OP_UPSAMPLE, 3, 5, 3, 24, .o = 0),
     S(YD_OP_UPSAMPLE, 1, 4, 4, 3, .o = 0),
     S(YD_OP_UPSAMPLE_BWD, 3, 5, 3, 24, .o = 0),
@@ -77,9 +111,10 @@ const spec *one_op_table(size_t *n)
 const char *one_op_label(const spec *s)
 {
     static char text[160];
-    snprintf(text, sizeof text, "%s n=%d %dx%dx%d o=%d k=%d s=%d groups=%d act=%d v=%d b=%d res=%d r=%d p=%d %s->%s",
-             yd_op_name(s->kind), s->n, s->h, s->w, s->c, s->o, s->k, s->stride, s->groups, s->act, s->v, s->b, s->res,
-             s->r, s->p, s->dt ? "bf16" : "f32", s->out_dt ? "bf16" : "f32");
+    snprintf(text, sizeof text,
+             "%s n=%d %dx%dx%d o=%d k=%d s=%d reflect=%d groups=%d act=%d v=%d b=%d res=%d r=%d p=%d %s->%s",
+             yd_op_name(s->kind), s->n, s->h, s->w, s->c, s->o, s->k, s->stride, s->reflect, s->groups, s->act, s->v,
+             s->b, s->res, s->r, s->p, s->dt ? "bf16" : "f32", s->out_dt ? "bf16" : "f32");
     return text;
 }
 
@@ -128,6 +163,7 @@ static operands conv_operands(yd_graph *g, const spec *s)
     if (s->kind == YD_OP_CONV) {
         a.in[0] = x, a.in[1] = w, a.in[2] = b;
         if (s->res) a.in[3] = input(g, "res", oh, ow, s->o, s->dt);
+        if (s->v) a.in[4] = input(g, "v", 1, 1, s->o, YD_F32);
         a.out[0] = result(g, "y", oh, ow, s->o, s->out_dt);
     } else if (s->kind == YD_OP_CONV_DX) {
         a.in[0] = dy, a.in[1] = w;
@@ -137,6 +173,17 @@ static operands conv_operands(yd_graph *g, const spec *s)
         a.out[0] = gradient(g, "d.W", w);
         if (s->b) a.out[1] = gradient(g, "d.b", b);
     }
+    return a;
+}
+
+// Padded by half its stride, as all of them are: the result is stride times as large.
+static operands transposed_operands(yd_graph *g, const spec *s)
+{
+    operands a = none;
+    a.in[0] = input(g, "x", s->h, s->w, s->c, s->dt);
+    a.in[1] = param(g, "W", s->c, s->o, s->k, s->k);
+    if (s->b) a.in[2] = param(g, "b", s->o, 0, 0, 0);
+    a.out[0] = result(g, "y", s->h * s->stride, s->w * s->stride, s->o, s->out_dt);
     return a;
 }
 
@@ -199,6 +246,7 @@ static operands map_operands(yd_graph *g, const spec *s)
     yd_dtype dt = s->dt, odt = s->out_dt;
     switch (s->kind) {
     case YD_OP_SILU:
+    case YD_OP_MISH:
         a.in[0] = input(g, "x", h, w, c, YD_F32);
         a.out[0] = result(g, "y", h, w, c, YD_F32);
         break;
@@ -222,6 +270,7 @@ static operands map_operands(yd_graph *g, const spec *s)
         a.out[1] = result(g, "d.x2", h, w, s->o, dt);
         break;
     case YD_OP_ADD:
+    case YD_OP_AXPY:
         a.in[0] = input(g, "x", h, w, c, dt);
         a.in[1] = input(g, "x2", h, w, c, dt);
         a.out[0] = result(g, "y", h, w, c, odt);
@@ -267,6 +316,9 @@ yd_graph *one_op_graph(const spec *s)
     case YD_OP_CONV_DW:
         a = conv_operands(g, s);
         break;
+    case YD_OP_CONVT:
+        a = transposed_operands(g, s);
+        break;
     case YD_OP_GNORM:
     case YD_OP_GNORM_BWD:
         a = norm_operands(g, s);
@@ -285,9 +337,10 @@ yd_graph *one_op_graph(const spec *s)
     yd_op *op = yd_graph_op(g, s->kind);
     memcpy(op->in, a.in, sizeof op->in);
     memcpy(op->out, a.out, sizeof op->out);
-    op->k = s->k, op->stride = s->stride, op->pad = s->k / 2;
+    op->k = s->k, op->stride = s->stride, op->pad = s->kind == YD_OP_CONVT ? s->stride / 2 : s->k / 2,
+    op->reflect = s->reflect;
     op->groups = s->groups, op->act = s->act, op->r = s->r, op->p = s->p;
-    op->eps = 1e-5f, op->scale = s->kind == YD_OP_EMBED ? 50.0f : 0;
+    op->eps = 1e-5f, op->scale = s->kind == YD_OP_EMBED ? 50.0f : 0.2f;
     return g;
 }
 

@@ -11,7 +11,8 @@ typedef struct spec {
     yd_op_kind kind;
     int n, h, w, c;      // batch and input map; c channels
     int o, k, stride;    // convolutions, LINEAR (o)
-    int groups, act;     // normalisation
+    int groups, act;     // normalisation; act also of convolutions
+    int reflect;         // convolutions
     int r, p;            // shuffles, LOSS
     int v, b, res;       // with the optional operands
     yd_dtype dt, out_dt; // of maps

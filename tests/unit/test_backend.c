@@ -45,7 +45,7 @@ static yd_graph *network(yd_dtype dt, int train)
 {
     yd_graph *g = yd_graph_new();
     yd_tid x = yd_graph_input(g, "x", SIZE, SIZE, 3, dt), s = yd_graph_input(g, "s", 1, 1, 1, YD_F32);
-    yd_tid e = yd_graph_embed(g, "embed", s, 8, 10.0f);
+    yd_tid e = yd_graph_embed(g, "embed", s, 8, 10.0f, 0);
     e = yd_graph_silu(g, "embed.silu",
                       yd_graph_linear(g, "embed.1", e, P(g, "e1.w", 2, 24, 8, 1), P(g, "e1.b", 1, 24, 1, 1)));
     yd_tid v = yd_graph_linear(g, "embed.2", e, P(g, "e2.w", 2, 16, 24, 1), YD_NONE);
