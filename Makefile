@@ -177,10 +177,13 @@ $(O)/bench/peers/%: $(O)/tests/bench/peers/%.o $(O)/tests/bench/common.o $(O)/li
 bench-peers: $(O)/bench/peers/ours $(B)/peers/venv/.complete ## compare with PyTorch, ONNX Runtime and OpenVINO (g++, 8 GB in build/)
 	@$(B)/peers/venv/bin/python tests/bench/peers/compare.py $(WORDS)
 
-install: all ## install into $(DESTDIR)$(PREFIX): programs, models, systemd unit
+install: all ## install into $(DESTDIR)$(PREFIX): programs, models, systemd units
 	install -D -t $(DESTDIR)$(PREFIX)/bin $(BIN)/yodad $(BIN)/yoda
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/yodad/models $(wildcard models/*.safetensors models/*.json)
-	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/systemd/system systemd/yodad.service
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/systemd/system systemd/yodad.service systemd/yodad.socket
+	install -D -m 644 systemd/yodad.sysusers $(DESTDIR)$(PREFIX)/lib/sysusers.d/yodad.conf
+	install -D -m 644 systemd/yodad.tmpfiles $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/yodad.conf
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/yodad/systemd $(wildcard systemd/drop-ins/*.conf)
 
 IMAGES := astronaut coffee
 .PHONY: images

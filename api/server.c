@@ -4,7 +4,7 @@
 //   libmicrohttpd runs without a thread: its epoll descriptor is polled by the loop, MHD_run() is called when it is readable or when
 //   the time that MHD_get_timeout() names has come. A resumed connection wakes nothing by itself: whoever resumes one calls
 //   yd_api_kick(), which has MHD_run() called in the loop's next turn, never inside the call (also from within MHD_run() itself).
-//   The listening socket is ours: bind errors get words, and draining can close it by itself.
+//   The listening socket is ours, or a supervisor's who handed it over: bind errors get words, and draining can close it by itself.
 //
 //       start --> serving --(service drains)--> draining --> quiesce --> stop: end every wait and stream, run until no connection
 //                                                                        is left, stop the daemon, close the handles
@@ -22,6 +22,7 @@
 #include "api/request.h"
 #include "core/mem.h"
 #include "daemon/log.h"
+#include "daemon/supervise.h"
 
 #include <errno.h>
 #include <netdb.h>
@@ -78,6 +79,29 @@ static int name_address(yd_api *api, yd_err *err)
     const int six = a.ss_family == AF_INET6;
     snprintf(api->address, sizeof api->address, "%s%.255s%s:%.16s", six ? "[" : "", host, six ? "]" : "", port);
     return 0;
+}
+
+static int is_loopback(const struct sockaddr_storage *a)
+{
+    if (a->ss_family == AF_INET) return ntohl(((const struct sockaddr_in *)a)->sin_addr.s_addr) >> 24 == 127;
+    return IN6_IS_ADDR_LOOPBACK(&((const struct sockaddr_in6 *)a)->sin6_addr);
+}
+
+// A socket that a supervisor listens on takes the place of our own. Where it leads is checked as `listen` is.
+static int inherit_address(yd_api *api, yd_err *err)
+{
+    struct sockaddr_storage a = {0};
+    socklen_t n = sizeof a;
+    int rc = yd_supervise_socket(&api->listen_fd, err);
+    if (rc || api->listen_fd < 0) return rc;
+    rc = name_address(api, err);
+    if (!rc && getsockname(api->listen_fd, (struct sockaddr *)&a, &n) == 0 && !is_loopback(&a) && !*api->cfg->keys &&
+        !api->cfg->insecure_no_auth)
+        rc = yd_fail_field(err, YD_E_CONFIG, "listen", "a loopback address, --keys FILE, or --insecure-no-auth",
+                           "the socket that was handed over listens on %s, which is no loopback address, and nobody "
+                           "would be asked for a key",
+                           api->address);
+    return rc;
 }
 
 static int bind_address(yd_api *api, yd_err *err)
@@ -280,7 +304,8 @@ int yd_api_start(uv_loop_t *loop, yd_service *service, yd_api **out, yd_err *err
     const yd_guard_limits limits = guard_limits(api->cfg);
 
     int rc = yd_access_open(api, err);
-    if (!rc) rc = bind_address(api, err);
+    if (!rc) rc = inherit_address(api, err);
+    if (!rc && api->listen_fd < 0) rc = bind_address(api, err);
     if (rc) goto fail_socket;
     rc = yd_guard_new(loop, &limits, &api->guard, err);
     if (rc) goto fail_socket;

@@ -131,7 +131,9 @@ typedef struct yd_config {
 } yd_config;
 
 // What the command line asked for besides settings.
-typedef enum { YD_RUN, YD_CHECK_CONFIG, YD_SHOW_VERSION, YD_SHOW_FINGERPRINT, YD_SHOW_HELP } yd_config_action;
+typedef enum {
+    YD_RUN, YD_CHECK_CONFIG, YD_PROBE, YD_PROBE_LIVE, YD_SHOW_VERSION, YD_SHOW_FINGERPRINT, YD_SHOW_HELP
+} yd_config_action;
 
 // Fill with defaults only.
 void yd_config_init(yd_config *cfg);

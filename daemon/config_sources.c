@@ -97,6 +97,10 @@ static int action_of(const char *name, yd_config_action *action)
         *action = YD_SHOW_FINGERPRINT;
     else if (strcmp(name, "check_config") == 0)
         *action = YD_CHECK_CONFIG;
+    else if (strcmp(name, "probe") == 0)
+        *action = YD_PROBE;
+    else if (strcmp(name, "probe_live") == 0)
+        *action = YD_PROBE_LIVE;
     else
         return 0;
     return 1;
@@ -200,6 +204,9 @@ char *yd_config_help(void)
             "flags win over the environment, the environment over the file.\n\n"
             "  --config FILE               a JSON object of settings\n"
             "  --check-config              print the effective configuration as JSON and leave\n"
+            "  --probe                     ask the yodad that runs with these settings whether it is ready: exit 0, or "
+            "1 and why\n"
+            "  --probe-live                the same of whether it lives, ready or not\n"
             "  --version [-v], --help      -v: and everything that decides a result's bytes\n\n");
     for (size_t i = 0; i < n; i++) {
         char name[64];

@@ -13,7 +13,9 @@
 #include "daemon/clock.h"
 #include "daemon/codec.h"
 #include "daemon/log.h"
+#include "daemon/probe.h"
 #include "daemon/service.h"
+#include "daemon/supervise.h"
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -33,6 +35,7 @@ typedef struct program {
     uv_timer_t poll; // runs while shutting down
     yd_service *service;
     yd_api *api;
+    yd_supervisor *supervisor;
     int signals, drained, quiesced, stopping, exit_code;
     int64_t drain_us, quiesce_us; // when each phase began
 } program;
@@ -51,6 +54,7 @@ static void on_api_stopped(void *arg)
 static void stop(program *p)
 {
     p->stopping = 1;
+    yd_supervisor_stop(p->supervisor);
     uv_close((uv_handle_t *)&p->poll, NULL);
     uv_close((uv_handle_t *)&p->term, NULL);
     uv_close((uv_handle_t *)&p->interrupt, NULL);
@@ -85,6 +89,7 @@ static void begin_shutdown(program *p, int fast)
 {
     if (!uv_is_active((uv_handle_t *)&p->poll)) {
         p->drain_us = yd_mono_us();
+        yd_supervisor_stopping(p->supervisor);
         uv_timer_start(&p->poll, on_poll, POLL_MS, POLL_MS);
     }
     if (!p->drained) yd_service_drain(p->service, fast, on_drained, p);
@@ -109,6 +114,7 @@ static void on_hangup(uv_signal_t *h, int number)
         yd_log(YD_LOG_ERROR, NULL, "the keys were not read again, the old ones hold", "why", err.detail, NULL);
     else
         yd_log(YD_LOG_INFO, NULL, "reloaded", NULL);
+    yd_supervisor_reloaded(p->supervisor);
 }
 
 static int fail(const yd_err *err)
@@ -137,6 +143,11 @@ static void allow_descriptors(const yd_config *cfg)
     yd_log(YD_LOG_WARN, NULL, "fewer descriptors may be open than max_connections needs", "#needs", text, NULL);
 }
 
+static int is_ready(void *arg)
+{
+    return yd_service_ready(((program *)arg)->service, NULL);
+}
+
 // Serve until a signal, or until something turns out not to work: that is said at once, although the model may still be loading.
 static int serve(program *p)
 {
@@ -154,7 +165,8 @@ static int serve(program *p)
     uv_signal_start(&p->term, on_signal, SIGTERM);
     uv_signal_start(&p->interrupt, on_signal, SIGINT);
     uv_signal_start(&p->hangup, on_hangup, SIGHUP);
-    if (yd_api_start(&p->loop, p->service, &p->api, &err)) {
+    if (yd_api_start(&p->loop, p->service, &p->api, &err) ||
+        yd_supervisor_start(&p->loop, is_ready, p, &p->supervisor, &err)) {
         p->exit_code = fail(&err);
         stop(p);
     } else
@@ -175,8 +187,16 @@ static int show_fingerprint(void)
     return 0;
 }
 
+static int probe(const yd_config *cfg, const char *path)
+{
+    yd_err err = {0};
+    return yd_probe(cfg, path, &err) ? fail(&err) : 0;
+}
+
 static int show(yd_config_action action, const yd_config *cfg)
 {
+    if (action == YD_PROBE) return probe(cfg, "/readyz");
+    if (action == YD_PROBE_LIVE) return probe(cfg, "/livez");
     if (action == YD_SHOW_FINGERPRINT) return show_fingerprint();
     if (action == YD_SHOW_VERSION) {
         puts("yodad " YD_VERSION);
@@ -202,11 +222,13 @@ int main(int argc, char **argv)
     yd_err err = {0};
     if (argc > 1 && strcmp(argv[1], YD_CODEC_ARGUMENT) == 0) return yd_codec_child_main(argc, argv, yd_codec_perform);
     yd_cpu_prepare_process(argv);
+    yd_supervise_begin();
     if (yd_config_load(argc, argv, environ, &p.cfg, &action, &err)) return fail(&err);
     if (action != YD_RUN) return show(action, &p.cfg);
     yd_log_set_level(p.cfg.log_level);
     signal(SIGPIPE, SIG_IGN);
-    signal(SIGCHLD, SIG_DFL); // ignored, as some parents leave it, codec processes could not be told apart when they end
+    signal(SIGCHLD,
+           SIG_DFL); // ignored, as some parents leave it, codec processes could not be told apart when they end
     allow_descriptors(&p.cfg);
     if (uv_loop_init(&p.loop)) return fail(&(yd_err){.detail = "no event loop"});
     const int status = serve(&p);

@@ -1,16 +1,20 @@
-"""Run a program as systemd's SystemCallFilter of systemd/yodad.service would: under_unit.py PROGRAM ARGUMENT...
+"""Run a program as systemd would under systemd/yodad.service: under_unit.py PROGRAM ARGUMENT...
 
-The unit's lines are read, its groups resolved by systemd-analyze, and the list of calls is put before the program as a seccomp filter of
-our own; what is not on it fails with EPERM, as SystemCallErrorNumber of the unit says. x86-64 only.
+The unit's lines are read, its groups of calls resolved by systemd-analyze, and the list is put before the program as a seccomp filter of
+our own; what is not on it fails with EPERM, as SystemCallErrorNumber of the unit says, and socket() of another family than those of
+RestrictAddressFamilies with EAFNOSUPPORT. With PrivateNetwork=yes it gets a network of its own (where we may make one). The listening socket
+of yodad.socket, on a free port, is handed over as descriptor 3. x86-64 only.
 """
 import ctypes
 import os
 import re
+import socket
 import struct
 import subprocess
 import sys
 
 UNIT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "systemd", "yodad.service")
+CLONE_NEWNET = 0x40000000
 PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 38, 22, 2
 ALLOW, ERRNO = 0x7FFF0000, 0x00050000
 
@@ -48,9 +52,40 @@ def allowed():
     return calls
 
 
+def settings(key):
+    """The values of the unit's lines with this key."""
+    with open(UNIT) as f:
+        return [value for name, _, value in (line.strip().partition("=") for line in f) if name == key]
+
+
+def only_families(code, call):
+    """socket() with a first argument that is none of the unit's address families fails."""
+    families = [getattr(socket, name) for value in settings("RestrictAddressFamilies") for name in value.split()]
+    code += [(0x15, 0, len(families) + 2, call), (0x20, 0, 0, 16)]
+    code += [(0x15, len(families) - i, 0, family) for i, family in enumerate(families)]
+    code += [(0x06, 0, 0, ERRNO | 97), (0x20, 0, 0, 0)]
+
+
+def hand_over_socket():
+    listener = socket.create_server(("127.0.0.1", 0), backlog=511)
+    os.dup2(listener.fileno(), 3)
+    if listener.fileno() != 3:
+        listener.close()
+    else:
+        listener.detach()
+    os.set_inheritable(3, True)
+    os.environ.update(LISTEN_FDS="1", LISTEN_PID=str(os.getpid()))
+
+
+def leave_network():
+    if settings("PrivateNetwork") == ["yes"] and ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWNET):
+        print(f"no network of its own: {os.strerror(ctypes.get_errno())}", file=sys.stderr)
+
+
 def confine():
     known = numbers()
     code = [(0x20, 0, 0, 0)]  # the call's number
+    only_families(code, known["socket"])
     for n in sorted(known[name] for name in allowed() if name in known):
         code += [(0x15, 0, 1, n), (0x06, 0, 0, ALLOW)]
     code.append((0x06, 0, 0, ERRNO | 1))
@@ -62,5 +97,7 @@ def confine():
 
 
 if __name__ == "__main__":
+    hand_over_socket()
+    leave_network()
     confine()
     os.execvp(sys.argv[1], sys.argv[1:])

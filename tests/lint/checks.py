@@ -25,7 +25,7 @@ def files(root, endings=None, folders=None):
         subfolders[:] = sorted(n for n in subfolders if n not in IGNORED_FOLDERS)
         for name in names:
             path = os.path.relpath(os.path.join(folder, name), root)
-            if folders and path.split("/")[0] not in folders:
+            if name in IGNORED_FOLDERS or (folders and path.split("/")[0] not in folders):  # in a work tree .git is a file
                 continue
             if endings and not path.endswith(endings):
                 continue
@@ -238,31 +238,44 @@ def systemd_available():
     return shutil.which("systemd-analyze") is not None
 
 
-def systemd_analyze(root, path, *arguments):
-    """Run systemd-analyze on a copy of the unit whose program exists, so that it need not be installed here."""
+DROP_INS = "systemd/drop-ins"
+
+
+def systemd_analyze(root, path, *arguments, drop_ins=()):
+    """Run systemd-analyze on a copy of the unit whose program exists, so that it need not be installed here; its socket lies beside it."""
     with tempfile.TemporaryDirectory() as scratch:
+        for name in files(root, (".service", ".socket"), ["systemd"]):
+            with open(os.path.join(scratch, os.path.basename(name)), "w") as f:
+                f.write(re.sub(r"(?m)^ExecStart=\S+", "ExecStart=/bin/true", read(root, name)))
         unit = os.path.join(scratch, os.path.basename(path))
-        with open(unit, "w") as f:
-            f.write(re.sub(r"(?m)^ExecStart=\S+", "ExecStart=/bin/true", read(root, path)))
-        return subprocess.run(["systemd-analyze", *arguments, unit], capture_output=True, text=True)
+        with open(unit, "a") as f:
+            f.writelines(read(root, d) for d in drop_ins)
+        return subprocess.run(["systemd-analyze", *arguments, unit], capture_output=True, text=True,
+                              env={**os.environ, "SYSTEMD_UNIT_PATH": scratch + ":"})
 
 
 def systemd_syntax(root):
-    """systemd understands every line."""
-    out = []
-    for path in files(root, (".service",), ["systemd"]):
-        said = systemd_analyze(root, path, "verify").stderr.splitlines()
+    """systemd understands every line, each drop-in's too."""
+    out, drop_ins = [], [d for d in files(root, (".conf",), ["systemd"]) if d.startswith(DROP_INS)]
+    for path in files(root, (".service", ".socket"), ["systemd"]):
+        said = systemd_analyze(root, path, "verify", drop_ins=drop_ins if path.endswith(".service") else ()).stderr.splitlines()
         out += [f"{path}: {line}" for line in said if os.path.basename(path) in line]
+    for path in files(root, (".sysusers", ".tmpfiles"), ["systemd"]):
+        tool = ["systemd-" + path.rsplit(".", 1)[1], *(["--dry-run"] if path.endswith(".sysusers") else ["--prefix=/nowhere", "--create"])]
+        said = subprocess.run([*tool, os.path.join(os.path.abspath(root), path)], capture_output=True, text=True)
+        if said.returncode:
+            out.append(f"{path}: {said.stderr.strip()}")
     return out
 
 
 def systemd_exposure(root):
-    """systemd rates the exposure at most 1.5 of 10."""
-    out = []
+    """systemd rates the exposure at most 1.0 of 10, and at most 1.3 with each drop-in."""
+    out, drop_ins = [], [d for d in files(root, (".conf",), ["systemd"]) if d.startswith(DROP_INS)]
     for path in files(root, (".service",), ["systemd"]):
-        rated = systemd_analyze(root, path, "security", "--offline=true", "--threshold=15")
-        if rated.returncode:
-            out.append(f"{path}: " + (rated.stdout.strip().splitlines() or ["cannot be rated"])[-1])
+        for more, limit in [([], 10), *(([d], 13) for d in drop_ins)]:
+            rated = systemd_analyze(root, path, "security", "--offline=true", f"--threshold={limit}", drop_ins=more)
+            if rated.returncode:
+                out.append(f"{path} {' '.join(more)}: " + (rated.stdout.strip().splitlines() or ["cannot be rated"])[-1])
     return out
 
 
@@ -321,7 +334,9 @@ PLANTED = {
         {"Dockerfile": 'FROM a:1 AS b\nRUN deploy/install-deps build\nFROM a:1\nRUN deploy/install-deps run\nUSER root\n'
                        'STOPSIGNAL SIGTERM\nENTRYPOINT ["x"]\n'},
     ],
-    systemd_syntax: [{"systemd/x.service": GOOD_UNIT + "NoSuchSetting=yes\n"}],
+    systemd_syntax: [{"systemd/x.service": GOOD_UNIT + "NoSuchSetting=yes\n"},
+                     {"systemd/x.service": GOOD_UNIT, "systemd/drop-ins/x.conf": "[Service]\nNoSuchSetting=yes\n"},
+                     {"systemd/x.sysusers": "q nobody\n"}, {"systemd/x.tmpfiles": "no line\n"}],
     systemd_exposure: [{"systemd/x.service": GOOD_UNIT}],
 }
 # What the rules about code must not object to.
