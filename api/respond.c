@@ -34,7 +34,7 @@ static void common_headers(const yd_request *r, struct MHD_Response *resp)
     if (r->repeated) yd_header(resp, "Idempotency-Replayed", "true");
     if (r->trace[0]) yd_header(resp, "traceparent", r->trace);
     yd_access_headers(r, resp);
-    if (r->closing || r->api->draining) yd_header(resp, "Connection", "close");
+    if (r->closing || yd_service_leaving(r->service)) yd_header(resp, "Connection", "close");
 }
 
 void yd_respond(yd_request *r, int status, struct MHD_Response *resp, uint64_t bytes)

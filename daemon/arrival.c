@@ -247,7 +247,7 @@ static void looked(yd_codec_call *c)
         repeat(a, before);
         return;
     }
-    if (!rc) rc = a->rec.input ? yd_service_examine(s, &c->header, a->len, &a->rec, &a->estimate, &c->err) : yd_service_name(&a->rec, &c->err);
+    if (!rc) rc = a->rec.input ? yd_service_examine(s, &c->header, a->len, &a->rec, &a->estimate, &c->err) : yd_service_name(s, &a->rec, &c->err);
     if (rc) {
         refuse(a, rc, &c->err);
         return;

@@ -92,7 +92,7 @@ int yd_bundle_add(yd_service *s, const char *owner, json_t *items, yd_bundle_fn 
     if (!rc) {
         *b = (yd_bundle){.created_ms = yd_wall_ms(), .n = ++s->last_bundle, .items = json_incref(items)};
         snprintf(b->owner, sizeof b->owner, "%s", owner);
-        rc = yd_job_id_new(b->id, err);
+        rc = yd_job_id_new(s->cfg->replica, b->id, err);
     }
     if (!rc && !(op->doc = print(b))) rc = YD_E_NOMEM;
     json_decref(items);

@@ -37,6 +37,7 @@
     TEXT(trusted_proxies, "", "networks whose X-Forwarded-For is believed, as 10.1.0.0/16, fd00::/8")                  \
     TEXT(cors_origins, "", "origins whose pages may call, as https://app.example, or *; separated by commas")          \
     SWITCH(insecure_no_auth, 0, "listen beyond loopback although nobody is asked for a key")                           \
+    NUMBER(replica, -1, -1, 255, "this server's number among those behind one address: ids begin with it, so that a balancer can route; -1: none")  \
     NUMBER(max_body_bytes, 32 * YD_MIB, 1 * YD_KIB, 4 * YD_GIB, "largest request body")                                \
     NUMBER(max_pixels, 4194304, 256, 1000000000, "largest input picture, in pixels")                                   \
     NUMBER(max_output_pixels, 67108864, 256, 4000000000, "largest output picture, in pixels")                          \
@@ -81,7 +82,7 @@
     NUMBER(max_wait_ms, 60000, 0, 3600000, "longest wait of a long poll")                                              \
     NUMBER(sse_heartbeat_ms, 15000, 100, 3600000, "time between comment lines on quiet event streams")                 \
     NUMBER(drain_timeout_ms, 30000, 0, 3600000, "running jobs may take this long to finish at shutdown")               \
-    NUMBER(drain_delay_ms, 0, 0, 600000, "keep serving this long after not being ready at shutdown, for balancers")    \
+    NUMBER(drain_delay_ms, 0, 0, 600000, "at shutdown, keep serving this long while not ready, for balancers")    \
     NUMBER(codec_processes, -1, -1, 64,                                                                                \
            "processes that read and write pictures; -1 suits the cores; 0 lets threads of the daemon do it, unprotected")   \
     NUMBER(codec_memory_bytes, 1 * YD_GIB, 512 * YD_MIB, 64 * YD_GIB,                                                  \

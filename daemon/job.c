@@ -69,12 +69,13 @@ void yd_job_free(yd_job *j)
     yd_free(j);
 }
 
-int yd_job_id_new(char id[YD_ID_MAX], yd_err *err)
+int yd_job_id_new(int64_t replica, char id[YD_ID_MAX], yd_err *err)
 {
     uint8_t r[16];
     if (getrandom(r, sizeof r, 0) != (ssize_t)sizeof r)
         return yd_fail(err, YD_E_INTERNAL, "no random bytes for an id: %m");
-    r[6] = (uint8_t)((r[6] & 0x0f) | 0x40); // version 4
+    r[6] = (uint8_t)((r[6] & 0x0f) | (replica < 0 ? 0x40 : 0x80)); // version 4 is all random, 8 is its maker's business
+    if (replica >= 0) r[0] = (uint8_t)replica;
     r[8] = (uint8_t)((r[8] & 0x3f) | 0x80); // variant 1
     size_t n = 0;
     for (int i = 0; i < 16; i++)
@@ -258,9 +259,8 @@ json_t *yd_service_job_json(const yd_service *s, const yd_job *j)
     json_t *o = json_pack("{s:s, s:s, s:o, s:o, s:o, s:s, s:o, s:o, s:o, s:o, s:o, s:o}", "id", r->id, "state",
                           yd_job_state_name(r->state), "created", time_json(r->created_ms), "started",
                           time_json(r->started_ms), "finished", time_json(r->finished_ms), "model", r->model, "input",
-                          input_json(r), "output", output_json(r), "settings",
-                          used_settings(s, r), "progress", progress_json(&r->progress),
-                          "timings", timings_json(&r->timings), "links", links_json(j));
+                          input_json(r), "output", output_json(r), "settings", used_settings(s, r), "progress",
+                          progress_json(&r->progress), "timings", timings_json(&r->timings), "links", links_json(j));
     if (!o) return NULL;
     json_object_set_new(o, "fingerprint", json_string(r->fingerprint));
     if (r->cached) json_object_set_new(o, "cached", json_true());
@@ -270,9 +270,10 @@ json_t *yd_service_job_json(const yd_service *s, const yd_job *j)
     }
     if (r->resumed) json_object_set_new(o, "resumed", json_integer(r->resumed));
     if (!yd_job_state_final(r->state))
-        json_object_set_new(
-            o, "queue",
-            json_pack("{s:i, s:f}", "position", yd_scheduler_position(&s->sched, &j->turn, yd_mono_us()), "eta_s", yd_job_eta_s(j)));
+        json_object_set_new(o, "queue",
+                            json_pack("{s:i, s:f}", "position",
+                                      yd_scheduler_position(&s->sched, &j->turn, yd_mono_us()), "eta_s",
+                                      yd_job_eta_s(j)));
     if (r->invented) json_object_set_new(o, "invented", yd_invented_json(&r->account));
     if (r->state == YD_JOB_FAILED) json_object_set_new(o, "problem", yd_problem_json(&r->problem));
     return o;

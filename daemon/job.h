@@ -92,8 +92,8 @@ struct yd_job {
 yd_job *yd_job_new(yd_service *s, const yd_job_record *rec);
 void yd_job_free(yd_job *j);
 
-// A random UUID (version 4). YD_E_INTERNAL without entropy.
-int yd_job_id_new(char id[YD_ID_MAX], yd_err *err);
+// A random UUID (version 4). With a replica of 0..255 its first two digits are that number (version 8). YD_E_INTERNAL without entropy.
+int yd_job_id_new(int64_t replica, char id[YD_ID_MAX], yd_err *err);
 
 // Append an event; data is stolen (NULL: out of memory, logged like any other failure to append).
 void yd_job_event(yd_job *j, yd_event_type type, json_t *data, yd_blob *blob);

@@ -1,8 +1,9 @@
 // yodad: where everything is put together, and taken apart again in the reverse order.
 //
 //   configuration -> loop -> service (jobs, device) -> api (HTTP) -> run -> SIGTERM or SIGINT:
-//     drain     not ready, no new jobs; running ones finish (drain_timeout_ms), event streams end; connections are still taken
-//     quiesce   at least drain_delay_ms later: no new connections, those open are served to their end (at most QUIESCE_MS)
+//     leave     drain_delay_ms: not ready, every answer closes its connection, everything is still served
+//     drain     no new jobs; running ones finish (drain_timeout_ms), event streams end; connections are still taken
+//     quiesce   no new connections, those open are served to their end (at most QUIESCE_MS)
 //     stop      api, then service, then the loop is empty and main returns
 //   A second signal shortens each wait to nothing. Exit 0 after a drain, 1 when something could not be started.
 // Threads: this one runs the loop and with it everything but computing, decoding and encoding. Read next: api/jobs.c.
@@ -37,7 +38,7 @@ typedef struct program {
     yd_api *api;
     yd_supervisor *supervisor;
     int signals, drained, quiesced, stopping, exit_code;
-    int64_t drain_us, quiesce_us; // when each phase began
+    int64_t leave_us, quiesce_us; // when each phase began
 } program;
 
 static void on_service_closed(void *arg)
@@ -65,12 +66,21 @@ static void stop(program *p)
         on_api_stopped(p);
 }
 
+static void on_drained(void *arg)
+{
+    ((program *)arg)->drained = 1;
+}
+
 static void on_poll(uv_timer_t *t)
 {
     program *p = t->data;
     int64_t now = yd_mono_us();
     int hurry = p->signals > 1 || p->exit_code != 0;
-    if (!p->drained || (!hurry && now - p->drain_us < p->cfg.drain_delay_ms * 1000)) return;
+    if (!p->drained) {
+        if (!yd_service_draining(p->service) && now - p->leave_us >= p->cfg.drain_delay_ms * 1000)
+            yd_service_drain(p->service, 0, on_drained, p);
+        return;
+    }
     if (!p->quiesced) {
         p->quiesced = 1;
         p->quiesce_us = now;
@@ -80,19 +90,15 @@ static void on_poll(uv_timer_t *t)
     if (!p->api || yd_api_connections(p->api) == 0 || hurry || now - p->quiesce_us >= QUIESCE_MS * 1000) stop(p);
 }
 
-static void on_drained(void *arg)
-{
-    ((program *)arg)->drained = 1;
-}
-
 static void begin_shutdown(program *p, int fast)
 {
     if (!uv_is_active((uv_handle_t *)&p->poll)) {
-        p->drain_us = yd_mono_us();
+        p->leave_us = yd_mono_us();
         yd_supervisor_stopping(p->supervisor);
         uv_timer_start(&p->poll, on_poll, POLL_MS, POLL_MS);
     }
-    if (!p->drained) yd_service_drain(p->service, fast, on_drained, p);
+    yd_service_leave(p->service);
+    if (!p->drained && (fast || p->cfg.drain_delay_ms == 0)) yd_service_drain(p->service, fast, on_drained, p);
 }
 
 static void on_signal(uv_signal_t *h, int number)

@@ -18,9 +18,9 @@ int yd_service_ready(const yd_service *s, json_t **report)
     yd_store_health stored;
     s->store->health(s->store, &stored);
     const int room = stored.free_room >= (uint64_t)s->cfg->disk_reserve_bytes;
-    int ready = s->device == YD_DEVICE_READY && yd_codecs_ready(s->codecs) && !s->draining && stored.ok && room;
+    int ready = s->device == YD_DEVICE_READY && yd_codecs_ready(s->codecs) && !yd_service_leaving(s) && stored.ok && room;
     if (!report) return ready;
-    *report = json_pack("{s:b, s:b, s:s, s:s, s:s, s:{s:i, s:I}, s:i, s:s}", "ready", ready, "draining", s->draining,
+    *report = json_pack("{s:b, s:b, s:s, s:s, s:s, s:{s:i, s:I}, s:i, s:s}", "ready", ready, "draining", yd_service_leaving(s),
                         "model", s->device == YD_DEVICE_READY ? s->model.name : "", "device", device_word(s),
                         "device_name", s->engine[0].backend.device, "queue", "depth", s->sched.n_waiting, "max",
                         (json_int_t)s->cfg->queue_max, "running", s->sched.n_running, "durability", s->store->durability);

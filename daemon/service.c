@@ -259,6 +259,16 @@ void yd_service_check_drained(yd_service *s)
     if (s->draining && !s->closing && s->under_way == 0 && s->arriving == 0) uv_timer_start(&s->drain_timer, on_drain_time, 0, 0);
 }
 
+void yd_service_leave(yd_service *s)
+{
+    s->leaving = 1;
+}
+
+int yd_service_leaving(const yd_service *s)
+{
+    return s->leaving || s->draining;
+}
+
 void yd_service_drain(yd_service *s, int fast, void (*on_drained)(void *arg), void *arg)
 {
     if (on_drained) {

@@ -50,6 +50,9 @@ static inline int yd_job_state_final(yd_job_state s)
 // cfg is borrowed and must outlive the service. YD_E_CONFIG, YD_E_CHECKPOINT, YD_E_NOMEM, YD_E_INTERNAL.
 int yd_service_open(uv_loop_t *loop, const yd_config *cfg, yd_service **out, yd_err *err);
 
+// About to drain: not ready from now on, so that balancers send new clients elsewhere, and everything is still served.
+void yd_service_leave(yd_service *s);
+int yd_service_leaving(const yd_service *s); // or draining
 // Begin to drain: no new jobs (YD_E_DRAINING), not ready, jobs under way finish within drain_timeout_ms, queued ones are cancelled
 // when the time is over; with durable jobs, what waits and what does not finish in time is left to the next process. on_drained (may be NULL) is called once nothing is under way. fast: cancel everything now; a second call with
 // fast = 1 shortens a drain that is going on.

@@ -60,7 +60,7 @@ struct yd_service {
     double prepare_px_s, encode_px_s; // of a pixel of the grid, of the result; moving averages
 
     uv_timer_t sweep_timer, drain_timer;
-    int draining, closing;
+    int leaving, draining, closing;
     int kicking, kick_again; // see yd_pipeline_kick
     int holds;               // handles, threads and pool tasks that still need this struct
     void (*drain_watch)(void *arg);
@@ -131,7 +131,7 @@ int yd_service_examine(const yd_service *s, const yd_image_header *h, size_t len
 // The same for a record of an earlier process, which keeps its id.
 int yd_service_reexamine(yd_service *s, yd_job *j, yd_err *err);
 
-int yd_service_name(yd_job_record *r, yd_err *err); // its id, unless it has one, and the time
+int yd_service_name(const yd_service *s, yd_job_record *r, yd_err *err); // its id, unless it has one, and the time
 // The same for a picture that came after its job.
 int yd_service_examine_fetched(const yd_service *s, const yd_image_header *h, yd_job *j, yd_err *err);
 

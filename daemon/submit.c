@@ -293,17 +293,17 @@ static int estimate_job(const yd_service *s, const yd_image_header *h, size_t le
     return 0;
 }
 
-int yd_service_name(yd_job_record *r, yd_err *err)
+int yd_service_name(const yd_service *s, yd_job_record *r, yd_err *err)
 {
     r->created_ms = yd_wall_ms();
-    return *r->id ? 0 : yd_job_id_new(r->id, err);
+    return *r->id ? 0 : yd_job_id_new(s->cfg->replica, r->id, err);
 }
 
 int yd_service_examine(const yd_service *s, const yd_image_header *h, size_t len, yd_job_record *r, yd_estimate *e, yd_err *err)
 {
     int rc = estimate_job(s, h, len, r, e, err);
     if (rc) return rc;
-    return yd_service_name(r, err);
+    return yd_service_name(s, r, err);
 }
 
 int yd_service_examine_fetched(const yd_service *s, const yd_image_header *h, yd_job *j, yd_err *err)

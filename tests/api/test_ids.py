@@ -145,3 +145,16 @@ def test_keys_and_ids_survive_a_restart_and_expire():
         check(d.stop() == 0, "it stops")
     finally:
         shutil.rmtree(state, ignore_errors=True)
+
+
+def test_ids_name_their_replica():
+    d = Daemon(device="fake", fake_unit_us=100, replica=167)
+    job = d.job(textured(16, 16), "?steps=1")
+    check(uuid.UUID(job).version == 8 and job.startswith("a7"), "its first two digits are the replica's number", job)
+    check(len({d.job(textured(16, 16), "?steps=1")[3:] for _ in range(20)}) == 20, "the others are random")
+    with tempfile.NamedTemporaryFile(suffix=".png") as f:
+        f.write(PICTURE)
+        f.flush()
+        batch = d.curl("/v1/batches", "-F", f"image=@{f.name}", "-F", f"image=@{f.name}").json()
+    check(batch["id"].startswith("a7"), "a batch's too", batch["id"])
+    check(d.stop() == 0, "the daemon ends well")

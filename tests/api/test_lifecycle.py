@@ -17,8 +17,33 @@ def start(**flags):
     return Daemon(device="fake", fake_unit_us=5000, **flags)
 
 
-def test_draining():
+def test_leaving():
+    """Before it drains it is not ready for a while and still does everything, so that a balancer that has not noticed yet loses nothing."""
     d = start(drain_delay_ms=1500)
+    kept = d.connect()
+    kept.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+    time.sleep(0.2)
+    events = []
+    job = d.job(PICTURE, "?steps=30")
+    watching = threading.Thread(target=lambda: events.append(d.curl(f"/v1/jobs/{job}/events", "-N")))
+    watching.start()
+    time.sleep(0.2)
+    d.process.send_signal(signal.SIGTERM)
+    time.sleep(0.2)
+    ready, live = d.curl("/readyz"), d.curl("/livez")
+    check(ready.status == 503 and live.status == 200, "not ready, but alive", (ready.status, live.status))
+    check(live.header("connection") == "close", "every answer closes its connection", live.headers)
+    taken = d.submit(PICTURE, "?steps=2")
+    check(taken.status == 202, "a new job is taken", (taken.status, taken.body[:200]))
+    watching.join(5)
+    check(events and sse(events[0].body.decode())[-1][1] == "succeeded", "streams go on", events and events[0].body[-100:])
+    check(d.wait_state(taken.json()["id"], "succeeded") == "succeeded", "and it is done")
+    check(d.stop(seconds=10) == 0, "exit 0")
+    kept.close()
+
+
+def test_draining():
+    d = start(drain_delay_ms=300)
     answer, events = [], []
     running = threading.Thread(target=lambda: answer.append(d.curl("/v1/upscale?steps=60", data=PICTURE)))
     running.start()
@@ -30,7 +55,7 @@ def test_draining():
     kept.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
     time.sleep(0.2)
     d.process.send_signal(signal.SIGTERM)
-    time.sleep(0.2)
+    time.sleep(0.5)
     ready, live = d.curl("/readyz"), d.curl("/livez")
     check(ready.status == 503 and live.status == 200, "not ready, but alive", (ready.status, live.status))
     check(live.header("connection") == "close", "every answer closes its connection", live.headers)
