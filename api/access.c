@@ -4,7 +4,9 @@
 #include "api/access.h"
 
 #include "api/respond.h"
+#include "api/stream.h"
 #include "core/hmac.h"
+#include "core/mem.h"
 #include "daemon/address.h"
 #include "daemon/clock.h"
 #include "core/keys.h"
@@ -19,7 +21,8 @@
 #include <unistd.h>
 
 #define MAC_HEX    64
-#define TOKEN_MOST (24 + YD_OWNER_MAX + YD_PARAM_MAX + MAC_HEX + 4)
+#define JOBS_TEXT  (YD_STREAM_JOBS * YD_PARAM_MAX)
+#define TOKEN_MOST (24 + YD_OWNER_MAX + JOBS_TEXT + MAC_HEX + 4)
 
 // ---- the secret ----------------------------------------------------------------------------------------------------
 
@@ -67,7 +70,7 @@ static void sign(const yd_api *api, const char *text, size_t len, char hex[MAC_H
 }
 
 // The next part of a token, up to a dot: its length, 0 when there is none. Owners may have dots, so theirs is found from the end.
-static int split_token(char *text, char **owner, char **job, char **mac)
+static int split_token(char *text, char **owner, char **jobs, char **mac)
 {
     char *dot = strchr(text, '.'), *last = strrchr(text, '.');
     if (!dot || last == dot) return -1;
@@ -77,7 +80,7 @@ static int split_token(char *text, char **owner, char **job, char **mac)
     if (before == dot) return -1;
     *before = *dot = '\0';
     *owner = dot + 1;
-    *job = before + 1;
+    *jobs = before + 1;
     return strlen(*mac) == MAC_HEX ? 0 : -1;
 }
 
@@ -86,45 +89,99 @@ static int refuse_token(const char *why, yd_err *err)
     return yd_fail_field(err, YD_E_UNAUTHORIZED, "token", "a token of POST /v1/tokens that has not ended", "%s", why);
 }
 
-// 0: *owner is the name in the table.
-static int check_token(const yd_request *r, const char *token, const char **who, yd_err *err)
+// Is an id of n bytes in a list with commas?
+static int is_listed(const char *list, const char *id, size_t n)
 {
-    char text[TOKEN_MOST], expected[MAC_HEX + 1], *owner, *job, *mac, *end;
+    for (const char *p = list; *p; p += strcspn(p, ",") + (p[strcspn(p, ",")] == ','))
+        if (n && strcspn(p, ",") == n && memcmp(p, id, n) == 0) return 1;
+    return 0;
+}
+
+// A stream over several jobs is for those of the token when it names none.
+static int check_named(yd_request *r, const char *jobs, yd_err *err)
+{
+    const char *named = yd_request_arg(r, "jobs");
+    for (const char *p = named ? named : ""; *p; p += strcspn(p, ","), p += *p == ',')
+        if (!is_listed(jobs, p, strcspn(p, ","))) return refuse_token("the token is for other jobs", err);
+    r->only = yd_strdup(jobs);
+    return r->only ? 0 : yd_fail(err, YD_E_NOMEM, "no memory for a token");
+}
+
+static int check_jobs(yd_request *r, const char *jobs, yd_err *err)
+{
+    if (strcmp(jobs, "-") == 0) return 0;
+    if (!*r->match.param) return check_named(r, jobs, err);
+    return is_listed(jobs, r->match.param, strlen(r->match.param)) ? 0 : refuse_token("the token is another job's", err);
+}
+
+// 0: *who is the name in the table.
+static int check_token(yd_request *r, const char *token, const char **who, yd_err *err)
+{
+    char text[TOKEN_MOST], expected[MAC_HEX + 1], *owner, *jobs, *mac, *end;
     if (strlen(token) >= sizeof text) return refuse_token("the token is none of this server's", err);
     memcpy(text, token, strlen(token) + 1);
     const char *signed_end = strrchr(token, '.');
-    if (!signed_end || split_token(text, &owner, &job, &mac)) return refuse_token("the token is none of this server's", err);
+    if (!signed_end || split_token(text, &owner, &jobs, &mac)) return refuse_token("the token is none of this server's", err);
     sign(r->api, token, (size_t)(signed_end - token), expected);
     if (!yd_equal_secret(expected, mac, MAC_HEX)) return refuse_token("the token is none of this server's", err);
     const long long expires = strtoll(text, &end, 10);
     if (*end || expires * 1000 <= yd_wall_ms()) return refuse_token("the token has ended", err);
-    if (strcmp(job, "-") != 0 && strcmp(job, r->match.param) != 0) return refuse_token("the token is another job's", err);
+    const int rc = check_jobs(r, jobs, err);
+    if (rc) return rc;
     *who = yd_keys_owner(yd_service_keys(r->service), owner, YD_SCOPE_READ);
     return *who ? 0 : refuse_token("the token's owner has no key any more that reads", err);
+}
+
+// Which jobs: one by `job`, several by `jobs`, "-" for all. They must be the owner's.
+static int take_jobs(const yd_request *r, char text[JOBS_TEXT], json_t **list, yd_err *err)
+{
+    const char *one = yd_request_arg(r, "job"), *several = yd_request_arg(r, "jobs"), *p = one ? one : several;
+    char id[YD_PARAM_MAX];
+    size_t len = 0, n;
+    yd_job *j;
+    if (one && several) return yd_fail_field(err, YD_E_SETTING, "jobs", "either job or jobs", "the jobs are named twice");
+    snprintf(text, JOBS_TEXT, "-");
+    for (; p && (len == 0 || *p); p += *p == ',') {
+        n = one ? strlen(p) : strcspn(p, ",");
+        if (json_array_size(*list) == YD_STREAM_JOBS) return yd_fail_field(err, YD_E_SETTING, "jobs", "at most 64 ids of jobs, separated by commas", "more jobs are named");
+        snprintf(id, sizeof id, "%.*s", (int)(n < sizeof id ? n : sizeof id), p);
+        const int rc = yd_service_find(r->service, r->owner, id, &j, err);
+        if (rc) return rc;
+        len += (size_t)snprintf(text + len, JOBS_TEXT - len, "%s%s", len ? "," : "", id);
+        if (json_array_append_new(*list, json_string(id))) return yd_fail(err, YD_E_NOMEM, "no memory for a token");
+        p += n;
+    }
+    return 0;
+}
+
+static void answer_token(yd_request *r, const char *jobs, json_t *list, int64_t ttl_s)
+{
+    char text[TOKEN_MOST], mac[MAC_HEX + 1], when[YD_RFC3339_MAX];
+    const int64_t expires_s = yd_wall_ms() / 1000 + ttl_s;
+    const int n = snprintf(text, sizeof text - MAC_HEX - 1, "%lld.%s.%s", (long long)expires_s, r->owner, jobs);
+    sign(r->api, text, (size_t)n, mac);
+    yd_rfc3339(expires_s * 1000, when, sizeof when);
+    snprintf(text + n, sizeof text - (size_t)n, ".%s", mac);
+    json_t *answer = json_pack("{s:s, s:s, s:I, s:s?}", "token", text, "expires", when, "ttl_s", (json_int_t)ttl_s, "job", yd_request_arg(r, "job"));
+    if (yd_request_arg(r, "jobs")) json_object_set(answer, "jobs", list);
+    yd_respond_json(r, 201, answer);
 }
 
 void yd_handle_tokens_post(yd_request *r)
 {
     yd_err err = {0};
-    const char *id = yd_request_arg(r, "job");
     int64_t ttl_s = r->api->cfg->stream_token_ttl_s;
-    char text[TOKEN_MOST], mac[MAC_HEX + 1], when[YD_RFC3339_MAX];
-    yd_job *j;
-    int rc = id ? yd_service_find(r->service, r->owner, id, &j, &err) : 0;
+    char jobs[JOBS_TEXT];
+    json_t *list = json_array();
+    int rc = list ? take_jobs(r, jobs, &list, &err) : yd_fail(&err, YD_E_NOMEM, "no memory for a token");
     if (!rc) rc = yd_request_arg_int(r, "ttl_s", 1, ttl_s, &ttl_s, &err);
     if (!rc && !yd_service_keys(r->service))
         rc = yd_fail(&err, YD_E_CONFLICT, "nobody is asked for a key here, so streams need no token");
-    if (rc) {
+    if (rc)
         yd_respond_problem(r, &err);
-        return;
-    }
-    const int64_t expires_s = yd_wall_ms() / 1000 + ttl_s;
-    const int n = snprintf(text, sizeof text, "%lld.%s.%s", (long long)expires_s, r->owner, id ? id : "-");
-    sign(r->api, text, (size_t)n, mac);
-    yd_rfc3339(expires_s * 1000, when, sizeof when);
-    char whole[TOKEN_MOST];
-    snprintf(whole, sizeof whole, "%.*s.%s", (int)(sizeof whole - MAC_HEX - 2), text, mac);
-    yd_respond_json(r, 201, json_pack("{s:s, s:s, s:I, s:s?}", "token", whole, "expires", when, "ttl_s", (json_int_t)ttl_s, "job", id));
+    else
+        answer_token(r, jobs, list, ttl_s);
+    json_decref(list);
 }
 
 // ---- keys ----------------------------------------------------------------------------------------------------------

@@ -3,8 +3,8 @@
 // Where no key file is configured everybody is the owner "" and may do everything; what is left of this then is proxies and origins.
 //
 // A stream token is for clients that can send no headers (EventSource, <img>). It is no key: it ends after stream_token_ttl_s, reads
-// only, one job's streams and pictures or all of its owner's, and goes when its owner has no key any more:
-//   EXPIRES.OWNER.JOB.HMAC     EXPIRES in Unix seconds, JOB "-" for all, HMAC-SHA256 in hex over the part before it
+// only, the streams and pictures of one job, of several, or of all of its owner's, and goes when its owner has no key any more:
+//   EXPIRES.OWNER.JOBS.HMAC     EXPIRES in Unix seconds, JOBS ids with commas or "-" for all, HMAC-SHA256 in hex over what stands before
 // Threads: the loop's.
 #ifndef YD_API_ACCESS_H
 #define YD_API_ACCESS_H

@@ -371,6 +371,7 @@ void yd_request_completed(void *cls, struct MHD_Connection *mhd, void **context,
     yd_conn_enter(r->conn, YD_CONN_IDLE, 0);
     yd_link_remove(&r->in_api);
     yd_body_clear(r);
+    yd_free(r->only);
     if (r->refusal != &no_memory) yd_free((void *)(uintptr_t)r->refusal);
     yd_free(r);
 }

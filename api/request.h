@@ -25,6 +25,7 @@ typedef struct yd_request {
     char trace[56];                  // traceparent, or ""
     const char *owner;               // whose jobs it may see
     char owner_name[64];             // where that is kept, of one with a key
+    char *only;                      // ids of the jobs that its token is for, separated by commas; NULL: its owner's
     char client[64];                 // address it comes from: the peer's, or what a trusted proxy says
     yd_body body;
     const yd_err *refusal; // NULL: none. Found while reading the head, answered when the (empty) body is over

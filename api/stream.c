@@ -4,6 +4,7 @@
 //   libmicrohttpd pulls: whenever the socket takes more, read_more() is asked. It hands out what is pending, then the next thing to say, then
 //   a heartbeat if one is due; with nothing to say it suspends the connection, and a notification, the heartbeat or the end of the server
 //   resumes it. So a slow reader holds one piece of text, and the engine waits for nobody.
+//   Inline pictures are encoded to base64 piece by piece, a stream never holds more than PIECE_BYTES of text beyond one event.
 //   The heartbeat is one timer for all streams: each resume walks libmicrohttpd's list of suspended connections, ten thousand timers
 //   would walk it at ten thousand moments. It also cuts streams whose socket has taken nothing for send_timeout_ms.
 // Threads: the loop's. Invariants: a stream is on api->streams until its request ends (drop), its memory lives until libmicrohttpd
@@ -11,6 +12,7 @@
 #include "api/stream.h"
 
 #include "api/respond.h"
+#include "core/base64.h"
 #include "core/mem.h"
 #include "daemon/clock.h"
 
@@ -21,6 +23,7 @@
 
 #define BLOCK_BYTES                                                                                                    \
     512 // libmicrohttpd's buffer per stream, used for HTTP/1.0; chunks are made in the connection's memory
+#define PIECE_BYTES 12288 // of a picture, encoded at a time; a multiple of 3
 #define RETRY_MS 2000 // when a browser shall come back
 
 // ---- making text
@@ -46,6 +49,55 @@ void yd_stream_end(const yd_stream *s, yd_text *t)
     yd_text_printf(t, s->lines ? "}\n" : "\n\n");
 }
 
+static void open_picture(yd_stream *s, yd_text *t, const char *member)
+{
+    yd_text_printf(t, "\"%s\":{\"mime\":\"%s\",\"base64\":\"", member, s->picture->mime);
+    s->picture_pos = 0;
+}
+
+// {"step":1} becomes {"job":"ID","step":1,"image":{"mime":"image/jpeg","base64":"  and the picture follows.
+void yd_stream_tell(yd_stream *s, uint64_t id, const char *name, const char *job, const char *data, yd_blob *picture, yd_blob *mask)
+{
+    yd_text t = {0};
+    const size_t n = strlen(data);
+    const int empty = n <= 2;
+    yd_stream_begin(s, &t, id, name);
+    if (job)
+        yd_text_printf(&t, "{\"job\":\"%s\"%s", job, empty ? "" : ",");
+    else
+        yd_text_printf(&t, "{");
+    if (n) yd_text_add(&t, data + 1, n - 1 - (picture != NULL)); // without the braces
+    if (picture) {
+        s->picture = yd_blob_ref(picture);
+        s->mask = yd_blob_ref(mask);
+        if (job || !empty) yd_text_printf(&t, ",");
+        open_picture(s, &t, "image");
+    } else
+        yd_stream_end(s, &t);
+    yd_stream_say(s, &t);
+}
+
+static void say_picture(yd_stream *s)
+{
+    const size_t left = s->picture->len - s->picture_pos, n = left < PIECE_BYTES ? left : PIECE_BYTES;
+    char text[PIECE_BYTES / 3 * 4];
+    yd_text t = {0};
+    yd_base64_encode(s->picture->bytes + s->picture_pos, n, text);
+    s->picture_pos += n;
+    yd_text_add(&t, text, yd_base64_length(n));
+    if (n == left) {
+        yd_blob_unref(s->picture);
+        s->picture = s->mask;
+        s->mask = NULL;
+        yd_text_printf(&t, s->picture ? "\"}," : "\"}}");
+        if (s->picture)
+            open_picture(s, &t, "mask_image");
+        else
+            yd_stream_end(s, &t);
+    }
+    yd_stream_say(s, &t);
+}
+
 static void say_word(yd_stream *s, const char *word)
 {
     yd_text t = {0};
@@ -62,6 +114,10 @@ static int next_piece(yd_stream *s)
         yd_text_printf(&t, "retry: %d\n\n", RETRY_MS);
         yd_stream_say(s, &t);
         s->greeted = 1;
+        return 1;
+    }
+    if (s->picture) {
+        say_picture(s);
         return 1;
     }
     if (!s->kind->next(s)) {
@@ -118,6 +174,8 @@ static void free_stream(void *cls)
 {
     yd_stream *s = cls;
     yd_free(s->out);
+    yd_blob_unref(s->picture);
+    yd_blob_unref(s->mask);
     s->kind->release(s);
 }
 
@@ -147,6 +205,12 @@ void yd_streams_end_all(yd_api *api)
 }
 
 // ---- opening one
+
+int yd_stream_asked(const yd_request *r, const char *name, int otherwise)
+{
+    const char *value = yd_request_arg(r, name);
+    return value ? strcmp(value, "0") && strcmp(value, "false") : otherwise;
+}
 
 int yd_stream_cursor(const yd_request *r, uint64_t *cursor, yd_err *err)
 {

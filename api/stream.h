@@ -6,6 +6,8 @@
 #include "api/request.h"
 #include "daemon/text.h"
 
+#define YD_STREAM_JOBS 64 // that a stream, or a token for one, may name
+
 typedef struct yd_stream yd_stream;
 
 typedef struct yd_stream_kind {
@@ -25,6 +27,8 @@ struct yd_stream { // first in a larger struct
     char *out;  // text on its way
     size_t out_len, out_pos;
     int64_t taken_us; // when the socket last took something
+    yd_blob *picture, *mask; // being encoded, after the text on its way
+    size_t picture_pos;
 };
 
 // Fill the fields of a zeroed stream, and answer its request with it. Without memory it is released.
@@ -32,10 +36,15 @@ void yd_stream_open(yd_stream *s, const yd_stream_kind *kind, yd_request *r);
 void yd_stream_answer(yd_stream *s);
 void yd_stream_notify(void *stream); // there may be something to say
 
+// Does the request ask for something by ?name or ?name=1? `otherwise` when it says nothing of it.
+int yd_stream_asked(const yd_request *r, const char *name, int otherwise);
 // Last-Event-ID, from the header or the query; 0 when there is none. YD_E_INVALID.
 int yd_stream_cursor(const yd_request *r, uint64_t *cursor, yd_err *err);
 
-// Saying something: the text of an event stands between begin and end.
+// Saying an event of a job: the names of the job in front of its data (NULL: not), its pictures behind where they are given.
+void yd_stream_tell(yd_stream *s, uint64_t id, const char *name, const char *job, const char *data, yd_blob *picture, yd_blob *mask);
+
+// Saying something else: the text of an event stands between begin and end.
 void yd_stream_say(yd_stream *s, yd_text *t); // takes the text
 void yd_stream_begin(const yd_stream *s, yd_text *t, uint64_t id, const char *name);
 void yd_stream_end(const yd_stream *s, yd_text *t);

@@ -73,6 +73,7 @@ void yd_events_unref(yd_event_log *log)
     for (size_t i = 0; i < log->count; i++) {
         yd_free(log->event[i].data);
         yd_blob_unref(log->event[i].blob);
+        yd_blob_unref(log->event[i].mask);
     }
     yd_free(log->event);
     yd_free(log);
@@ -80,7 +81,7 @@ void yd_events_unref(yd_event_log *log)
 
 static size_t bytes_of(const yd_event *e)
 {
-    return sizeof *e + strlen(e->data) + 1 + (e->blob ? e->blob->len : 0);
+    return sizeof *e + strlen(e->data) + 1 + (e->blob ? e->blob->len : 0) + (e->mask ? e->mask->len : 0);
 }
 
 static void drop(yd_event_log *log, size_t at)
@@ -93,6 +94,7 @@ static void drop(yd_event_log *log, size_t at)
     log->bytes -= bytes_of(e);
     yd_free(e->data);
     yd_blob_unref(e->blob);
+    yd_blob_unref(e->mask);
     memmove(e, e + 1, (log->count - at - 1) * sizeof *e);
     log->count--;
 }
@@ -145,7 +147,7 @@ static void notify(yd_event_log *log)
     yd_events_unref(log);
 }
 
-int yd_events_append(yd_event_log *log, yd_event_type type, char *data, yd_blob *blob, uint64_t *id, yd_err *err)
+int yd_events_append(yd_event_log *log, yd_event_type type, char *data, yd_blob *blob, yd_blob *mask, uint64_t *id, yd_err *err)
 {
     int rc = 0;
     if (log->ended)
@@ -155,10 +157,11 @@ int yd_events_append(yd_event_log *log, yd_event_type type, char *data, yd_blob 
     if (rc) {
         yd_free(data);
         yd_blob_unref(blob);
+        yd_blob_unref(mask);
         return rc;
     }
     yd_event *e = &log->event[log->count++];
-    *e = (yd_event){.id = ++log->last_id, .type = type, .data = data, .blob = blob};
+    *e = (yd_event){.id = ++log->last_id, .type = type, .data = data, .blob = blob, .mask = mask};
     log->bytes += bytes_of(e);
     if (id) *id = e->id;
     if (types[type].last) log->ended = 1;

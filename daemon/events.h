@@ -34,6 +34,7 @@ typedef struct yd_event {
     yd_event_type type;
     char *data;    // one JSON object, no newline in it
     yd_blob *blob; // preview, attention: the encoded picture; otherwise NULL
+    yd_blob *mask; // preview: which of its pixels are being refined; NULL: all, or it is not known
 } yd_event;
 
 typedef struct yd_event_log yd_event_log;
@@ -59,9 +60,9 @@ int yd_events_restore(yd_event_log *log, const char *lines, size_t len, uint64_t
 yd_event_log *yd_events_ref(yd_event_log *log);
 void yd_events_unref(yd_event_log *log); // NULL is fine
 
-// Append; takes ownership of data (yd_malloc'ed) and one reference of blob (or NULL), also on failure. Subscribers are called before it
+// Append; takes ownership of data (yd_malloc'ed) and one reference of blob and mask (or NULL), also on failure. Subscribers are called before it
 // returns. *id (may be NULL): the new event's. YD_E_NOMEM (for a final event only when data is NULL); YD_E_CONFLICT after a final event.
-int yd_events_append(yd_event_log *log, yd_event_type type, char *data, yd_blob *blob, uint64_t *id, yd_err *err);
+int yd_events_append(yd_event_log *log, yd_event_type type, char *data, yd_blob *blob, yd_blob *mask, uint64_t *id, yd_err *err);
 
 // Ids up to this one are not given any more (previews that were dropped had them). Lower than the last id: nothing happens.
 void yd_events_skip_to(yd_event_log *log, uint64_t id);

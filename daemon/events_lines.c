@@ -55,7 +55,7 @@ static int restore_line(yd_event_log *log, const char *line, size_t len, yd_err 
     memcpy(copy, data, n);
     copy[n] = 0;
     yd_events_skip_to(log, id - 1);
-    return yd_events_append(log, type, copy, NULL, NULL, err);
+    return yd_events_append(log, type, copy, NULL, NULL, NULL, err);
 }
 
 int yd_events_restore(yd_event_log *log, const char *lines, size_t len, uint64_t above, yd_err *err)

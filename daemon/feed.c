@@ -11,7 +11,7 @@ struct yd_feed_reader {
     const char *owner;
     yd_notify_fn fn;
     void *arg;
-    int viewer;
+    yd_feed_views_fn views;
 };
 
 typedef struct slot {
@@ -59,11 +59,11 @@ static void fill(slot *s, const char *owner, const char *job, const char *data)
     snprintf(s->event.job, sizeof s->event.job, "%s", job);
 }
 
-void yd_feed_append(yd_feed *f, const char *owner, const char *job, yd_event_type type, const char *data)
+void yd_feed_append(yd_feed *f, const char *owner, const char *job, yd_event_type type, const char *data, uint64_t log_id)
 {
     slot *s = &f->slot[++f->last % f->max];
     yd_free(s->texts);
-    *s = (slot){.event = {.id = f->last, .type = type}};
+    *s = (slot){.event = {.id = f->last, .type = type, .log_id = log_id}};
     fill(s, owner, job, data);
     if (!s->texts) f->missing = f->last;
     for (yd_feed_reader *r = f->readers; r; r = r->next)
@@ -87,11 +87,11 @@ uint64_t yd_feed_last_id(const yd_feed *f)
     return f->last;
 }
 
-int yd_feed_read(yd_feed *f, const char *owner, int viewer, yd_notify_fn fn, void *arg, yd_feed_reader **out, yd_err *err)
+int yd_feed_read(yd_feed *f, const char *owner, yd_feed_views_fn views, yd_notify_fn fn, void *arg, yd_feed_reader **out, yd_err *err)
 {
     yd_feed_reader *r = yd_calloc(1, sizeof *r);
     if (!r) return yd_fail(err, YD_E_NOMEM, "no memory for a stream of events");
-    *r = (yd_feed_reader){NULL, f->readers, f, owner, fn, arg, viewer};
+    *r = (yd_feed_reader){NULL, f->readers, f, owner, fn, arg, views};
     if (r->next) r->next->prev = r;
     f->readers = r;
     *out = r;
@@ -106,9 +106,9 @@ void yd_feed_unread(yd_feed_reader *r)
     yd_free(r);
 }
 
-int yd_feed_viewed(const yd_feed *f, const char *owner)
+int yd_feed_viewed(const yd_feed *f, const char *owner, const char *job)
 {
     for (const yd_feed_reader *r = f->readers; r; r = r->next)
-        if (r->viewer && strcmp(r->owner, owner) == 0) return 1;
+        if (r->views && strcmp(r->owner, owner) == 0 && r->views(r->arg, job)) return 1;
     return 0;
 }

@@ -108,33 +108,45 @@ const yd_err *yd_job_problem(const yd_job *j)
     return j->rec.state == YD_JOB_FAILED ? &j->rec.problem : NULL;
 }
 
-static void append(yd_job *j, yd_event_type type, char *text, yd_blob *blob)
+static void append(yd_job *j, yd_event_type type, char *text, yd_blob *blob, yd_blob *mask)
 {
     yd_err err = {0};
+    uint64_t id;
     char *copy = text ? yd_strdup(text) : NULL; // the log may have dropped it by the time its readers are through
-    if (!yd_events_append(j->events, type, text, blob, NULL, &err)) {
-        if (copy) yd_feed_append(j->service->feed, j->rec.owner, j->rec.id, type, copy);
+    if (!yd_events_append(j->events, type, text, blob, mask, &id, &err)) {
+        if (copy) yd_feed_append(j->service->feed, j->rec.owner, j->rec.id, type, copy, id);
     } else if (err.code != YD_E_CONFLICT)
         yd_log(YD_LOG_ERROR, j->request_id, "event lost", "job", j->rec.id, "event", yd_event_name(type), "why",
                err.detail, NULL);
     yd_free(copy);
 }
 
-void yd_job_event(yd_job *j, yd_event_type type, json_t *data, yd_blob *blob)
+static void tell(yd_job *j, yd_event_type type, json_t *data, yd_blob *blob, yd_blob *mask)
 {
     char *text = yd_text_json(data, NULL);
     // The end is stored with the events as they were when it was decided, and with their next id: nothing comes between.
     if (j->ending) {
         yd_free(text);
         yd_blob_unref(blob);
+        yd_blob_unref(mask);
         return;
     }
-    append(j, type, text, blob);
+    append(j, type, text, blob, mask);
+}
+
+void yd_job_event(yd_job *j, yd_event_type type, json_t *data, yd_blob *blob)
+{
+    tell(j, type, data, blob, NULL);
+}
+
+void yd_job_preview(yd_job *j, json_t *data, yd_blob *blob, yd_blob *mask)
+{
+    tell(j, YD_EVENT_PREVIEW, data, blob, mask);
 }
 
 void yd_job_event_text(yd_job *j, yd_event_type type, char *data)
 {
-    append(j, type, data, NULL);
+    append(j, type, data, NULL, NULL);
 }
 
 size_t yd_job_bytes(const yd_job *j)

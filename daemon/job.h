@@ -97,6 +97,7 @@ int yd_job_id_new(int64_t replica, char id[YD_ID_MAX], yd_err *err);
 
 // Append an event; data is stolen (NULL: out of memory, logged like any other failure to append).
 void yd_job_event(yd_job *j, yd_event_type type, json_t *data, yd_blob *blob);
+void yd_job_preview(yd_job *j, json_t *data, yd_blob *blob, yd_blob *mask); // mask: NULL: every pixel, or none of it is known
 // The same with data that was printed already (stolen; NULL: out of memory).
 void yd_job_event_text(yd_job *j, yd_event_type type, char *data);
 

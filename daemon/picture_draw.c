@@ -94,6 +94,18 @@ int yd_draw_mask(const uint16_t *a, int w, int h, int threshold, uint8_t **plane
     return 0;
 }
 
+int yd_draw_small_mask(const uint16_t *a, int w, int h, int threshold, int pw, int ph, uint8_t **plane, yd_err *err)
+{
+    uint8_t *mask = new_mask((size_t)pw * (size_t)ph, err), *to = mask;
+    if (!mask) return YD_E_NOMEM;
+    for (int y = 0; y < ph; y++) {
+        const uint16_t *row = a + (size_t)((2LL * y + 1) * h / (2LL * ph)) * (size_t)w;
+        for (int x = 0; x < pw; x++) *to++ = row[(2LL * x + 1) * w / (2LL * pw)] >= threshold ? 255 : 0;
+    }
+    *plane = mask;
+    return 0;
+}
+
 int yd_draw_mask_of(const yd_image *packed, int threshold, uint8_t **plane, yd_err *err)
 {
     const size_t n = (size_t)packed->w * (size_t)(packed->h / 2);

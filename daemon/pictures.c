@@ -342,7 +342,7 @@ typedef struct preview_task {
     yd_codec_task task;
     yd_blob *pixels;
     int w, h, max_side, step;
-    yd_blob *blob;
+    yd_blob *blob, *mask;
 } preview_task;
 
 static int give_preview(yd_codec_call *call, yd_err *err)
@@ -361,27 +361,56 @@ static int take_preview(yd_codec_call *call, yd_err *err)
     return yd_codec_take_blob(call, 0, &((preview_task *)(void *)call)->blob, err);
 }
 
-// A preview that cannot be made is only missing.
-static void preview_after(yd_codec_task *task)
+static int give_preview_mask(yd_codec_call *call, yd_err *err)
+{
+    const preview_task *t = (const preview_task *)(const void *)call;
+    const yd_job *j = t->task.job;
+    const int steps = j->rec.progress.steps, threshold = yd_mask_threshold(j->rec.settings.sample.allocation, steps, steps - t->step + 1);
+    uint8_t *plane = NULL;
+    int rc = yd_draw_small_mask(yd_sampler_activation(j->prep.sampler), t->w, t->h, threshold, t->blob->width, t->blob->height, &plane, err);
+    if (!rc) rc = yd_codec_put_grey(call, plane, t->blob->width, t->blob->height, err);
+    yd_free(plane);
+    return rc;
+}
+
+static int take_preview_mask(yd_codec_call *call, yd_err *err)
+{
+    return yd_codec_take_blob(call, 0, &((preview_task *)(void *)call)->mask, err);
+}
+
+// A preview that cannot be made is only missing, and so is its mask.
+static void tell_preview(yd_codec_task *task)
 {
     preview_task *t = (preview_task *)task;
     yd_job *j = task->job;
-    char path[128];
+    char path[128], mask[128];
     yd_blob_unref(t->pixels);
     j->preview_encoding = 0;
-    if (!t->blob) return;
-    if (yd_job_over(j)) {
+    if (!t->blob || yd_job_over(j)) {
         yd_blob_unref(t->blob);
+        yd_blob_unref(t->mask);
         return;
     }
     yd_blob_unref(j->preview);
     j->preview = yd_blob_ref(t->blob);
     j->preview_step = t->step;
     snprintf(path, sizeof path, YD_JOB_PATH "%s/preview", j->rec.id);
-    yd_job_event(j, YD_EVENT_PREVIEW,
-                 json_pack("{s:i, s:i, s:i, s:i, s:s, s:s}", "step", t->step, "steps", j->rec.progress.steps, "width",
-                           t->blob->width, "height", t->blob->height, "mime", t->blob->mime, "link", path),
-                 t->blob);
+    snprintf(mask, sizeof mask, YD_JOB_PATH "%s/mask?step=%d", j->rec.id, t->step);
+    yd_job_preview(j,
+                   json_pack("{s:i, s:i, s:i, s:i, s:s, s:s, s:s*}", "step", t->step, "steps", j->rec.progress.steps, "width", t->blob->width,
+                             "height", t->blob->height, "mime", t->blob->mime, "link", path, "mask", t->step > 0 ? mask : NULL),
+                   t->blob, t->mask);
+}
+
+static void preview_after(yd_codec_task *task)
+{
+    const preview_task *t = (preview_task *)task;
+    const yd_job *j = task->job;
+    const int masked = t->blob && t->step > 0 && j->has_prep && j->rec.progress.diffused_share < 1;
+    if (masked && !yd_job_over(j))
+        yd_codec_task_again(task, YD_CODEC_ENCODE, give_preview_mask, take_preview_mask, tell_preview);
+    else
+        tell_preview(task);
 }
 
 void yd_preview_encode(yd_job *j, yd_blob *pixels, int step)

@@ -346,6 +346,14 @@ int yd_service_find(yd_service *s, const char *owner, const char *id, yd_job **o
     return 0;
 }
 
+const yd_event *yd_service_event(const yd_service *s, const char *owner, const char *job, uint64_t id)
+{
+    const yd_job *j = yd_idmap_get(s->jobs, job); // what only the store has comes without pictures anyway
+    if (!j || !id || j->deleted || strcmp(j->rec.owner, owner) != 0) return NULL;
+    const yd_event *e = yd_events_next(j->events, id - 1, NULL);
+    return e && e->id == id ? e : NULL;
+}
+
 static int parse_cursor(const char *text, uint64_t *out, yd_err *err)
 {
     char *end;

@@ -154,6 +154,8 @@ int yd_service_subscribe(yd_service *s, yd_job *j, yd_notify_fn fn, void *arg, y
 
 // What happens to all jobs, in one stream; see feed.h. Borrowed.
 struct yd_feed *yd_service_feed(const yd_service *s);
+// An event of a job's own log, with its pictures, by the id it has there. NULL: it is not held any more, or the job is not. Borrowed.
+const yd_event *yd_service_event(const yd_service *s, const char *owner, const char *job, uint64_t id);
 
 // ---- pictures ------------------------------------------------------------------------------------------------------
 

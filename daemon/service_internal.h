@@ -214,6 +214,8 @@ int yd_draw_attention(const float *map, int w, int h, int max_side, uint8_t **pl
 // Activation steps as a plane that keeps masks of every step (w x 2h: low bytes above high bytes), and a mask of such a picture.
 int yd_draw_activation(const uint16_t *a, int w, int h, uint8_t **plane, yd_err *err);
 int yd_draw_mask(const uint16_t *a, int w, int h, int threshold, uint8_t **plane, yd_err *err);
+// The mask at the size of a preview: the pixel in the middle of each stands for it.
+int yd_draw_small_mask(const uint16_t *a, int w, int h, int threshold, int pw, int ph, uint8_t **plane, yd_err *err);
 int yd_draw_mask_of(const yd_image *packed, int threshold, uint8_t **plane, yd_err *err);
 
 // ---- encode.c ----

@@ -6,7 +6,7 @@ import subprocess
 import tempfile
 import time
 
-from harness import Daemon, TIMEOUT_S, YODA, YODAD, check, textured
+from harness import Daemon, TIMEOUT_S, YODA, YODAD, check, sse, textured
 
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
@@ -141,6 +141,37 @@ def test_stream_tokens():
         a = g.d.curl(f"/v1/jobs/{j}/result?token={everything}")
         check(a.status == 401 and "ended" in a.json()["detail"], "that ends", a.body)
         check(token not in g.d.log_text(), "tokens are not logged")
+
+
+def test_tokens_for_streams_of_several_jobs():
+    with Guarded({"alice": "", "bob": ""}) as g:
+        a, b, c = (g.job("alice", f"?steps=5&seed={i}") for i in range(3))
+        theirs = g.job("bob", "?steps=5")
+
+        def told(query):
+            """The jobs that a stream tells of, after a snapshot; the stream is cut where it does not end by itself."""
+            p = subprocess.run(g.d.curl_args(f"/v1/events?{query}", "-N", timeout=2), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+            events = sse(p.stdout.decode())
+            return {e[2]["job"] for e in events[1:]} | {j["id"] for j in events[0][2]["jobs"]} if events else p.stdout
+
+        def token(who, query=""):
+            return g.ask(f"/v1/tokens{query}", who, "-X", "POST").json()["token"]
+        one, two, everything = token("alice", f"?job={a}"), token("alice", f"?jobs={a},{b}"), token("alice")
+        check(told(f"token={one}") == {a}, "a job's token opens the stream over that job", told(f"token={one}"))
+        check(told(f"jobs={a}&token={one}") == {a}, "named or not")
+        check(told(f"token={two}") == {a, b} and told(f"jobs={b}&token={two}") == {b}, "a token for two, or for one of them")
+        check(told(f"token={everything}") == {a, b, c}, "an owner's opens all of the owner's, and nobody else's", told(f"token={everything}"))
+        for query in (f"jobs={b}&token={one}", f"jobs={a},{b}&token={one}", f"jobs={a},{c}&token={two}", f"jobs={theirs}&token={two}", f"jobs={a},&token={one}x",
+                      f"jobs={a[:-1]}&token={one}", f"jobs={a}"):
+            check(g.d.curl(f"/v1/events?{query}").status == 401, f"not opened: {query[:60]}")
+        check(g.d.curl(f"/v1/events?jobs={theirs}&token={everything}").status == 404, "another owner's job is not there")
+        check(g.d.curl(f"/v1/jobs/{b}/events?token={two}").status == 200 and g.d.curl(f"/v1/jobs/{c}/events?token={two}").status == 401, "and the jobs' own streams")
+        check(g.ask(f"/v1/tokens?jobs={a},{theirs}", "alice", "-X", "POST").status == 404, "nobody else's job")
+        check(g.ask(f"/v1/tokens?jobs={a}&job={a}", "alice", "-X", "POST").status == 422, "one way to name them")
+        check(g.ask("/v1/tokens?jobs=", "alice", "-X", "POST").status == 404, "no job is none")
+        check(g.ask("/v1/tokens?jobs=" + ",".join([a] * 65), "alice", "-X", "POST").status == 422, "more than 64")
+        long = token("alice", "?jobs=" + ",".join([a, b] * 32))
+        check(told(f"token={long}") == {a, b}, "64 jobs fit into an address", len(long))
 
 
 def test_keys_are_read_again():

@@ -1,11 +1,15 @@
 """GET /v1/events: one stream over all jobs."""
+import base64
 import json
+import random
+import re
 import shutil
 import subprocess
 import tempfile
 import time
 
-from harness import Daemon, check, sse, textured, uses
+from harness import Daemon, check, drain_socket, png, read_png, sse, textured, uses
+from test_events import dechunk
 
 PICTURE = textured(64, 48)
 
@@ -102,6 +106,73 @@ def test_lines_and_previews(d):
     p.wait()
     check(any(e["event"] == "preview" and e["data"]["link"] == f"/v1/jobs/{job}/preview" for e in seen), "previews are drawn for who watches, as links",
           [e["event"] for e in seen])
+
+
+@uses("fake")
+def test_a_stream_of_named_jobs_ends_with_them(d):
+    a, b = d.job(PICTURE, "?steps=4"), d.job(PICTURE, "?steps=60&seed=2")
+    p = subprocess.run(d.curl_args(f"/v1/events?jobs={a},{b}", "-N", timeout=20), stdout=subprocess.PIPE)
+    events = sse(p.stdout.decode())
+    check(p.returncode == 0 and [e[1] for e in events].count("succeeded") >= 1 and events[-1][1] == "succeeded", "it ends by itself", (p.returncode, events[-1:]))
+    last = f"Last-Event-ID: {events[-1][0]}"
+    check(d.curl(f"/v1/events?jobs={a},{b}", headers=[last]).status == 204, "who has seen all of it is sent away")
+    p = subprocess.run(d.curl_args(f"/v1/events?jobs={a},{b}", "-N", headers=[f"Last-Event-ID: {events[-2][0]}"], timeout=20), stdout=subprocess.PIPE)
+    check(sse(p.stdout.decode()) == events[-1:] and p.returncode == 0, "who has not gets the rest", p.stdout[:300])
+    p = subprocess.run(d.curl_args(f"/v1/events?jobs={a}", "-N", timeout=20), stdout=subprocess.PIPE)
+    events = sse(p.stdout.decode())
+    check(p.returncode == 0 and [e[1] for e in events] == ["snapshot"] and events[0][2]["jobs"][0]["state"] == "succeeded", "ended jobs are a snapshot", events)
+    check(d.curl(f"/v1/jobs/{a}", "-X", "DELETE").status == 204, "deleted")
+    check(d.curl(f"/v1/events?jobs={a},{b}").status == 410, "a job that is gone, for who never saw it")
+    check(d.curl(f"/v1/events?jobs={a},{b}", headers=[last]).status == 204, "who had its end is not sent into the wilderness")
+
+
+@uses("fake")
+def test_inline_pictures(d):
+    w = Watch(d, "?inline=1")
+    masked, plain = d.job(textured(96, 64), "?steps=120&attention=edge&lower_bound=0.3"), d.job(PICTURE, "?steps=60&lower_bound=1")
+    events = w.events(ended(masked, plain))
+    mine = [e[2] for e in events if e[1] == "preview" and e[2]["job"] == masked and "mask_image" in e[2]]
+    check(mine, "previews with their masks", [e[1] for e in events if e[2].get("job") == masked][:20])
+    for p in mine[:1]:
+        picture, mask = (base64.b64decode(p[k]["base64"], validate=True) for k in ("image", "mask_image"))
+        check(p["image"]["mime"] == "image/jpeg" and picture[:2] == b"\xff\xd8" and picture[-2:] == b"\xff\xd9", "a whole JPEG", picture[:4])
+        width, height, _, _, pixels = read_png(mask)
+        check((width, height) == (p["width"], p["height"]) and set(pixels) <= {0, 255}, "a mask of the same size", (width, height, set(pixels)))
+        whole = read_png(d.curl(p["mask"]).body)
+        check((whole[0], whole[1]) == (width, height) and whole[4] == pixels, "it is the mask of that step", (whole[:2], width, height))
+    check(not any("mask_image" in e[2] for e in events if e[2].get("job") == plain), "where every pixel is refined there is none")
+    maps = [e[2] for e in events if e[1] == "attention" and e[2]["job"] == masked]
+    check(maps and base64.b64decode(maps[0]["image"]["base64"])[:4] == b"\x89PNG", "the map too", maps)
+    own = [e[2] for e in sse(d.curl(f"/v1/jobs/{masked}/events?inline=1", "-N").body.decode()) if e[1] == "preview"]
+    check(own and all({**o, "job": masked} in [e[2] for e in events] for o in own), "as the job's own stream has it", [o["step"] for o in own])
+    without = Watch(d, f"?last_event_id={events[0][0]}").events(ended(masked, plain))
+    check(not any("image" in e[2] for e in without), "without inline there are links")
+
+
+def test_a_slow_reader_loses_previews_only():
+    d = Daemon(device="fake", fake_unit_us=100, preview_interval_ms=0, preview_max_side=2048)
+    noise = random.Random(7)
+    pictures = [png(300, 300, lambda x, y: noise.randbytes(3)) for _ in range(2)]
+    with d.connect(receive_buffer=16384) as s:
+        s.sendall(b"GET /v1/events?inline=1 HTTP/1.1\r\nHost: x\r\n\r\n")
+        got = bytearray(s.recv(100))
+        jobs = [d.job(p, "?steps=100") for p in pictures]
+        for j in jobs:
+            check(d.wait_state(j, "succeeded", seconds=40) == "succeeded", "jobs do not wait for readers")
+        got += drain_socket(s, 2)
+    body = bytes(got).partition(b"\r\n\r\n")[2]
+    events = sse(b"".join(dechunk(body + b"0\r\n\r\n")).decode())
+    check(not any(e[1] == "gap" for e in events), "no gap")
+    for j in jobs:
+        mine = [e for e in events if e[2].get("job") == j]
+        check([e[2]["step"] for e in mine if e[1] == "step"] == list(range(1, 101)), "every step arrives", [e[2].get("step") for e in mine][:5])
+        names = [e[1] for e in mine if e[1] not in ("step", "preview")]
+        check(names == ["queued", "started", "attention", "succeeded"], "and every state", names)
+        previews = [e for e in mine if e[1] == "preview"]
+        check(all(e[2]["image"]["base64"] for e in previews), "a preview that is told has its picture")
+    dropped = re.search(rb"yodad_sse_dropped_previews_total (\d+)", d.curl("/metrics").body)
+    check(dropped and int(dropped.group(1)) > 0, "previews were skipped, and counted", dropped)
+    check(d.stop() == 0, "exit 0")
 
 
 def test_ids_grow_across_restarts_and_the_ring_is_bounded():

@@ -9,7 +9,7 @@ static uint64_t add(yd_event_log *log, yd_event_type t)
     uint64_t id = 0;
     yd_blob *b = t == YD_EVENT_PREVIEW ? yd_blob_new(yd_calloc(1, 100), 100, "image/png", 0) : NULL;
     yd_err err;
-    return yd_events_append(log, t, yd_strdup("{}"), b, &id, &err) ? 0 : id;
+    return yd_events_append(log, t, yd_strdup("{}"), b, NULL, &id, &err) ? 0 : id;
 }
 
 // The ids a reader gets from `after` on, as text; gaps are marked with g.
@@ -35,7 +35,7 @@ static void replay_and_end(void)
     CHECK(strcmp(replay(log, 3), "") == 0 && strcmp(replay(log, 99), "") == 0);
     CHECK(!yd_events_ended(log));
     CHECK(add(log, YD_EVENT_SUCCEEDED) == 4 && yd_events_ended(log));
-    CHECK(yd_events_append(log, YD_EVENT_STEP, yd_strdup("{}"), NULL, NULL, &err) == YD_E_CONFLICT);
+    CHECK(yd_events_append(log, YD_EVENT_STEP, yd_strdup("{}"), NULL, NULL, NULL, &err) == YD_E_CONFLICT);
     CHECK(yd_events_last_id(log) == 4);
     yd_events_unref(log);
 }
@@ -124,7 +124,7 @@ static void out_of_memory(void)
 {
     yd_event_log *log = yd_events_new(16, 2);
     yd_err err;
-    CHECK(yd_events_append(log, YD_EVENT_QUEUED, NULL, NULL, NULL, &err) == YD_E_NOMEM);
+    CHECK(yd_events_append(log, YD_EVENT_QUEUED, NULL, NULL, NULL, NULL, &err) == YD_E_NOMEM);
     CHECK(yd_events_last_id(log) == 0);
     // However many events there are when memory runs out, the final one still finds its place.
     for (int n = 0; n < 40; n++) {
@@ -135,10 +135,10 @@ static void out_of_memory(void)
         for (int i = 0; i < 64; i++) step[i] = yd_strdup("{}");
         for (int i = 0; i < 64; i++) {
             yd_mem_fail_at(1);
-            failed += yd_events_append(l, YD_EVENT_STEP, step[i], NULL, NULL, &err) == YD_E_NOMEM;
+            failed += yd_events_append(l, YD_EVENT_STEP, step[i], NULL, NULL, NULL, &err) == YD_E_NOMEM;
         }
         yd_mem_fail_at(1);
-        CHECK(yd_events_append(l, YD_EVENT_FAILED, last, NULL, NULL, &err) == 0);
+        CHECK(yd_events_append(l, YD_EVENT_FAILED, last, NULL, NULL, NULL, &err) == 0);
         yd_mem_fail_at(0);
         CHECK(failed > 0);
         yd_events_unref(l);

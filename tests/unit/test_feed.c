@@ -12,14 +12,20 @@ static void on_event(void *arg)
     calls++;
 }
 
+static int shows_a(const void *arg, const char *job)
+{
+    (void)arg;
+    return strcmp(job, "a") == 0;
+}
+
 static void owners_and_order(void)
 {
     yd_feed *f = yd_feed_new(64, BASE);
     int gap;
     CHECK(yd_feed_last_id(f) == BASE && !yd_feed_next(f, "me", BASE, &gap) && !gap);
-    for (int i = 0; i < 6; i++) yd_feed_append(f, i % 2 ? "me" : "you", i % 2 ? "a" : "b", YD_EVENT_STEP, i % 2 ? "{\"i\":1}" : "{}");
+    for (int i = 0; i < 6; i++) yd_feed_append(f, i % 2 ? "me" : "you", i % 2 ? "a" : "b", YD_EVENT_STEP, i % 2 ? "{\"i\":1}" : "{}", 7);
     const yd_feed_event *e = yd_feed_next(f, "me", BASE, &gap);
-    CHECK(e && e->id == BASE + 2 && strcmp(e->job, "a") == 0 && strcmp(e->data, "{\"i\":1}") == 0 && e->type == YD_EVENT_STEP);
+    CHECK(e && e->id == BASE + 2 && strcmp(e->job, "a") == 0 && strcmp(e->data, "{\"i\":1}") == 0 && e->type == YD_EVENT_STEP && e->log_id == 7);
     e = yd_feed_next(f, "me", BASE + 2, &gap);
     CHECK(e && e->id == BASE + 4);
     CHECK(!yd_feed_next(f, "me", BASE + 6, &gap) && !gap);
@@ -31,15 +37,15 @@ static void gaps(void)
 {
     yd_feed *f = yd_feed_new(64, BASE);
     int gap;
-    for (int i = 0; i < 64; i++) yd_feed_append(f, "me", "a", YD_EVENT_STEP, "{}");
+    for (int i = 0; i < 64; i++) yd_feed_append(f, "me", "a", YD_EVENT_STEP, "{}", 7);
     CHECK(yd_feed_next(f, "me", BASE, &gap) && !gap); // full, and nothing is lost
-    yd_feed_append(f, "me", "a", YD_EVENT_STEP, "{}");
+    yd_feed_append(f, "me", "a", YD_EVENT_STEP, "{}", 7);
     CHECK(!yd_feed_next(f, "me", BASE, &gap) && gap);
     const yd_feed_event *e = yd_feed_next(f, "me", BASE + 1, &gap);
     CHECK(e && !gap && e->id == BASE + 2);
     CHECK(!yd_feed_next(f, "me", BASE + 66, &gap) && gap); // was never given
     CHECK(!yd_feed_next(f, "me", 3, &gap) && gap);         // an earlier process gave it
-    for (int i = 0; i < 1000; i++) yd_feed_append(f, "you", "b", YD_EVENT_STEP, "{}");
+    for (int i = 0; i < 1000; i++) yd_feed_append(f, "you", "b", YD_EVENT_STEP, "{}", 7);
     CHECK(yd_feed_last_id(f) == BASE + 1065);
     yd_feed_free(f);
 }
@@ -50,17 +56,17 @@ static void readers(void)
     yd_err err = {0};
     yd_feed_reader *r[3];
     int seen[3] = {0};
-    CHECK(yd_feed_read(f, "me", 0, on_event, &seen[0], &r[0], &err) == 0);
-    CHECK(yd_feed_read(f, "you", 1, on_event, &seen[1], &r[1], &err) == 0);
-    CHECK(yd_feed_read(f, "me", 1, on_event, &seen[2], &r[2], &err) == 0);
-    yd_feed_append(f, "me", "a", YD_EVENT_QUEUED, "{}");
-    CHECK(seen[0] == 1 && seen[1] == 0 && seen[2] == 1 && yd_feed_viewed(f, "me") && yd_feed_viewed(f, "you"));
+    CHECK(yd_feed_read(f, "me", NULL, on_event, &seen[0], &r[0], &err) == 0);
+    CHECK(yd_feed_read(f, "you", shows_a, on_event, &seen[1], &r[1], &err) == 0);
+    CHECK(yd_feed_read(f, "me", shows_a, on_event, &seen[2], &r[2], &err) == 0);
+    yd_feed_append(f, "me", "a", YD_EVENT_QUEUED, "{}", 7);
+    CHECK(seen[0] == 1 && seen[1] == 0 && seen[2] == 1 && yd_feed_viewed(f, "me", "a") && yd_feed_viewed(f, "you", "a") && !yd_feed_viewed(f, "you", "b"));
     yd_feed_unread(r[2]);
-    CHECK(!yd_feed_viewed(f, "me") && !yd_feed_viewed(f, "nobody"));
-    yd_feed_append(f, "me", "a", YD_EVENT_STEP, "{}");
+    CHECK(!yd_feed_viewed(f, "me", "a") && !yd_feed_viewed(f, "nobody", "a"));
+    yd_feed_append(f, "me", "a", YD_EVENT_STEP, "{}", 7);
     CHECK(seen[0] == 2 && seen[2] == 1);
     yd_feed_unread(r[0]);
-    yd_feed_append(f, "me", "a", YD_EVENT_STEP, "{}");
+    yd_feed_append(f, "me", "a", YD_EVENT_STEP, "{}", 7);
     CHECK(seen[0] == 2 && calls == 3);
     yd_feed_unread(r[1]);
     yd_feed_unread(NULL);
