@@ -1,4 +1,4 @@
-// Judging a request's head: owner, scope, rate; and what proxies and browsers add to it.
+// Judging a request's head: owner, scope, rate; and what browsers add to it. What proxies add is in forwarded.c.
 // Order: the route is known -> token, if the route takes one and there is one -> key -> scope -> rate -> jobs at a time.
 // Threads: the loop's. Read next: core/keys.h.
 #include "api/access.h"
@@ -7,7 +7,6 @@
 #include "api/stream.h"
 #include "core/hmac.h"
 #include "core/mem.h"
-#include "daemon/address.h"
 #include "daemon/clock.h"
 #include "core/keys.h"
 
@@ -225,64 +224,6 @@ int yd_access_judge(yd_request *r, yd_err *err)
     return 0;
 }
 
-// ---- proxies -------------------------------------------------------------------------------------------------------
-
-// The last address in the header that no trusted proxy has; without one, the first.
-static void forwarded(yd_request *r, const char *list)
-{
-    const char *networks = r->api->cfg->trusted_proxies, *end = list + strlen(list);
-    while (end > list) {
-        const char *start = end;
-        while (start > list && start[-1] != ',') start--;
-        const char *s = start + strspn(start, " \t");
-        size_t n = end > s ? (size_t)(end - s) : 0;
-        while (n && (s[n - 1] == ' ' || s[n - 1] == '\t')) n--;
-        char one[sizeof r->client];
-        if (n == 0 || n >= sizeof one) return;
-        memcpy(one, s, n);
-        one[n] = '\0';
-        const int trusted = yd_address_named(one, networks);
-        if (trusted < 0) return; // no address: what stands before it is no better
-        memcpy(r->client, one, n + 1);
-        if (!trusted) return;
-        end = start > list ? start - 1 : list;
-    }
-}
-
-typedef struct forwarded_list {
-    char text[1024]; // the end of it, where it is longer
-} forwarded_list;
-
-// Each proxy may add a line of its own instead of going on with the one before: in order they are one list.
-static enum MHD_Result join_forwarded(void *cls, enum MHD_ValueKind kind, const char *name, const char *value)
-{
-    forwarded_list *l = cls;
-    (void)kind;
-    if (strcasecmp(name, "X-Forwarded-For") != 0 || !value) return MHD_YES;
-    const size_t most = sizeof l->text - 2, len = strlen(value), n = len < most ? len : most;
-    size_t have = strlen(l->text);
-    if (have + 1 + n >= sizeof l->text) {
-        const size_t drop = have + 2 + n - sizeof l->text;
-        memmove(l->text, l->text + drop, have - drop + 1);
-        have -= drop;
-    }
-    if (have) l->text[have++] = ',';
-    memcpy(l->text + have, value + len - n, n);
-    l->text[have + n] = '\0';
-    return MHD_YES;
-}
-
-int yd_access_client(yd_request *r)
-{
-    const char *peer = yd_conn_peer(r->conn);
-    forwarded_list list = {.text = ""};
-    snprintf(r->client, sizeof r->client, "%s", peer);
-    if (!*r->api->cfg->trusted_proxies || yd_address_named(peer, r->api->cfg->trusted_proxies) != 1) return 0;
-    MHD_get_connection_values(r->mhd, MHD_HEADER_KIND, join_forwarded, &list);
-    if (*list.text) forwarded(r, list.text);
-    return 1;
-}
-
 // ---- other origins -------------------------------------------------------------------------------------------------
 
 // The value for Access-Control-Allow-Origin, or NULL.
@@ -317,6 +258,6 @@ void yd_access_preflight(const yd_request *r, struct MHD_Response *resp)
     yd_methods_print(r->match.allowed, allow, sizeof allow);
     yd_header(resp, "Access-Control-Allow-Methods", allow);
     yd_header(resp, "Access-Control-Allow-Headers",
-              "Authorization, Content-Type, Accept, Idempotency-Key, If-None-Match, If-Range, Last-Event-ID, Prefer, Range, X-Request-Id, traceparent");
+              "Authorization, Content-Type, Accept, Idempotency-Key, If-None-Match, If-Range, Last-Event-ID, Prefer, Range, Webhook-URL, X-Request-Id, traceparent");
     yd_header(resp, "Access-Control-Max-Age", "600");
 }

@@ -14,7 +14,7 @@
 // The secret that signs tokens: kept in state_dir, so that tokens outlive a restart; else made anew. YD_E_IO.
 int yd_access_open(yd_api *api, yd_err *err);
 
-// Where the request comes from, as far as proxies can be believed: fills r->client. 1: the connection is a trusted proxy's.
+// Where the request comes from, as far as proxies can be believed: fills r->client and r->scheme. 1: the connection is a trusted proxy's.
 int yd_access_client(yd_request *r);
 
 // May it? Fills r->owner. Before the body is read. YD_E_UNAUTHORIZED, YD_E_FORBIDDEN, YD_E_LIMIT with retry_ms.

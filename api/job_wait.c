@@ -135,7 +135,7 @@ int64_t yd_prefer_wait_ms(const yd_request *r)
 {
     const char *prefer = yd_request_header(r, "Prefer");
     const char *wait = prefer ? strcasestr(prefer, "wait=") : NULL;
-    if (!wait) return -1;
+    if (!wait) return prefer && strcasestr(prefer, "respond-async") ? 0 : -1;
     char *end = NULL;
     const long long s = strtoll(wait + 5, &end, 10);
     if (end == wait + 5 || s < 0) return -1;

@@ -350,9 +350,14 @@ static void log_request(const yd_request *r)
     snprintf(bytes, sizeof bytes, "%llu", (unsigned long long)r->sent_bytes);
     snprintf(ms, sizeof ms, "%.3f", (double)(yd_mono_us() - r->began_us) / 1000.0);
     const int quiet = r->match.route && r->match.route->quiet && r->status < 400;
+    const char *also[6] = {NULL}; // pairs; the first that is missing ends the line
+    size_t n = 0;
+    if (r->owner[0]) also[n++] = "owner", also[n++] = r->owner;
+    if (r->trace[0]) also[n++] = "traceparent", also[n++] = r->trace;
+    if (r->scheme[0]) also[n++] = "scheme", also[n++] = r->scheme;
     yd_log(quiet ? YD_LOG_DEBUG : YD_LOG_INFO, r->id, "request", "method", r->method_text, "path", r->path, "#status",
            status, "#bytes", bytes, "#ms", ms, "peer", r->client, "outcome",
-           r->answered ? "answered" : "abandoned", r->owner[0] || r->trace[0] ? "owner" : NULL, r->owner, r->trace[0] ? "traceparent" : NULL, r->trace, NULL);
+           r->answered ? "answered" : "abandoned", also[0], also[1], also[2], also[3], also[4], also[5], NULL);
 }
 
 void yd_request_completed(void *cls, struct MHD_Connection *mhd, void **context, enum MHD_RequestTerminationCode why)

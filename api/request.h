@@ -27,6 +27,7 @@ typedef struct yd_request {
     char owner_name[64];             // where that is kept, of one with a key
     char *only;                      // ids of the jobs that its token is for, separated by commas; NULL: its owner's
     char client[64];                 // address it comes from: the peer's, or what a trusted proxy says
+    char scheme[6];                  // by which it came to the first proxy, if one says so: http or https
     yd_body body;
     const yd_err *refusal; // NULL: none. Found while reading the head, answered when the (empty) body is over
     int64_t began_us;

@@ -67,11 +67,16 @@ typedef struct query {
     int rc;
 } query;
 
+static int is_errand(const char *name);
+
 static enum MHD_Result add_argument(void *cls, enum MHD_ValueKind kind, const char *key, const char *value)
 {
     (void)kind;
     query *q = cls;
     if (!value) value = "";
+    if (!q->rc && is_errand(key)) // queries are written to the logs of everybody on the way
+        q->rc = yd_fail_field(q->err, YD_E_SETTING, key, strcmp(key, "webhook") ? "a member of JSON" : "the header Webhook-URL, or a member of JSON",
+                              "a URL that may be a secret is not taken from a query");
     if (!q->rc) q->rc = yd_intake_add(q->in, key, strlen(key), value, strlen(value), q->err);
     return MHD_YES;
 }
@@ -220,10 +225,24 @@ static int read_body(yd_intake *in, yd_request *r, yd_err *err)
     return rc;
 }
 
+// For bare pictures, whose settings are in the query; beside everything else it is as good as the member "webhook".
+static int read_webhook(yd_intake *in, const yd_request *r, yd_err *err)
+{
+    const char *url = yd_request_header(r, "Webhook-URL");
+    if (!url) return 0;
+    if (json_object_get(in->errands, "webhook"))
+        return yd_fail_field(err, YD_E_SETTING, "Webhook-URL", "either the header or the member webhook", "the webhook is named twice");
+    json_t *webhook = json_pack("{s:s}", "url", url); // NULL: no UTF-8
+    const int rc = webhook ? take_errand(in, "webhook", webhook, err) : yd_fail_field(err, YD_E_SETTING, "Webhook-URL", "a URL", "this is no URL");
+    json_decref(webhook);
+    return rc;
+}
+
 int yd_intake_read(yd_intake *in, yd_request *r, yd_err *err)
 {
-    const int rc = read_query(in, r, err);
-    return rc ? rc : read_body(in, r, err);
+    int rc = read_query(in, r, err);
+    if (!rc) rc = read_body(in, r, err);
+    return rc ? rc : read_webhook(in, r, err);
 }
 
 // ---- waiting for the job to be stored

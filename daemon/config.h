@@ -34,7 +34,8 @@
     CHOICE(log_level, "info", "debug|info|warn|error", "lines below this level are not written")                       \
     TEXT(keys, "", "file of API keys, a line each: OWNER SHA256 [scopes=...] ...; SIGHUP reads it again; see `yoda key`")  \
     NUMBER(stream_token_ttl_s, 900, 1, 86400, "longest life of a token for streams and pictures")                      \
-    TEXT(trusted_proxies, "", "networks whose X-Forwarded-For is believed, as 10.1.0.0/16, fd00::/8")                  \
+    TEXT(trusted_proxies, "", "networks whose proxies are believed about the client's address, as 10.1.0.0/16, fd00::/8")   \
+    CHOICE(proxy_header, "either", "either|x-forwarded-for|forwarded", "what they write it to; of either the first that is there counts") \
     TEXT(cors_origins, "", "origins whose pages may call, as https://app.example, or *; separated by commas")          \
     SWITCH(insecure_no_auth, 0, "listen beyond loopback although nobody is asked for a key")                           \
     NUMBER(replica, -1, -1, 255, "this server's number among those behind one address: ids begin with it, so that a balancer can route; -1: none")  \

@@ -245,6 +245,48 @@ def test_proxies_in_front():
         check(d.stop() == 0, "the daemon ends well")
 
 
+FORWARDED = (  # the header's lines -> the client, its scheme
+    (("for=203.0.113.9;proto=https;by=10.0.0.1",), "203.0.113.9", "https"),
+    (('FOR="[2001:db8:cafe::17]:4711" ; Proto=HTTP',), "2001:db8:cafe::17", "http"),
+    (("for=203.0.113.9:4711",), "203.0.113.9", None),
+    (("for=192.0.2.66, for=198.51.100.7;proto=http, for=10.1.2.3;proto=https",), "198.51.100.7", "http"),
+    (("for=192.0.2.66", "for=198.51.100.7", "for=10.1.2.3"), "198.51.100.7", None),
+    (("for=192.0.2.66, for=unknown, for=10.1.2.3",), "10.1.2.3", None),
+    (("for=192.0.2.66, for=_hidden",), "127.0.0.1", None),
+    (('for=192.0.2.66, for="192.0.2.67, for=198.51.100.7',), "127.0.0.1", None),  # a quote without an end takes the rest along
+    (('for="192.0.2.66", proto=https',), "127.0.0.1", None),  # the last proxy does not say for whom
+    (("for=192.0.2.66;for=192.0.2.67",), "127.0.0.1", None),
+    (('for="192.0.2\\.66";host="a\\",for=192.0.2.1"',), "192.0.2.66", None),
+    (("for=" + "1" * 200,), "127.0.0.1", None),
+    (("", "for=198.51.100.7"), "198.51.100.7", None),
+    ((", ".join(f"for=10.0.0.{i}" for i in range(100)) + ", for=198.51.100.7",), "198.51.100.7", None),
+)
+
+
+def test_the_standard_header_of_proxies():
+    d = Daemon(device="fake", trusted_proxies="127.0.0.0/8, 10.0.0.0/8")
+    try:
+        for i, (lines, client, scheme) in enumerate(FORWARDED):
+            d.curl("/v1/models", headers=[f"Forwarded: {line}" if line else "Forwarded;" for line in lines])
+            line = requests_of(d, i + 1)[i]
+            check((line["peer"], line.get("scheme")) == (client, scheme), lines[0][:60], (line["peer"], line.get("scheme")))
+        n = len(FORWARDED)
+        d.curl("/v1/models", headers=("Forwarded: for=203.0.113.9", "X-Forwarded-For: 198.51.100.7", "X-Forwarded-Proto: https"))
+        line = requests_of(d, n + 1)[n]
+        check((line["peer"], line["scheme"]) == ("198.51.100.7", "https"), "of either the older counts where both are there", line)
+    finally:
+        check(d.stop() == 0, "the daemon ends well")
+    for setting, client in (("forwarded", "203.0.113.9"), ("x-forwarded-for", "198.51.100.7")):
+        d = Daemon(device="fake", trusted_proxies="127.0.0.0/8", proxy_header=setting)
+        try:
+            d.curl("/v1/models", headers=("Forwarded: for=203.0.113.9", "X-Forwarded-For: 198.51.100.7"))
+            d.curl("/v1/models", headers=("X-Forwarded-For: 192.0.2.1" if setting == "forwarded" else "Forwarded: for=192.0.2.1",))
+            lines = requests_of(d, 2)
+            check(lines[0]["peer"] == client and lines[1]["peer"] == "127.0.0.1", f"{setting} and nothing else", [x["peer"] for x in lines])
+        finally:
+            check(d.stop() == 0, "the daemon ends well")
+
+
 def test_pages_of_other_origins():
     d = Daemon(device="fake", cors_origins="https://app.example, http://localhost:3000")
     try:

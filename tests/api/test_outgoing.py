@@ -475,6 +475,40 @@ def test_multipart_and_the_cache_take_deliveries_too():
         check(len(p.wait("/hook", 10)) == 10, "and everybody is told", len(p.to("/hook")))
 
 
+def test_a_bare_picture_names_its_webhook_in_a_header():
+    with Peer() as p, Setup(p) as s:
+        p.answers = {"/hook": reply(200)}
+        d = s.start()
+        told = ["Webhook-URL: " + p.url + "/hook?secret=hidden"]
+        one = "11111111-2222-4333-8444-555555555555"
+        picture = os.path.join(s.dir, "a.png")
+        with open(picture, "wb") as f:
+            f.write(PICTURE)
+        calls = [("/v1/jobs?steps=2", {"data": PICTURE}), (f"/v1/jobs/{one}?steps=2", {"data": PICTURE, "args": ("-X", "PUT")}),
+                 ("/v1/upscale?steps=2", {"data": PICTURE}), ("/v1/upscale?steps=2", {"data": PICTURE, "headers": ["Prefer: respond-async"]}),
+                 ("/v1/jobs", {"args": ("-F", f"image=@{picture}", "-F", 'settings={"steps":2}')}), ("/v1/jobs", {"data": json.dumps(image()).encode(), "headers": JSON})]
+        for n, (path, how) in enumerate(calls, 1):
+            a = d.curl(path, *how.get("args", ()), data=how.get("data"), headers=told + how.get("headers", []))
+            waits = "upscale" in path and "headers" not in how
+            check(a.status == (200 if waits else 202), path, (a.status, a.body[:200]))
+            job = a.header("x-job-id") if waits else a.json()["id"]
+            got = p.wait("/hook", n)
+            check(len(got) == n and json.loads(got[-1][3])["data"]["id"] == job and verify(got[-1][2], got[-1][3]) and got[-1][1] == "/hook?secret=hidden",
+                  f"{path} tells", (len(got), job))
+            check(wait_delivery(d, job, "webhook", "delivered")["host"] == "127.0.0.1", "and notes it")
+        check("hidden" not in d.log_text(), "the log does not know the secret")
+        a = d.curl(f"/v1/jobs/{one}?steps=2", "-X", "PUT", data=PICTURE, headers=["Webhook-URL: " + p.url + "/other"])
+        check(a.status == 409, "with another webhook it is another request", (a.status, a.body[:200]))
+        a = d.curl("/v1/jobs", data=json.dumps(image(webhook={"url": p.url + "/hook"})).encode(), headers=JSON + told)
+        check(a.status == 422 and a.json()["field"] == "Webhook-URL", "twice is once too often", a.body[:200])
+        for bad in ("ftp://127.0.0.1/x", "http://127.0.0.2/hook", "nonsense", "\xff"):
+            a = d.curl("/v1/jobs", data=PICTURE, headers=["Webhook-URL: " + bad])
+            check(a.status == 422 and a.json()["field"] in ("webhook.url", "Webhook-URL"), f"{bad!r} is refused", (a.status, a.body[:200]))
+        for name, way in (("webhook", "Webhook-URL"), ("result", "JSON"), ("input", "JSON")):
+            a = d.curl(f"/v1/jobs?{name}={p.url}/hook", data=PICTURE)
+            check(a.status == 422 and a.json()["field"] == name and way in a.json()["accepted"], "a query is no place for it", (a.status, a.body[:200]))
+
+
 def test_what_is_no_errand():
     with Peer() as p, Setup(p) as s:
         d = s.start()
