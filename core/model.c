@@ -10,9 +10,9 @@
 #include "core/model.h"
 #include "core/model_public.h"
 #include "core/rng.h"
-#include "core/safetensors.h"
 #include "core/sha256.h"
 #include "core/simd.h"
+#include "core/tensors.h"
 
 #include <math.h>
 #include <pthread.h>
@@ -31,6 +31,14 @@ static const yd_st_tensor *find_param(const yd_safetensors *st, const char *pref
     if (t || !*prefix) return t;
     snprintf(prefixed, sizeof prefixed, "%s%s", prefix, name);
     return yd_st_find(st, prefixed);
+}
+
+// No such tensor: told by the longer name where something stands on the way to it.
+static int missing(const yd_safetensors *st, const char *prefix, const char *name, yd_err *err)
+{
+    char prefixed[320];
+    snprintf(prefixed, sizeof prefixed, "%s%s", prefix, name);
+    return yd_tensors_missing(st, prefixed, err);
 }
 
 static int same_dims(const yd_st_tensor *t, const yd_tensor *p)
@@ -76,7 +84,7 @@ static int read_params(yd_model *m, const yd_graph *g, const yd_safetensors *st,
     for (int i = 0; i < g->n_params; i++) {
         const yd_tensor *p = &g->tensors[g->params[i]];
         const yd_st_tensor *t = find_param(st, prefix, p->name);
-        if (!t) return yd_fail_field(err, YD_E_CHECKPOINT, p->name, "", "the model file lacks the tensor %s", p->name);
+        if (!t) return missing(st, prefix, p->name, err);
         if (!same_dims(t, p))
             return yd_fail_field(err, YD_E_CHECKPOINT, p->name, "", "tensor %s does not have the shape that the model's config asks for", p->name);
         rc = new_param(m, i, t->numel, err);
@@ -250,7 +258,7 @@ int yd_model_load_with(const char *path, const char *config, yd_model **out, yd_
     size_t len;
     *out = NULL;
     if (strlen(path) >= sizeof((yd_model *)0)->path) return yd_fail(err, YD_E_IO, "the model's path is longer than 511 bytes");
-    int rc = yd_st_open(path, &st, err);
+    int rc = yd_tensors_open(path, &st, err);
     if (rc) return rc;
     bytes = yd_st_bytes(st, &len);
     yd_model *m = yd_calloc(1, sizeof *m);
@@ -436,7 +444,7 @@ static int rewrite(const char *in, const char *out, const char *const *changes, 
     yd_model *m = yd_calloc(1, sizeof *m);
     if (!m) rc = yd_fail(err, YD_E_NOMEM, "no memory for a model");
     else snprintf(m->path, sizeof m->path, "%s", in);
-    if (!rc) rc = yd_st_open_memory(bytes, len, &st, err);
+    if (!rc) rc = yd_tensors_open_memory(bytes, len, &st, err);
     if (!rc) rc = load_config(m, NULL, st, &at, err);
     for (int i = 0; !rc && i < n; i++) rc = yd_model_config_update(&m->cfg, changes[i], strlen(changes[i]), err);
     if (!rc) rc = load_weights(m, st, &at, err);

@@ -48,6 +48,7 @@ int64_t yd_pickle_int(const yd_pickle *p, yd_pkid id); // BOOL, INT
 double yd_pickle_float(const yd_pickle *p, yd_pkid id);
 // TEXT, LONG, GLOBAL: not terminated, *len bytes. NULL for other kinds.
 const char *yd_pickle_text(const yd_pickle *p, yd_pkid id, size_t *len);
+const char *yd_pickle_name(const yd_pickle *p, yd_pkid id, size_t *len); // GLOBAL: what stands after its module, in the same way
 int yd_pickle_is_text(const yd_pickle *p, yd_pkid id, const char *text); // is it this TEXT?
 int yd_pickle_is_global(const yd_pickle *p, yd_pkid id, const char *module, const char *name);
 yd_pkid yd_pickle_callee(const yd_pickle *p, yd_pkid id); // CALL

@@ -1,23 +1,15 @@
-// safetensors: reading through a mapping with every number checked, writing whole files atomically.
+// safetensors: the header checked number by number, for the read view of core/tensors.c.
 //
-// A reader owns the mapping (unless the bytes were lent), the parsed header (names and metadata point into it) and one array of
-// tensors in name order. The header's promises are checked once, at opening: afterwards `data` and `bytes` of every tensor lie
-// inside the file, sizes equal shape times type, and the tensors tile the data without hole, overlap or rest. Values are not
-// looked at. Immutable after opening. A mapped file must not be cut short while it is open (writers here rename, which is safe).
+// The header's promises are checked once, at opening: afterwards `data` and `bytes` of every tensor lie inside the file, sizes equal shape
+// times type, and the tensors tile the data without hole, overlap or rest. Names and metadata point into the parsed header. Values are
+// not looked at.
 // Read next: safetensors_convert.c, safetensors_write.c
-#include "core/safetensors.h"
+#include "core/tensors_view.h"
 
-#include "core/json.h"
 #include "core/mem.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 enum { PREFIX = 8 };                   // the header's length, u64 little-endian
 #define MAX_HEADER ((size_t)100000000) // the reference implementation's limit
@@ -37,17 +29,6 @@ static const struct dtype_row {
     {"F8_E5M2", YD_ST_OTHER, 8},     {"F8_E8M0", YD_ST_OTHER, 8}, {"F8_E4M3FNUZ", YD_ST_OTHER, 8},
     {"F8_E5M2FNUZ", YD_ST_OTHER, 8}, {"F6_E2M3", YD_ST_OTHER, 6}, {"F6_E3M2", YD_ST_OTHER, 6},
     {"F4", YD_ST_OTHER, 4},
-};
-
-struct yd_safetensors {
-    const void *bytes;
-    size_t len;
-    void *map; // NULL when the bytes are borrowed
-    size_t map_len;
-    yd_json *header;
-    yd_jid metadata; // -1 = none
-    yd_st_tensor *tensors;
-    size_t count;
 };
 
 static const struct dtype_row *dtype_by_name(const char *name)
@@ -144,11 +125,6 @@ static int by_place(const void *a, const void *b)
            (x->bytes < y->bytes); // empty tensors come before the one that starts where they lie
 }
 
-static int by_name(const void *a, const void *b)
-{
-    return strcmp(((const yd_st_tensor *)a)->name, ((const yd_st_tensor *)b)->name);
-}
-
 // In order of place, every tensor must begin where the one before ended, and the last must end with the file.
 static int check_tiling(yd_safetensors *st, const uint8_t *data, size_t data_len, yd_err *err)
 {
@@ -166,8 +142,7 @@ static int check_tiling(yd_safetensors *st, const uint8_t *data, size_t data_len
     if (at != data_len)
         return yd_fail(err, YD_E_CHECKPOINT, "%zu bytes after the last tensor belong to none: the file is damaged",
                        data_len - at);
-    qsort(st->tensors, st->count, sizeof *st->tensors, by_name);
-    return 0;
+    return yd_view_sort(st, err);
 }
 
 static int check_metadata(yd_safetensors *st, yd_err *err)
@@ -227,10 +202,8 @@ static int read_header(yd_safetensors *st, const uint8_t *bytes, size_t len, yd_
 int yd_st_open_memory(const void *bytes, size_t len, yd_safetensors **out, yd_err *err)
 {
     *out = NULL;
-    yd_safetensors *st = yd_calloc(1, sizeof *st);
+    yd_safetensors *st = yd_view_new(YD_BOX_SAFETENSORS, bytes, len);
     if (!st) return yd_fail(err, YD_E_NOMEM, "no memory to open a model file");
-    st->bytes = bytes;
-    st->len = len;
     int rc = read_header(st, bytes, len, err);
     if (rc) {
         yd_st_close(st);
@@ -240,86 +213,7 @@ int yd_st_open_memory(const void *bytes, size_t len, yd_safetensors **out, yd_er
     return 0;
 }
 
-// ---- files
-
-static int map_fd(int fd, const char *path, void **map, size_t *len, yd_err *err)
-{
-    struct stat st;
-    if (fstat(fd, &st) != 0)
-        return yd_fail_field(err, YD_E_IO, path, "", "cannot read %s: %s", path, strerrordesc_np(errno));
-    if (!S_ISREG(st.st_mode))
-        return yd_fail_field(err, YD_E_IO, path, "a regular file", "cannot read %s: it is no regular file", path);
-    if (st.st_size < PREFIX)
-        return yd_fail(err, YD_E_CHECKPOINT, "%s: %lld bytes are too few for a safetensors file", path,
-                       (long long)st.st_size);
-    void *p = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
-    if (p == MAP_FAILED)
-        return yd_fail_field(err, YD_E_IO, path, "", "cannot map %s: %s", path, strerrordesc_np(errno));
-    *map = p;
-    *len = (size_t)st.st_size;
-    return 0;
-}
-
 int yd_st_open(const char *path, yd_safetensors **out, yd_err *err)
 {
-    *out = NULL;
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); // a FIFO must not make us wait
-    if (fd < 0) return yd_fail_field(err, YD_E_IO, path, "", "cannot open %s: %s", path, strerrordesc_np(errno));
-    void *map = NULL;
-    size_t len = 0;
-    int rc = map_fd(fd, path, &map, &len, err);
-    close(fd);
-    if (rc) return rc;
-    yd_err why = {0};
-    rc = yd_st_open_memory(map, len, out, &why);
-    if (rc) {
-        munmap(map, len);
-        return yd_fail_field(err, rc, why.field, why.accepted, "%s: %s", path, why.detail);
-    }
-    (*out)->map = map;
-    (*out)->map_len = len;
-    return 0;
-}
-
-void yd_st_close(yd_safetensors *st)
-{
-    if (!st) return;
-    if (st->map) munmap(st->map, st->map_len);
-    yd_json_free(st->header);
-    yd_free(st->tensors);
-    yd_free(st);
-}
-
-size_t yd_st_count(const yd_safetensors *st)
-{
-    return st->count;
-}
-
-const yd_st_tensor *yd_st_at(const yd_safetensors *st, size_t i)
-{
-    return i < st->count ? &st->tensors[i] : NULL;
-}
-
-const void *yd_st_bytes(const yd_safetensors *st, size_t *len)
-{
-    *len = st->len;
-    return st->bytes;
-}
-
-const yd_st_tensor *yd_st_find(const yd_safetensors *st, const char *name)
-{
-    yd_st_tensor key = {.name = name};
-    return bsearch(&key, st->tensors, st->count, sizeof key, by_name);
-}
-
-const char *yd_st_metadata(const yd_safetensors *st, const char *key)
-{
-    return yd_json_string(st->header, yd_json_get(st->header, st->metadata, key));
-}
-
-const char *yd_st_metadata_key(const yd_safetensors *st, size_t i)
-{
-    yd_jid m = st->metadata < 0 ? -1 : yd_json_first(st->header, st->metadata);
-    for (; m >= 0 && i > 0; i--) m = yd_json_next(st->header, m);
-    return m < 0 ? NULL : yd_json_key(st->header, m);
+    return yd_view_open(path, yd_st_open_memory, out, err);
 }
