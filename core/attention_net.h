@@ -67,8 +67,7 @@ int yd_attention_net_recognise(const yd_safetensors *st, yd_attention_net_kind *
 // naming the tensor that is missing or has another shape, with the shape that is expected; YD_E_NOMEM, YD_E_DEVICE. Blocks; a file of
 // 90 MB in the page cache takes a fraction of a second. Close with yd_attention_net_close (NULL is fine).
 int yd_attention_net_open(const char *path, const yd_attention_net_options *opt, yd_attention_net **out, yd_err *err);
-int yd_attention_net_open_tensors(const yd_safetensors *st, const yd_attention_net_options *opt, yd_attention_net **out,
-                                  yd_err *err);
+int yd_attention_net_open_tensors(const yd_safetensors *st, const yd_attention_net_options *opt, yd_attention_net **out, yd_err *err);
 void yd_attention_net_close(yd_attention_net *net);
 
 // As it was opened; bytes follows the workspace, so read that only where run and reserve are not under way.
@@ -83,7 +82,6 @@ int yd_attention_net_reserve(yd_attention_net *net, int variant, int n, int w, i
 // Make the maps of n pictures (1..YD_ATTENTION_MAX_BATCH) of one size. rgb[i]: h*w*3 floats in 0..1, row-major, before any normalisation;
 // raw[i]: heads x gh x gw floats to fill. Blocks while it computes. YD_E_INVALID for a size that info does not allow (naming "image"),
 // YD_E_NUMERIC when a map is not finite, YD_E_NOMEM, YD_E_DEVICE.
-int yd_attention_net_run(yd_attention_net *net, int variant, int n, int w, int h, const float *const *rgb,
-                         float *const *raw, yd_err *err);
+int yd_attention_net_run(yd_attention_net *net, int variant, int n, int w, int h, const float *const *rgb, float *const *raw, yd_err *err);
 
 #endif

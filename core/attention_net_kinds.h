@@ -18,8 +18,7 @@ typedef struct yd_attention_kind {
     const char *const *marks; // names, NULL at the end: a file that has all of them, under one prefix, is of this kind
     // Make the network. info comes zeroed with its kind and checksum; everything else is filled in. *state is what the others get. What
     // open has made it frees itself when it fails.
-    int (*open)(const yd_attention_tensors *t, const yd_attention_net_options *opt, yd_attention_net_info *info,
-                void **state, yd_err *err);
+    int (*open)(const yd_attention_tensors *t, const yd_attention_net_options *opt, yd_attention_net_info *info, void **state, yd_err *err);
     void (*grid)(const void *state, int variant, int w, int h, int *gw, int *gh);
     int (*reserve)(void *state, int variant, int n, int w, int h, yd_err *err);
     int (*run)(void *state, int variant, int n, int w, int h, const float *const *rgb, float *const *raw, yd_err *err);
@@ -27,15 +26,15 @@ typedef struct yd_attention_kind {
     void (*free)(void *state);
 } yd_attention_kind;
 
+extern const yd_attention_kind yd_attention_vit; // attention_net_vit.c
+
 // What ImageNet's networks are shown of a value in 0..1: (x - mean) / deviation.
 extern const float yd_imagenet_mean[3], yd_imagenet_deviation[3];
 
 // A tensor by its name within the network, or NULL.
-const yd_st_tensor *yd_attention_tensor(const yd_attention_tensors *t, const char *fmt, ...)
-    __attribute__((format(printf, 2, 3)));
+const yd_st_tensor *yd_attention_tensor(const yd_attention_tensors *t, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 // Its values as floats, when it has this shape: *out is 64-byte aligned and the caller's (yd_free_aligned). Dimensions 1..4.
 // YD_E_CHECKPOINT when it is missing, has another shape or holds what is not finite; YD_E_NOMEM.
-int yd_attention_tensor_read(const yd_attention_tensors *t, const char *name, int ndim, const int64_t *dims,
-                             float **out, yd_err *err);
+int yd_attention_tensor_read(const yd_attention_tensors *t, const char *name, int ndim, const int64_t *dims, float **out, yd_err *err);
 
 #endif
