@@ -118,7 +118,7 @@ bench-bins: $(BENCH_BIN)
 PREFIX ?= /usr
 DESTDIR ?=
 
-.PHONY: run test test-web page-image unit asan ubsan tsan torture conformance analyze bench install clean help format
+.PHONY: run test test-web cluster-test page-image unit asan ubsan tsan torture conformance analyze bench install clean help format
 run: ## install what is missing, build, start yodad with the shipped model
 	@deploy/install-deps build
 	@$(MAKE) --no-print-directory all
@@ -150,6 +150,10 @@ tsan: ## run what has threads, and the server under all API tests, with ThreadSa
 torture: ## kill, poison and starve the server, in minutes
 	@deploy/install-deps test
 	@tests/run torture
+
+cluster-test: all ## replicas behind HAProxy and nginx, updated and killed under load: nothing may fail or be lost
+	@deploy/install-deps test
+	@tests/run cluster
 
 conformance: all ## requests made from api/openapi.json against a real server: no 5xx, no answer it does not have (PyPI, into build/)
 	@tests/api/conformance

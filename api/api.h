@@ -16,12 +16,17 @@
 typedef struct yd_api yd_api;
 struct yd_service;
 
-// Bind and begin to answer. `service` must outlive *out; its on_drain watcher is taken. YD_E_CONFIG (the address names no interface
+// Bind and begin to answer, or take a socket that a supervisor hands over: then nobody is answered before yd_api_open. `service` must outlive *out; its on_drain watcher is taken. YD_E_CONFIG (the address names no interface
 // of this machine), YD_E_IO (bind, with the reason), YD_E_NOMEM.
 int yd_api_start(uv_loop_t *loop, struct yd_service *service, yd_api **out, yd_err *err);
 
 // The address that was bound ("127.0.0.1:41233"). Owned by `api`.
 const char *yd_api_address(const yd_api *api);
+
+// 1: the socket is a supervisor's, who had it before this process and will hand it to the next. Connections wait in it meanwhile, so that it is best
+// taken from only by who is ready.
+void yd_api_open(yd_api *api);
+int yd_api_inherited(const yd_api *api);
 
 // Accept no further connection and close those that are between two requests; the others are served to their end. Idempotent.
 void yd_api_quiesce(yd_api *api);

@@ -94,6 +94,7 @@ static int inherit_address(yd_api *api, yd_err *err)
     socklen_t n = sizeof a;
     int rc = yd_supervise_socket(&api->listen_fd, err);
     if (rc || api->listen_fd < 0) return rc;
+    api->inherited = 1;
     rc = name_address(api, err);
     if (!rc && getsockname(api->listen_fd, (struct sockaddr *)&a, &n) == 0 && !is_loopback(&a) && !*api->cfg->keys &&
         !api->cfg->insecure_no_auth)
@@ -187,7 +188,6 @@ static int pump_start(yd_api *api, yd_err *err)
     p->api = api;
     p->handles = 3;
     api->pump = p;
-    uv_poll_start(&p->poll, UV_READABLE, on_mhd_ready);
     const uint64_t beat = (uint64_t)api->cfg->sse_heartbeat_ms;
     uv_timer_start(&p->heartbeat, on_heartbeat, beat, beat);
     return 0;
@@ -314,6 +314,7 @@ int yd_api_start(uv_loop_t *loop, yd_service *service, yd_api **out, yd_err *err
     rc = pump_start(api, err);
     if (rc) goto fail_mhd;
     yd_service_on_drain(service, on_drain, api);
+    if (!api->inherited) yd_api_open(api);
     *out = api;
     return 0;
 
@@ -331,6 +332,16 @@ fail_socket:
 const char *yd_api_address(const yd_api *api)
 {
     return api->address;
+}
+
+void yd_api_open(yd_api *api)
+{
+    uv_poll_start(&api->pump->poll, UV_READABLE, on_mhd_ready);
+}
+
+int yd_api_inherited(const yd_api *api)
+{
+    return api->inherited;
 }
 
 void yd_api_quiesce(yd_api *api)

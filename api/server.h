@@ -15,6 +15,7 @@ struct yd_api {
     struct MHD_Daemon *mhd;
     yd_guard *guard;
     int listen_fd; // -1 once quiesced
+    int inherited; // the socket is a supervisor's
     char address[300];
     struct yd_pump *pump; // the handles that drive mhd
     yd_link requests;     // every yd_request alive

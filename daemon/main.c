@@ -5,6 +5,7 @@
 //     drain     no new jobs; running ones finish (drain_timeout_ms), event streams end; connections are still taken
 //     quiesce   no new connections, those open are served to their end (at most QUIESCE_MS)
 //     stop      api, then service, then the loop is empty and main returns
+//   A supervisor's socket is taken from when the models are warm until the first signal: who connects otherwise waits for the next process.
 //   A second signal shortens each wait to nothing. Exit 0 after a drain, 1 when something could not be started.
 // Threads: this one runs the loop and with it everything but computing, decoding and encoding. Read next: api/jobs.c.
 #include "api/api.h"
@@ -25,6 +26,7 @@
 
 #define POLL_MS    20
 #define QUIESCE_MS 2000
+#define HELD_MS    250
 #define OWN_FDS    256 // beside connections: lingering ones, the loop, libraries
 
 extern char **environ;
@@ -71,13 +73,24 @@ static void on_drained(void *arg)
     ((program *)arg)->drained = 1;
 }
 
+static int is_held(const program *p)
+{
+    return p->api && yd_api_inherited(p->api);
+}
+
+// How long everything is still served: what was accepted already from a socket that is the next process's, too.
+static int64_t leave_ms(const program *p)
+{
+    return is_held(p) && p->cfg.drain_delay_ms < HELD_MS ? HELD_MS : p->cfg.drain_delay_ms;
+}
+
 static void on_poll(uv_timer_t *t)
 {
     program *p = t->data;
     int64_t now = yd_mono_us();
     int hurry = p->signals > 1 || p->exit_code != 0;
     if (!p->drained) {
-        if (!yd_service_draining(p->service) && now - p->leave_us >= p->cfg.drain_delay_ms * 1000)
+        if (!yd_service_draining(p->service) && now - p->leave_us >= leave_ms(p) * 1000)
             yd_service_drain(p->service, 0, on_drained, p);
         return;
     }
@@ -92,13 +105,14 @@ static void on_poll(uv_timer_t *t)
 
 static void begin_shutdown(program *p, int fast)
 {
-    if (!uv_is_active((uv_handle_t *)&p->poll)) {
+    if (!p->leave_us) {
         p->leave_us = yd_mono_us();
         yd_supervisor_stopping(p->supervisor);
         uv_timer_start(&p->poll, on_poll, POLL_MS, POLL_MS);
     }
     yd_service_leave(p->service);
-    if (!p->drained && (fast || p->cfg.drain_delay_ms == 0)) yd_service_drain(p->service, fast, on_drained, p);
+    if (is_held(p)) yd_api_quiesce(p->api);
+    if (!p->drained && (fast || leave_ms(p) == 0)) yd_service_drain(p->service, fast, on_drained, p);
 }
 
 static void on_signal(uv_signal_t *h, int number)
@@ -154,6 +168,14 @@ static int is_ready(void *arg)
     return yd_service_ready(((program *)arg)->service, NULL);
 }
 
+static void on_warm(uv_timer_t *t)
+{
+    program *p = t->data;
+    if (!is_ready(p)) return;
+    uv_timer_stop(t);
+    yd_api_open(p->api);
+}
+
 // Serve until a signal, or until something turns out not to work: that is said at once, although the model may still be loading.
 static int serve(program *p)
 {
@@ -175,8 +197,10 @@ static int serve(program *p)
         yd_supervisor_start(&p->loop, is_ready, p, &p->supervisor, &err)) {
         p->exit_code = fail(&err);
         stop(p);
-    } else
+    } else {
+        if (is_held(p)) uv_timer_start(&p->poll, on_warm, POLL_MS, POLL_MS);
         yd_log(YD_LOG_INFO, NULL, "listening", "address", yd_api_address(p->api), "version", YD_VERSION, NULL);
+    }
     uv_run(&p->loop, UV_RUN_DEFAULT);
     return p->exit_code;
 }

@@ -150,7 +150,7 @@ def parse_head(text):
 class Daemon:
     """One yodad on a free port of loopback. Flags as keywords: max_pixels=1000 becomes --max-pixels=1000."""
 
-    def __init__(self, wrap=(), **flags):  # wrap: a command that runs it, as strace
+    def __init__(self, wrap=(), pass_fds=(), **flags):  # wrap: a command that runs it, as strace
         self.dir = tempfile.mkdtemp(prefix="yodad-test-")
         self.log_path = os.path.join(self.dir, "log")
         # Tests submit the same picture many times over and mean each: those of the content cache turn it on.
@@ -162,7 +162,7 @@ class Daemon:
         args = [*wrap, YODAD] + [f"--{k.replace('_', '-')}={v}" for k, v in flags.items()]
         self.log = open(self.log_path, "w+", errors="replace")
         env = {k: v for k, v in os.environ.items() if not k.startswith("YODAD_")}
-        self.process = subprocess.Popen(args, stderr=self.log, stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL, env=env)
+        self.process = subprocess.Popen(args, stderr=self.log, stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL, env=env, pass_fds=pass_fds)
         self.port = int(self._await_log(r'"address":"127\.0\.0\.1:(\d+)"').group(1))
         self.url = f"http://127.0.0.1:{self.port}"
         deadline = time.monotonic() + 60 * SLOWNESS
