@@ -2,7 +2,7 @@
 //
 // Owns: weights and execs on the backend, one graph. A run gathers the units' windows into the staging of the smallest compiled batch
 // that holds them, runs it, and puts the predictions back in order; the unused rest of a batch keeps its last content, which no
-// sample can see. Where that rest costs as much as units do (no batch_pays), the largest batch that is filled runs first. Nothing is allocated once it is made.
+// sample can see. A network's encoder is compiled for one window: it runs once for each, before the window's first unit. Where that rest costs as much as units do (no batch_pays), the largest batch that is filled runs first. Nothing is allocated once it is made.
 // Threads: the device's owner only. Read next: core/sampler.c, core/backend.h.
 #include "core/engine.h"
 #include "core/mem.h"
@@ -20,8 +20,14 @@
 typedef struct bucket {
     int n;
     yd_exec *exec;
-    float *x, *level, *out; // staging
+    float *x, *level, *cond, *out; // staging; cond: what the encoder made, NULL without one
 } bucket;
+
+typedef struct encoder {
+    yd_graph *graph; // NULL: the network has none
+    yd_exec *exec;
+    float *lr, *out; // staging
+} encoder;
 
 struct yd_engine {
     yd_backend *be;
@@ -34,6 +40,9 @@ struct yd_engine {
     int warm_runs; // timed so far, and how long they took
     double warm_spent_ms;
     int window_w, window_h;
+    int up_scale;        // of the encoder
+    size_t in_c, cond_c; // channels of the network's inputs; cond_c 0 without an encoder
+    encoder encoder;
     yd_engine_info info;
 };
 
@@ -48,9 +57,38 @@ void yd_engine_free(yd_engine *e)
 {
     if (!e) return;
     for (int i = 0; i < e->n_buckets; i++) e->be->exec_free(e->buckets[i].exec);
+    if (e->encoder.exec) e->be->exec_free(e->encoder.exec);
     if (e->weights && !e->borrowed) e->be->weights_free(e->weights);
+    yd_graph_free(e->encoder.graph);
     yd_graph_free(e->graph);
     yd_free(e);
+}
+
+// Where the samples of a batch begin in its staging.
+static size_t pixels(const yd_engine *e)
+{
+    return (size_t)e->window_h * (size_t)e->window_w;
+}
+
+static void count_memory(yd_engine *e, const yd_exec *exec, int weights)
+{
+    yd_exec_stats st;
+    e->be->exec_stats(exec, &st);
+    e->info.arena_bytes += st.arena_bytes + st.scratch_bytes;
+    if (weights) e->info.weight_bytes += st.weight_bytes;
+}
+
+static int add_encoder(yd_engine *e, yd_err *err)
+{
+    encoder *c = &e->encoder;
+    int rc = e->be->compile(e->be, c->graph, e->weights, 1, &c->exec, err);
+    if (rc) return rc;
+    c->lr = e->be->buffer(c->exec, yd_graph_find(c->graph, "lr"));
+    c->out = e->be->buffer(c->exec, yd_graph_find(c->graph, "out"));
+    if (!c->lr || !c->out) return yd_fail(err, YD_E_INTERNAL, "the backend has no staging for the encoder's inputs");
+    memset(c->lr, 0, pixels(e) / ((size_t)e->up_scale * (size_t)e->up_scale) * 3 * sizeof(float));
+    count_memory(e, c->exec, 1);
+    return e->be->run(c->exec, err);
 }
 
 static int add_bucket(yd_engine *e, int n, yd_err *err)
@@ -63,11 +101,11 @@ static int add_bucket(yd_engine *e, int n, yd_err *err)
     b->x = e->be->buffer(b->exec, yd_graph_find(e->graph, "x"));
     b->level = e->be->buffer(b->exec, yd_graph_find(e->graph, "level"));
     b->out = e->be->buffer(b->exec, yd_graph_find(e->graph, "out"));
-    if (!b->x || !b->level || !b->out) return yd_fail(err, YD_E_INTERNAL, "the backend has no staging for the network's inputs");
-    yd_exec_stats st;
-    e->be->exec_stats(b->exec, &st);
-    e->info.arena_bytes += st.arena_bytes + st.scratch_bytes;
-    if (e->n_buckets == 1) e->info.weight_bytes += st.weight_bytes; // the other buckets use the same copies
+    if (e->cond_c) b->cond = e->be->buffer(b->exec, yd_graph_find(e->graph, "cond"));
+    if (!b->x || !b->level || !b->out || (e->cond_c && !b->cond))
+        return yd_fail(err, YD_E_INTERNAL, "the backend has no staging for the network's inputs");
+    if (b->cond) memset(b->cond, 0, (size_t)n * pixels(e) * e->cond_c * sizeof(float));
+    count_memory(e, b->exec, e->n_buckets == 1); // the other buckets use the same copies of weights
     e->untouched = 1;
     return 0;
 }
@@ -97,6 +135,7 @@ int yd_engine_step(yd_engine *e, yd_err *err)
 {
     const bucket *last = e->n_buckets ? &e->buckets[e->n_buckets - 1] : NULL;
     int rc;
+    if (e->encoder.graph && !e->encoder.exec) return (rc = add_encoder(e, err)) ? rc : 1;
     if (e->untouched) { // the first run touches all memory, so that no request pays for it
         e->untouched = 0;
         return (rc = e->be->run(last->exec, err)) ? rc : 1;
@@ -124,7 +163,13 @@ int yd_engine_begin(yd_backend *be, const yd_model *m, const yd_engine_options *
     e->borrowed = opt->weights_of != NULL;
     e->weights = e->borrowed ? opt->weights_of->weights : NULL;
     e->info.weight_bytes = e->borrowed ? 0 : m->param_count * sizeof(float);
+    e->in_c = (size_t)m->cfg.net.in_channel;
     int rc = yd_net_build(&m->cfg.net, e->window_h, e->window_w, opt->dtype, 0, &e->graph, err);
+    if (!rc && yd_net_has_encoder(&m->cfg.net)) {
+        e->cond_c = (size_t)m->cfg.net.inner_channel;
+        e->up_scale = m->cfg.net.up_scale;
+        rc = yd_net_build_encoder(&m->cfg.net, e->window_h, e->window_w, &e->encoder.graph, err);
+    }
     if (!rc) e->info.unit_flops = yd_graph_flops(e->graph);
     if (!rc && !e->borrowed) rc = be->weights_new(be, e->graph, (const float *const *)m->params, 0, &e->weights, err);
     if (rc) {
@@ -167,19 +212,43 @@ static bucket *bucket_to_run(yd_engine *e, int n)
     return b && b->n > n && !e->info.backend.batch_pays ? b - 1 : b; // the first bucket, of one, is never too large
 }
 
+// What the encoder makes of the unit's window, into the staging: from what the job has kept, or by running it.
+static int fetch_features(yd_engine *e, yd_sampler *s, const yd_unit *u, float *cond, yd_err *err)
+{
+    const size_t bytes = pixels(e) * e->cond_c * sizeof(float);
+    const float *kept = yd_sampler_features(s, u);
+    if (kept) {
+        memcpy(cond, kept, bytes);
+        return 0;
+    }
+    yd_sampler_gather_lr(s, u, e->encoder.lr);
+    int rc = e->be->run(e->encoder.exec, err);
+    if (rc) return rc;
+    yd_sampler_keep_features(s, u, e->encoder.out);
+    memcpy(cond, e->encoder.out, bytes);
+    return 0;
+}
+
+// Fill the staging of sample `at` of a batch.
+static int gather(yd_engine *e, bucket *b, int at, yd_sampler *s, const yd_unit *u, yd_err *err)
+{
+    const size_t first = (size_t)at * pixels(e);
+    yd_sampler_gather(s, u, b->x + first * e->in_c, &b->level[at]);
+    return e->cond_c ? fetch_features(e, s, u, b->cond + first * e->cond_c, err) : 0;
+}
+
 int yd_engine_run(yd_engine *e, yd_sampler *const *sampler, const yd_unit *unit, int n, int *done, yd_step_info *info, yd_err *errs)
 {
     if (!bucket_for(e, n)) return yd_fail(errs, YD_E_INTERNAL, "a batch of %d units, at most %d are compiled", n, e->info.max_batch);
-    const size_t px = (size_t)e->window_h * (size_t)e->window_w;
     for (int from = 0, to; from < n; from = to) {
         bucket *b = bucket_to_run(e, n - from);
+        int rc = 0;
         to = b->n < n - from ? from + b->n : n;
-        for (int i = from; i < to; i++)
-            yd_sampler_gather(sampler[i], &unit[i], b->x + (size_t)(i - from) * px * 6, &b->level[i - from]);
-        int rc = e->be->run(b->exec, errs);
+        for (int i = from; i < to && !rc; i++) rc = gather(e, b, i - from, sampler[i], &unit[i], errs);
+        if (!rc) rc = e->be->run(b->exec, errs);
         if (rc) return rc;
         for (int i = from; i < to; i++)
-            done[i] = yd_sampler_scatter(sampler[i], &unit[i], b->out + (size_t)(i - from) * px * 3, &info[i], errs ? &errs[i] : NULL);
+            done[i] = yd_sampler_scatter(sampler[i], &unit[i], b->out + (size_t)(i - from) * pixels(e) * 3, &info[i], errs ? &errs[i] : NULL);
     }
     return 0;
 }
@@ -188,11 +257,12 @@ int yd_engine_forward(yd_engine *e, const float *x, const float *level, int n, f
 {
     bucket *b = bucket_for(e, n);
     if (!b) return yd_fail(err, YD_E_INTERNAL, "a batch of %d samples, at most %d are compiled", n, e->info.max_batch);
-    const size_t px = (size_t)e->window_h * (size_t)e->window_w;
-    memcpy(b->x, x, (size_t)n * px * 6 * sizeof(float));
+    const size_t px = (size_t)n * pixels(e);
+    memcpy(b->x, x, px * e->in_c * sizeof(float));
     memcpy(b->level, level, (size_t)n * sizeof(float));
+    if (b->cond) memset(b->cond, 0, px * e->cond_c * sizeof(float));
     int rc = e->be->run(b->exec, err);
     if (rc) return rc;
-    memcpy(out, b->out, (size_t)n * px * 3 * sizeof(float));
+    memcpy(out, b->out, px * 3 * sizeof(float));
     return 0;
 }

@@ -38,12 +38,13 @@ int yd_engine_step(yd_engine *e, yd_err *err);
 void yd_engine_free(yd_engine *e);
 void yd_engine_info_get(const yd_engine *e, yd_engine_info *out);
 
-// Run n units (1..max_batch), unit[i] of sampler[i], and scatter them in order. done[i]: what yd_sampler_scatter returned for it; info[i]
+// Run n units (1..max_batch), after the encoder for windows that have not been through it, unit[i] of sampler[i], and scatter them in order. done[i]: what yd_sampler_scatter returned for it; info[i]
 // its step info. A negative done[i] fails that job only, and errs[i] says why; the return value is for the device as a whole, and then
 // errs[0] says why. errs: n records, or NULL.
 int yd_engine_run(yd_engine *e, yd_sampler *const *sampler, const yd_unit *unit, int n, int *done, yd_step_info *info, yd_err *errs);
 
-// Run the bare network on n = 1..max_batch samples: x [n*window*window*6], level [n] -> out [n*window*window*3].
+// Run the bare network on n = 1..max_batch samples: x [n*window*window*in_channel], level [n] -> out [n*window*window*3]. Where it has an
+// encoder, of which this runs nothing, as if that had made zeroes.
 int yd_engine_forward(yd_engine *e, const float *x, const float *level, int n, float *out, yd_err *err);
 
 #endif

@@ -9,6 +9,7 @@
 #include "core/mem.h"
 #include "core/model.h"
 #include "core/model_public.h"
+#include "core/model_srdiff.h"
 #include "core/rng.h"
 #include "core/sha256.h"
 #include "core/simd.h"
@@ -117,6 +118,7 @@ static int check_type(const yd_net_config *net, const yd_safetensors *st, const 
     static const struct {
         const char *name, *key;
     } types[] = {[YD_NET_SR3] = {"sr3", "noise_level_mlp.1.weight"}, [YD_NET_DDPM] = {"ddpm", "time_mlp.1.weight"}};
+    if (net->type == YD_NET_SRDIFF) return 0;
     const int mine = (int)net->type, other = mine == YD_NET_SR3 ? YD_NET_DDPM : YD_NET_SR3;
     if (find_param(st, prefix, types[mine].key) || !find_param(st, prefix, types[other].key)) return 0;
     return yd_fail_field(err, YD_E_CHECKPOINT, "type", types[other].name, "its config says %s, but the file holds %s, so it is a %s network",
@@ -138,6 +140,7 @@ static int refuse_unexpected(const yd_net_config *net, const yd_graph *g, const 
             if (rc) return rc;
             continue;
         }
+        if (net->type == YD_NET_SRDIFF && yd_srdiff_is_tail(bare)) continue;
         if ((t < 0 || g->tensors[t].kind != YD_T_PARAM) && !yd_public_is_buffer(name + root))
             return yd_fail_field(err, YD_E_CHECKPOINT, name, "", "the model file holds the tensor %s, which its network does not have", name);
     }
@@ -184,20 +187,29 @@ static int find_config(const char *path, const char *config, const yd_safetensor
     return 0;
 }
 
+static int load_srdiff(yd_model *m, const yd_safetensors *st, yd_public_net *at, yd_err *err)
+{
+    int rc = yd_srdiff_detect(st, at, err);
+    if (!rc) rc = yd_srdiff_settle(at, &m->cfg, m->assumed, sizeof m->assumed, err);
+    return rc ? rc : yd_public_check_buffers(st, at, &m->cfg, err);
+}
+
 // The config, and where the network stands in the file. One of the public code, or none, is completed by what the tensors say.
 static int load_config(yd_model *m, const char *config, const yd_safetensors *st, yd_public_net *at, yd_err *err)
 {
     char *text = NULL;
     size_t len = 0;
-    int rc = find_config(m->path, config, st, &text, &len, err), found = 0;
+    int rc = find_config(m->path, config, st, &text, &len, err), found = 0, srdiff = 0;
     const int given = text != NULL;
     if (!rc && given) rc = yd_model_config_parse(text, len, &m->cfg, err);
     else if (!rc) yd_model_config_init(&m->cfg);
     yd_free(text);
     if (!rc) rc = found = yd_public_locate(st, at, err);
+    if (!rc) rc = srdiff = yd_srdiff_locate(st, at, err);
     if (rc < 0) return rc;
     if (given && !m->cfg.from.is_public) return 0;
-    if (!found && !given) return yd_fail(err, YD_E_CHECKPOINT, "it has no \"yoda.config\" inside, no config is beside it, and it is no network of the public SR3 code");
+    if (srdiff) return load_srdiff(m, st, at, err);
+    if (!found && !given) return yd_fail(err, YD_E_CHECKPOINT, "it has no \"yoda.config\" inside, no config is beside it, and it is no network of the public SR3 or SRDiff code");
     if (!found) return 0; // what is missing is named when the tensors are read
     rc = yd_public_detect(st, at, err);
     if (!rc) rc = yd_public_settle(at, &m->cfg, m->assumed, sizeof m->assumed, err);

@@ -12,11 +12,14 @@
 //    "noise_input": "sqrt_gamma" | "sqrt_one_minus_gamma" | "timestep",    what the network is told about the noise
 //    "prediction": "eps" | "x0" | "v", "target": "direct" | "residual", "residual_scale": 4, "clip": 3,
 //    "mask_input": true,   Eq. 9: the network sees zeros outside the mask; false: the enlarged picture at the step's noise level
-//    "schedule": {"kind": "linear"|"cosine", "train_steps": 2000, "start": 1e-6, "end": 1e-2},
-//    "scale": 4, "window": 128, "overlap": 24, "conditioning": "pillow8",
+//    "schedule": {"kind": "linear"|"cosine"|"cosine_betas", "train_steps": 2000, "start": 1e-6, "end": 1e-2},
+//    "scale": 4, "window": 128, "overlap": 24, "conditioning": "pillow8"|"matlab256",
 //    "defaults": {"steps": 8, "sampler": "ddim", "eta": 0.5, "attention": "edge", "mask_form": "add", "lower_bound": 0.4,
 //                 "dtype": "auto" | "f32" | "bf16"},
 //    "profiles": {"fast": {"steps": 4, ...}, "best": {...}}}    keys of "defaults" without dtype; what is absent is as in "defaults"
+//
+// A network of SRDiff: {"type": "srdiff", "inner_channel": 64, "channel_multiplier": [1,2,3,4], "up_scale": 4, "rrdb_blocks": 17,
+// "rrdb_features": 64}; its parameters are those of the public code, denoise_fn... and rrdb..., without the encoder's own upscaler.
 //
 // Threads: a loaded model is read-only and may be shared.
 #ifndef YD_CORE_MODEL_H
@@ -32,10 +35,12 @@
 
 typedef enum { YD_PREDICT_EPS, YD_PREDICT_X0, YD_PREDICT_V } yd_prediction;
 typedef enum { YD_TARGET_DIRECT, YD_TARGET_RESIDUAL } yd_target;
+// How up(LR) is made. MATLAB256: MATLAB's bicubic of bytes divided by 256 instead of 255, in float and not clipped, as SRDiff was trained.
+typedef enum { YD_CONDITION_PILLOW8, YD_CONDITION_MATLAB256 } yd_conditioning;
 typedef enum { YD_NOISE_SQRT_GAMMA, YD_NOISE_SQRT_1M_GAMMA, YD_NOISE_TIMESTEP } yd_noise_input; // yd_schedule_timestep() says which
 // The two UNets of the public code. They differ in the noise embedding's name, in where a block takes it in, and in that ddpm puts a SiLU
-// before that; what they are told (noise_input) is a matter of its own, whose default follows the type.
-typedef enum { YD_NET_SR3, YD_NET_DDPM } yd_net_type;
+// before that; what they are told (noise_input) is a matter of its own, whose default follows the type. SRDiff's network is another one.
+typedef enum { YD_NET_SR3, YD_NET_DDPM, YD_NET_SRDIFF } yd_net_type;
 // DPMPP_2M: DDIM's step with the prediction extrapolated from the last two, DPM-Solver++(2M) where eta is 0 (Lu et al. 2022).
 typedef enum { YD_SAMPLER_ANCESTRAL, YD_SAMPLER_DDIM, YD_SAMPLER_DPMPP_2M } yd_sampler_kind;
 typedef enum { YD_VARIANCE_POSTERIOR, YD_VARIANCE_BETA } yd_variance;
@@ -53,6 +58,9 @@ typedef struct yd_net_config {
     int unshuffle;      // r: the network runs on r x r pixel-unshuffled input; 1 = none
     int mid_attention;  // 1 as in SR3
     float noise_scale;  // multiplies the noise level before the sinusoids; 1 as in SR3
+    // srdiff, which has none of what stands from res_blocks to here and in_channel 3:
+    int up_scale;       // of the enlargement that is built into it: even, and the model's scale
+    int rrdb_blocks, rrdb_features; // of its encoder
 } yd_net_config;
 
 // How a job samples. A model's config gives the defaults; clients may change them.
@@ -97,6 +105,7 @@ typedef struct yd_model_config {
     int mask_input;       // 1: the network is shown m*z (Eq. 9). 0: z of Eq. 12, outside the mask the mean at the step's noise level. Weights
                           // are trained for one of them; 0 goes with the late allocation only
     yd_schedule_config schedule;
+    yd_conditioning conditioning;
     int scale;            // native upscaling factor
     int window, overlap;  // pixels of the output grid; window is a multiple of yd_net_multiple()
     int window_height;    // 0 = square, as all config files have it; set only to compare with other implementations on rectangles
@@ -159,11 +168,18 @@ int yd_model_rewrite(const char *in, const char *out, const char *const *changes
 // Write a model file anew with this learned map in place of its own, if it had one; everything else stays to the bit. The same errors.
 int yd_model_put_map(const char *in, const char *out, const yd_map_net *net, yd_err *err);
 
-// The network's graph for inputs of h x w pixels (multiples of yd_net_multiple). Tensors: input "x" [h,w,in_channel] (condition first,
-// then m*z), input "level" [1,1,1], output "out" [h,w,out_channel]. train: keep what backward needs (stats).
-// core/net_unet.c. The graph is finished unless train, where the caller appends the loss first.
+// The network's graph for inputs of h x w pixels (multiples of yd_net_multiple, yd_net_least or more). Tensors: input "x" [h,w,in_channel]
+// (6: condition first, then m*z; 3: m*z alone), input "level" [1,1,1], output "out" [h,w,out_channel]; of a network with an encoder
+// also the input "cond" [h,w,inner_channel], what the encoder made. train: keep what backward needs (stats). The graph is
+// finished unless train, where the caller appends the loss first.
 int yd_net_build(const yd_net_config *net, int h, int w, yd_dtype act, int train, yd_graph **out, yd_err *err);
-// Height and width must be multiples of this: unshuffle * 2^(levels-1).
+// Has the network an encoder, a part that sees the small picture and is the same for every step?
+int yd_net_has_encoder(const yd_net_config *net);
+// Its graph for a picture of h x w pixels after enlargement, of the same parameters in the same order as yd_net_build's: input "lr"
+// [h/up_scale, w/up_scale, 3] with values 0..1, output "out" [h,w,inner_channel]. In f32.
+int yd_net_build_encoder(const yd_net_config *net, int h, int w, yd_graph **out, yd_err *err);
+// Height and width must be multiples of this: unshuffle * 2^(levels-1), and of up_scale where there is an encoder; and no less than that.
 int yd_net_multiple(const yd_net_config *net);
+int yd_net_least(const yd_net_config *net);
 
 #endif

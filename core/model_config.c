@@ -4,6 +4,7 @@
 #include "core/json.h"
 #include "core/model.h"
 #include "core/model_public.h"
+#include "core/model_srdiff.h"
 #include "core/sampler.h"
 
 #include <math.h>
@@ -127,13 +128,14 @@ static void only_keys(reader *r, yd_jid obj, const char *where, const char *cons
 static const char *const prediction_words[] = {"eps", "x0", "v", NULL};
 static const char *const target_words[] = {"direct", "residual", NULL};
 static const char *const noise_words[] = {"sqrt_gamma", "sqrt_one_minus_gamma", "timestep", NULL};
-static const char *const type_words[] = {"sr3", "ddpm", NULL};
+static const char *const type_words[] = {"sr3", "ddpm", "srdiff", NULL};
 static const char *const sampler_words[] = {"ancestral", "ddim", "dpmpp_2m", NULL};
 static const char *const variance_words[] = {"posterior", "beta", NULL};
 static const char *const form_words[] = {"add", "max", NULL};
 static const char *const allocation_words[] = {"late", "strided", "windows", NULL};
 static const char *const lr_words[] = {"forward", "literal", NULL};
-static const char *const schedule_words[] = {"linear", "cosine", NULL};
+static const char *const schedule_words[] = {"linear", "cosine", "cosine_betas", NULL};
+static const char *const conditioning_words[] = {"pillow8", "matlab256", NULL};
 static const char *const storage_words[] = {"auto", "f32", "bf16", NULL};
 
 void yd_model_config_init(yd_model_config *c)
@@ -165,14 +167,26 @@ static void read_schedule(reader *r, yd_jid obj, yd_schedule_config *s)
     read_double(r, obj, "end", 1e-12, 0.999, &s->end);
 }
 
-static void read_network(reader *r, yd_jid obj, yd_net_config *n)
+static void read_srdiff_network(reader *r, yd_jid obj, yd_net_config *n)
+{
+    static const char *const keys[] = {"type", "inner_channel", "channel_multiplier", "up_scale", "rrdb_blocks", "rrdb_features", NULL};
+    only_keys(r, obj, "network", keys);
+    if (!r->over)
+        *n = (yd_net_config){.in_channel = 3, .out_channel = 3, .inner_channel = 64, .n_levels = 4, .mult = {1, 2, 2, 4}, .unshuffle = 1,
+                             .noise_scale = 1.0f, .up_scale = 4, .rrdb_blocks = 8, .rrdb_features = 32};
+    n->type = YD_NET_SRDIFF;
+    read_int(r, obj, "inner_channel", 4, 1024, &n->inner_channel);
+    read_ints(r, obj, "channel_multiplier", 1, 64, n->mult, YD_MAX_LEVELS, &n->n_levels);
+    read_int(r, obj, "up_scale", 2, 16, &n->up_scale);
+    read_int(r, obj, "rrdb_blocks", 2, 64, &n->rrdb_blocks);
+    read_int(r, obj, "rrdb_features", 2, 512, &n->rrdb_features);
+}
+
+static void read_unet(reader *r, yd_jid obj, yd_net_config *n)
 {
     static const char *const keys[] = {"type", "in_channel", "out_channel", "inner_channel", "channel_multiplier", "res_blocks",
                                        "norm_groups", "attn_res", "image_size", "unshuffle", "mid_attention", "noise_scale", NULL};
-    int type = (int)n->type;
     only_keys(r, obj, "network", keys);
-    read_word(r, obj, "type", type_words, &type);
-    n->type = (yd_net_type)type;
     read_int(r, obj, "in_channel", 6, 6, &n->in_channel);
     read_int(r, obj, "out_channel", 3, 3, &n->out_channel);
     read_int(r, obj, "inner_channel", 2, 1024, &n->inner_channel);
@@ -184,6 +198,20 @@ static void read_network(reader *r, yd_jid obj, yd_net_config *n)
     read_int(r, obj, "unshuffle", 1, 8, &n->unshuffle);
     read_bool(r, obj, "mid_attention", &n->mid_attention);
     read_float(r, obj, "noise_scale", 1e-3, 1e6, &n->noise_scale);
+}
+
+static void read_network(reader *r, yd_jid obj, yd_net_config *n)
+{
+    const yd_net_type before = n->type;
+    int type = (int)before;
+    read_word(r, obj, "type", type_words, &type);
+    if (r->over && (type == YD_NET_SRDIFF) != (before == YD_NET_SRDIFF)) bad(r, "type", type_words[before]);
+    if (type == YD_NET_SRDIFF) {
+        read_srdiff_network(r, obj, n);
+        return;
+    }
+    n->type = (yd_net_type)type;
+    read_unet(r, obj, n);
 }
 
 // How jobs sample: the defaults, or a profile. dtype is among the defaults alone.
@@ -241,17 +269,21 @@ static void read_profiles(reader *r, yd_jid obj, yd_model_config *c)
 // What a network of this type is told where its config does not say.
 static yd_noise_input told_to(yd_net_type type)
 {
-    return type == YD_NET_DDPM ? YD_NOISE_TIMESTEP : YD_NOISE_SQRT_GAMMA;
+    return type == YD_NET_SR3 ? YD_NOISE_SQRT_GAMMA : YD_NOISE_TIMESTEP;
 }
 
 static void read_ours(reader *r, yd_model_config *c)
 {
     static const char *const keys[] = {"format", "name", "network", "noise_input", "prediction", "target", "residual_scale", "clip",
                                        "mask_input", "schedule", "scale", "window", "overlap", "conditioning", "defaults", "profiles", NULL};
-    static const char *const formats[] = {"yoda-model-1", NULL}, *const conditioning[] = {"pillow8", NULL};
-    int noise, prediction = (int)c->prediction, target = (int)c->target, ignored = 0;
+    static const char *const formats[] = {"yoda-model-1", NULL};
+    int noise, prediction, target, conditioning, ignored = 0;
     only_keys(r, 0, "the whole", keys);
     read_network(r, yd_json_get(r->j, 0, "network"), &c->net);
+    if (!r->over && !r->rc && c->net.type == YD_NET_SRDIFF) yd_srdiff_defaults(c);
+    prediction = (int)c->prediction;
+    target = (int)c->target;
+    conditioning = (int)c->conditioning;
     noise = (int)(r->over ? c->noise_input : told_to(c->net.type));
     read_word(r, 0, "format", formats, &ignored);
     read_text(r, 0, "name", c->name, sizeof c->name);
@@ -261,15 +293,17 @@ static void read_ours(reader *r, yd_model_config *c)
     read_float(r, 0, "residual_scale", 1e-3, 1e3, &c->residual_scale);
     read_float(r, 0, "clip", 0, 1e3, &c->clip);
     read_bool(r, 0, "mask_input", &c->mask_input);
-    read_word(r, 0, "conditioning", conditioning, &ignored);
+    read_word(r, 0, "conditioning", conditioning_words, &conditioning);
     read_int(r, 0, "scale", 1, 16, &c->scale);
     read_int(r, 0, "window", MIN_WINDOW, MAX_WINDOW, &c->window);
     read_int(r, 0, "overlap", 0, MAX_WINDOW / 2, &c->overlap);
     c->noise_input = (yd_noise_input)noise;
     c->prediction = (yd_prediction)prediction;
     c->target = (yd_target)target;
+    c->conditioning = (yd_conditioning)conditioning;
     read_schedule(r, yd_json_get(r->j, 0, "schedule"), &c->schedule);
-    if (c->schedule.kind == YD_SCHEDULE_LINEAR && c->defaults.steps > c->schedule.train_steps) c->defaults.steps = c->schedule.train_steps;
+    if (yd_schedule_is_table(&c->schedule) && c->defaults.steps > c->schedule.train_steps) c->defaults.steps = c->schedule.train_steps;
+    if (yd_schedule_is_table(&c->schedule) && c->fast.set.steps > c->schedule.train_steps) c->fast.set.steps = c->schedule.train_steps;
     read_defaults(r, yd_json_get(r->j, 0, "defaults"), c);
     read_profiles(r, yd_json_get(r->j, 0, "profiles"), c);
 }
@@ -312,8 +346,9 @@ static void read_public(reader *r, yd_jid model, yd_model_config *c)
     yd_jid diffusion = yd_json_get(r->j, model, "diffusion"), beta = yd_json_get(r->j, model, "beta_schedule");
     yd_jid data = yd_json_get(r->j, yd_json_get(r->j, 0, "datasets"), "val");
     const char *name = yd_json_string(r->j, yd_json_get(r->j, 0, "name"));
+    static const char *const types[] = {"sr3", "ddpm", NULL};
     int type = (int)c->net.type, lo = 0, hi = 0;
-    read_word(r, model, "which_model_G", type_words, &type);
+    read_word(r, model, "which_model_G", types, &type);
     c->net.type = (yd_net_type)type;
     c->noise_input = told_to(c->net.type);
     c->from = (yd_public_said){.is_public = 1, .has_size = yd_json_get(r->j, diffusion, "image_size") >= 0};
@@ -354,8 +389,28 @@ static int check_defaults(const yd_model_config *c, yd_err *err)
     return rc ? rc : check_profile(c, YD_QUALITY_BEST, err);
 }
 
+// What a network with an encoder goes with: the sampler gives it the picture in its own size, and nothing to add a picture to.
+static int check_encoder(const yd_model_config *c, yd_err *err)
+{
+    char accepted[32];
+    snprintf(accepted, sizeof accepted, "%d", c->net.up_scale);
+    if (c->net.up_scale % 2)
+        return yd_fail_field(err, YD_E_CHECKPOINT, "up_scale", "an even number", "model config: \"up_scale\" is odd");
+    if (c->scale != c->net.up_scale)
+        return yd_fail_field(err, YD_E_CHECKPOINT, "scale", accepted, "model config: \"scale\" is not the network's \"up_scale\"");
+    if (c->net.rrdb_features % 2)
+        return yd_fail_field(err, YD_E_CHECKPOINT, "rrdb_features", "an even number", "model config: \"rrdb_features\" is odd");
+    if (c->net.n_levels > 0 && c->net.mult[0] != 1)
+        return yd_fail_field(err, YD_E_CHECKPOINT, "channel_multiplier", "1 for the first level", "model config: the first level's multiplier is not 1");
+    return c->target == YD_TARGET_RESIDUAL
+               ? 0
+               : yd_fail_field(err, YD_E_CHECKPOINT, "target", "residual", "model config: a network of type srdiff predicts a residual");
+}
+
 static int check_whole(const yd_model_config *c, yd_err *err)
 {
+    int rc = yd_net_has_encoder(&c->net) ? check_encoder(c, err) : 0;
+    if (rc) return rc;
     if (c->net.n_levels < 1) return yd_fail_field(err, YD_E_CHECKPOINT, "channel_multiplier", "1 to 8 levels", "model config: no levels");
     if (c->net.inner_channel % 2)
         return yd_fail_field(err, YD_E_CHECKPOINT, "inner_channel", "an even number", "model config: \"inner_channel\" is odd");
@@ -363,6 +418,9 @@ static int check_whole(const yd_model_config *c, yd_err *err)
     if (c->window % multiple)
         return yd_fail_field(err, YD_E_CHECKPOINT, "window", "", "model config: \"window\" %d is not a multiple of %d, which this network needs",
                              c->window, multiple);
+    if (c->window < yd_net_least(&c->net))
+        return yd_fail_field(err, YD_E_CHECKPOINT, "window", "", "model config: \"window\" %d is less than %d, which this network needs", c->window,
+                             yd_net_least(&c->net));
     if (c->overlap * 2 > c->window)
         return yd_fail_field(err, YD_E_CHECKPOINT, "overlap", "at most half the window", "model config: \"overlap\" %d is too large", c->overlap);
     if (c->schedule.start > c->schedule.end)
@@ -372,12 +430,12 @@ static int check_whole(const yd_model_config *c, yd_err *err)
 
 int yd_model_config_windows(yd_model_config *c, int window, int overlap, yd_err *err)
 {
-    const int multiple = yd_net_multiple(&c->net);
+    const int multiple = yd_net_multiple(&c->net), least = yd_net_least(&c->net) > MIN_WINDOW ? yd_net_least(&c->net) : MIN_WINDOW;
     if (window == 0) window = c->window;
     if (overlap < 0) overlap = (int)((long)c->overlap * window / c->window);
-    if (window < MIN_WINDOW || window > MAX_WINDOW || window % multiple) {
+    if (window < least || window > MAX_WINDOW || window % multiple) {
         char accepted[64];
-        snprintf(accepted, sizeof accepted, "%d to %d, a multiple of %d", MIN_WINDOW, MAX_WINDOW, multiple);
+        snprintf(accepted, sizeof accepted, "%d to %d, a multiple of %d", least, MAX_WINDOW, multiple);
         return yd_fail_field(err, YD_E_SETTING, "window", accepted, "%s cannot be run on windows of %d pixels", c->name, window);
     }
     if (overlap > window / 2)
@@ -403,6 +461,7 @@ static int read_config(const char *json, size_t len, int over, yd_model_config *
     if (yd_json_type_of(j, 0) != YD_J_OBJECT) bad(&r, "", "a JSON object");
     yd_jid model = yd_json_get(j, 0, "model");
     if (yd_json_get(j, model, "unet") >= 0) read_public(&r, model, out);
+    else if (yd_srdiff_is_config(j)) r.rc = yd_srdiff_read_config(j, out, err);
     else read_ours(&r, out);
     yd_json_free(j);
     return r.rc ? r.rc : check_whole(out, err);
@@ -470,24 +529,43 @@ static void put_profiles(printer *p, const yd_model_config *c)
     put(p, "}");
 }
 
+// The network's members behind its type.
+static void put_network(printer *p, const yd_net_config *n)
+{
+    if (n->type != YD_NET_SRDIFF) put(p, "\"in_channel\": %d, \"out_channel\": %d, ", n->in_channel, n->out_channel);
+    put(p, "\"inner_channel\": %d, ", n->inner_channel);
+    put_ints(p, "channel_multiplier", n->mult, n->n_levels);
+    if (n->type == YD_NET_SRDIFF) {
+        put(p, ", \"up_scale\": %d, \"rrdb_blocks\": %d, \"rrdb_features\": %d},\n", n->up_scale, n->rrdb_blocks, n->rrdb_features);
+        return;
+    }
+    put(p, ", \"res_blocks\": %d, \"norm_groups\": %d, ", n->res_blocks, n->norm_groups);
+    put_ints(p, "attn_res", n->attn_res, n->n_attn);
+    put(p, ", \"image_size\": %d, \"unshuffle\": %d, \"mid_attention\": %s, \"noise_scale\": %.9g},\n", n->image_size, n->unshuffle,
+        n->mid_attention ? "true" : "false", (double)n->noise_scale);
+}
+
+// start and end mean something for a linear schedule alone.
+static void put_schedule(printer *p, const yd_schedule_config *s)
+{
+    put(p, " \"schedule\": {\"kind\": \"%s\", \"train_steps\": %d", schedule_words[s->kind], s->train_steps);
+    if (s->kind != YD_SCHEDULE_COSINE_BETAS) put(p, ", \"start\": %.17g, \"end\": %.17g", s->start, s->end);
+    put(p, "},\n");
+}
+
 size_t yd_model_config_print(const yd_model_config *c, char *dst, size_t cap)
 {
     printer p = {dst, cap, 0};
     char quoted[6 * sizeof c->name + 3]; // every byte as \u00xx, two quotes, NUL
     yd_json_quote(quoted, sizeof quoted, c->name);
     put(&p, "{\"format\": \"yoda-model-1\", \"name\": %s,\n \"network\": {\"type\": \"%s\", ", quoted, type_words[c->net.type]);
-    put(&p, "\"in_channel\": %d, \"out_channel\": %d, \"inner_channel\": %d, ", c->net.in_channel, c->net.out_channel, c->net.inner_channel);
-    put_ints(&p, "channel_multiplier", c->net.mult, c->net.n_levels);
-    put(&p, ", \"res_blocks\": %d, \"norm_groups\": %d, ", c->net.res_blocks, c->net.norm_groups);
-    put_ints(&p, "attn_res", c->net.attn_res, c->net.n_attn);
-    put(&p, ", \"image_size\": %d, \"unshuffle\": %d, \"mid_attention\": %s, \"noise_scale\": %.9g},\n", c->net.image_size, c->net.unshuffle,
-        c->net.mid_attention ? "true" : "false", (double)c->net.noise_scale);
+    put_network(&p, &c->net);
     put(&p, " \"noise_input\": \"%s\", \"prediction\": \"%s\", \"target\": \"%s\", \"residual_scale\": %.9g, \"clip\": %.9g,\n",
         noise_words[c->noise_input], prediction_words[c->prediction], target_words[c->target], (double)c->residual_scale, (double)c->clip);
     if (!c->mask_input) put(&p, " \"mask_input\": false,\n"); // only where it is not the default: it names a checkpoint's settings too
-    put(&p, " \"schedule\": {\"kind\": \"%s\", \"train_steps\": %d, \"start\": %.17g, \"end\": %.17g},\n", schedule_words[c->schedule.kind],
-        c->schedule.train_steps, c->schedule.start, c->schedule.end);
-    put(&p, " \"scale\": %d, \"window\": %d, \"overlap\": %d, \"conditioning\": \"pillow8\",\n", c->scale, c->window, c->overlap);
+    put_schedule(&p, &c->schedule);
+    put(&p, " \"scale\": %d, \"window\": %d, \"overlap\": %d, \"conditioning\": \"%s\",\n", c->scale, c->window, c->overlap,
+        conditioning_words[c->conditioning]);
     put(&p, " \"defaults\": {");
     put_sampling(&p, &c->defaults);
     put(&p, ", \"dtype\": \"%s\"}", storage_words[c->dtype]);

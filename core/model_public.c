@@ -338,7 +338,7 @@ static int check_one(const yd_st_tensor *t, int which, const yd_schedule_config 
     int rc = yd_st_to_f32(t, v, err);
     double gamma = 1.0, want[N_BUFFERS];
     for (int i = 0; !rc && i < s->train_steps; i++) {
-        const double beta = linear_beta(s, i), last = gamma;
+        const double beta = yd_schedule_beta(s, i + 1), last = gamma;
         gamma *= 1.0 - beta;
         expected(beta, gamma, last, want);
         if (!(fabs((double)v[i] - want[which]) <= 2e-3 * fabs(want[which]) + 1e-6)) // files of 16 bits keep three digits
@@ -352,7 +352,7 @@ static int check_one(const yd_st_tensor *t, int which, const yd_schedule_config 
 int yd_public_check_buffers(const yd_safetensors *st, const yd_public_net *f, const yd_model_config *cfg, yd_err *err)
 {
     const yd_schedule_config *s = cfg->from.trained.train_steps ? &cfg->from.trained : &cfg->schedule;
-    if (!f->buffers || s->kind != YD_SCHEDULE_LINEAR) return 0;
+    if (!f->buffers || !yd_schedule_is_table(s)) return 0;
     float *v = yd_malloc((size_t)s->train_steps * sizeof *v);
     if (!v) return yd_fail(err, YD_E_NOMEM, "no memory for a noise schedule");
     int rc = 0;

@@ -10,11 +10,7 @@
 // image_size and attn_res as in that code, not by the size that is run. Two additions of ours for the compact models: the whole
 // network on r x r pixel-unshuffled input (unshuffle), and no attention in the middle (mid_attention = 0).
 // Owns nothing; builds one graph per call. Read next: core/graph.h, core/backend.h.
-#include "core/model.h"
-
-#include <stdarg.h>
-#include <stdio.h>
-#include <string.h>
+#include "core/net_parts.h"
 
 #define GN_EPS 1e-5f // the public code's (PyTorch's default)
 
@@ -40,36 +36,19 @@ typedef struct builder {
 
 #define MAX_SKIPS ((int)(sizeof((builder *)0)->skip / sizeof(yd_tid)))
 
-typedef struct label {
-    char s[96];
-} label;
-
-__attribute__((format(printf, 1, 2))) static label name(const char *fmt, ...)
-{
-    label l;
-    va_list ap;
-    va_start(ap, fmt);
-    vsnprintf(l.s, sizeof l.s, fmt, ap);
-    va_end(ap);
-    return l;
-}
-
-static yd_tid vec_param(builder *b, const char *prefix, const char *what, int c)
-{
-    return yd_graph_param(b->g, name("%s.%s", prefix, what).s, 1, (const int[4]){c});
-}
-
 static yd_tid conv(builder *b, const char *prefix, yd_tid x, int in, int out, int k, int stride, int with_bias, yd_tid res)
 {
-    yd_tid w = yd_graph_param(b->g, name("%s.weight", prefix).s, 4, (const int[4]){out, in, k, k});
-    yd_tid bias = with_bias ? vec_param(b, prefix, "bias", out) : YD_NONE;
-    return yd_graph_conv(b->g, prefix, x, w, bias, res, stride, k / 2);
+    return yd_part_conv(b->g, prefix, x, in, out, k, stride, with_bias, res, NULL);
 }
 
 static yd_tid linear(builder *b, const char *prefix, yd_tid v, int in, int out)
 {
-    yd_tid w = yd_graph_param(b->g, name("%s.weight", prefix).s, 2, (const int[4]){out, in});
-    return yd_graph_linear(b->g, prefix, v, w, vec_param(b, prefix, "bias", out));
+    return yd_part_linear(b->g, prefix, v, in, out);
+}
+
+static yd_tid vec_param(builder *b, const char *prefix, const char *what, int c)
+{
+    return yd_graph_param(b->g, yd_name("%s.%s", prefix, what).s, 1, (const int[4]){c});
 }
 
 static yd_tid norm(builder *b, const char *prefix, yd_tid x, yd_tid v, int c, int silu)
@@ -80,20 +59,20 @@ static yd_tid norm(builder *b, const char *prefix, yd_tid x, yd_tid v, int c, in
 
 static yd_tid res_block(builder *b, const char *prefix, yd_tid x, int in, int out)
 {
-    yd_tid v = linear(b, name("%s.res_block.%s", prefix, b->v->inject).s, b->emb, b->cfg->inner_channel, out);
-    yd_tid h = norm(b, name("%s.res_block.block1.block.0", prefix).s, x, YD_NONE, in, 1);
-    h = conv(b, name("%s.res_block.block1.block.3", prefix).s, h, in, out, 3, 1, 1, YD_NONE);
-    h = norm(b, name("%s.res_block.block2.block.0", prefix).s, h, v, out, 1);
-    yd_tid res = in == out ? x : conv(b, name("%s.res_block.res_conv", prefix).s, x, in, out, 1, 1, 1, YD_NONE);
-    return conv(b, name("%s.res_block.block2.block.3", prefix).s, h, out, out, 3, 1, 1, res);
+    yd_tid v = linear(b, yd_name("%s.res_block.%s", prefix, b->v->inject).s, b->emb, b->cfg->inner_channel, out);
+    yd_tid h = norm(b, yd_name("%s.res_block.block1.block.0", prefix).s, x, YD_NONE, in, 1);
+    h = conv(b, yd_name("%s.res_block.block1.block.3", prefix).s, h, in, out, 3, 1, 1, YD_NONE);
+    h = norm(b, yd_name("%s.res_block.block2.block.0", prefix).s, h, v, out, 1);
+    yd_tid res = in == out ? x : conv(b, yd_name("%s.res_block.res_conv", prefix).s, x, in, out, 1, 1, 1, YD_NONE);
+    return conv(b, yd_name("%s.res_block.block2.block.3", prefix).s, h, out, out, 3, 1, 1, res);
 }
 
 static yd_tid self_attention(builder *b, const char *prefix, yd_tid x, int c)
 {
-    yd_tid n = norm(b, name("%s.attn.norm", prefix).s, x, YD_NONE, c, 0);
-    yd_tid qkv = conv(b, name("%s.attn.qkv", prefix).s, n, c, 3 * c, 1, 1, 0, YD_NONE);
-    yd_tid o = yd_graph_attention(b->g, name("%s.attn", prefix).s, qkv);
-    return conv(b, name("%s.attn.out", prefix).s, o, c, c, 1, 1, 1, x);
+    yd_tid n = norm(b, yd_name("%s.attn.norm", prefix).s, x, YD_NONE, c, 0);
+    yd_tid qkv = conv(b, yd_name("%s.attn.qkv", prefix).s, n, c, 3 * c, 1, 1, 0, YD_NONE);
+    yd_tid o = yd_graph_attention(b->g, yd_name("%s.attn", prefix).s, qkv);
+    return conv(b, yd_name("%s.attn.out", prefix).s, o, c, c, 1, 1, 1, x);
 }
 
 static int attends(const yd_net_config *cfg, int res)
@@ -115,11 +94,11 @@ static void embed_noise(builder *b)
     const int ic = b->cfg->inner_channel;
     const char *p = b->v->embed;
     yd_tid level = yd_graph_input(b->g, "level", 1, 1, 1, YD_F32);
-    yd_tid v = yd_graph_embed(b->g, name("%s.0", p).s, level, ic, b->cfg->noise_scale, 0);
-    v = linear(b, name("%s.1", p).s, v, ic, 4 * ic);
-    v = yd_graph_silu(b->g, name("%s.2", p).s, v);
-    v = linear(b, name("%s.3", p).s, v, 4 * ic, ic);
-    b->emb = b->v->silu ? yd_graph_silu(b->g, name("%s.silu", p).s, v) : v;
+    yd_tid v = yd_graph_embed(b->g, yd_name("%s.0", p).s, level, ic, b->cfg->noise_scale, 0);
+    v = linear(b, yd_name("%s.1", p).s, v, ic, 4 * ic);
+    v = yd_graph_silu(b->g, yd_name("%s.2", p).s, v);
+    v = linear(b, yd_name("%s.3", p).s, v, 4 * ic, ic);
+    b->emb = b->v->silu ? yd_graph_silu(b->g, yd_name("%s.silu", p).s, v) : v;
 }
 
 // Downwards: every output is pushed for the way back. *c, *res: channels and attention resolution reached.
@@ -127,19 +106,19 @@ static yd_tid go_down(builder *b, yd_tid x, int *c, int *res)
 {
     const yd_net_config *cfg = b->cfg;
     int index = 0, pre = cfg->inner_channel;
-    x = conv(b, name("downs.%d", index++).s, x, cfg->in_channel * cfg->unshuffle * cfg->unshuffle, pre, 3, 1, 1, YD_NONE);
+    x = conv(b, yd_name("downs.%d", index++).s, x, cfg->in_channel * cfg->unshuffle * cfg->unshuffle, pre, 3, 1, 1, YD_NONE);
     push(b, x);
     for (int level = 0; level < cfg->n_levels; level++) {
         const int out = cfg->inner_channel * cfg->mult[level];
         for (int r = 0; r < cfg->res_blocks; r++, index++) {
-            label p = name("downs.%d", index);
+            yd_label p = yd_name("downs.%d", index);
             x = res_block(b, p.s, x, pre, out);
             if (attends(cfg, *res)) x = self_attention(b, p.s, x, out);
             push(b, x);
             pre = out;
         }
         if (level + 1 < cfg->n_levels) {
-            x = conv(b, name("downs.%d.conv", index++).s, x, out, out, 3, 2, 1, YD_NONE);
+            x = conv(b, yd_name("downs.%d.conv", index++).s, x, out, out, 3, 2, 1, YD_NONE);
             push(b, x);
             *res /= 2;
         }
@@ -155,17 +134,17 @@ static yd_tid go_up(builder *b, yd_tid x, int *c, int *res)
     for (int level = cfg->n_levels - 1; level >= 0; level--) {
         const int out = cfg->inner_channel * cfg->mult[level];
         for (int r = 0; r <= cfg->res_blocks; r++, index++) {
-            label p = name("ups.%d", index);
+            yd_label p = yd_name("ups.%d", index);
             yd_tid skip = b->n_skip > 0 ? b->skip[--b->n_skip] : YD_NONE;
             int in = pre + (skip >= 0 && !b->g->failed ? b->g->tensors[skip].c : 0);
-            x = yd_graph_concat(b->g, name("%s.concat", p.s).s, x, skip);
+            x = yd_graph_concat(b->g, yd_name("%s.concat", p.s).s, x, skip);
             x = res_block(b, p.s, x, in, out);
             if (attends(cfg, *res)) x = self_attention(b, p.s, x, out);
             pre = out;
         }
         if (level > 0) {
-            label p = name("ups.%d.conv", index++);
-            x = yd_graph_upsample(b->g, name("%s.up", p.s).s, x);
+            yd_label p = yd_name("ups.%d.conv", index++);
+            x = yd_graph_upsample(b->g, yd_name("%s.up", p.s).s, x);
             x = conv(b, p.s, x, out, out, 3, 1, 1, YD_NONE);
             *res *= 2;
         }
@@ -174,19 +153,8 @@ static yd_tid go_up(builder *b, yd_tid x, int *c, int *res)
     return x;
 }
 
-int yd_net_multiple(const yd_net_config *net)
+void yd_unet_add(yd_graph *g, const yd_net_config *net, int h, int w, yd_dtype act)
 {
-    return net->unshuffle << (net->n_levels - 1);
-}
-
-int yd_net_build(const yd_net_config *net, int h, int w, yd_dtype act, int train, yd_graph **out, yd_err *err)
-{
-    const int multiple = yd_net_multiple(net);
-    *out = NULL;
-    if (h < multiple || w < multiple || h % multiple || w % multiple)
-        return yd_fail(err, YD_E_INTERNAL, "the network runs on sizes that are multiples of %d, not on %dx%d", multiple, w, h);
-    yd_graph *g = yd_graph_new();
-    if (!g) return yd_fail(err, YD_E_NOMEM, "no memory for a network graph");
     builder b = {.g = g, .cfg = net, .v = &variants[net->type]};
     int c = 0, res = net->image_size / net->unshuffle;
 
@@ -202,14 +170,5 @@ int yd_net_build(const yd_net_config *net, int h, int w, yd_dtype act, int train
     x = conv(&b, "final_conv.block.3", x, c, net->out_channel * net->unshuffle * net->unshuffle, 3, 1, 1, YD_NONE);
     if (x >= 0 && !g->failed) g->tensors[x].dtype = YD_F32; // the prediction leaves the network in f32
     if (net->unshuffle > 1) x = yd_graph_shuffle(g, "shuffle", x, net->unshuffle);
-    yd_graph_output(g, x);
-    if (x >= 0 && !g->failed) snprintf(g->tensors[x].name, sizeof g->tensors[x].name, "out");
-
-    int rc = train && !g->failed ? 0 : yd_graph_finish(g, err);
-    if (rc) {
-        yd_graph_free(g);
-        return rc;
-    }
-    *out = g;
-    return 0;
+    yd_part_out(g, x);
 }

@@ -30,7 +30,7 @@ int yd_quality_parse(const char *value, yd_quality *out, yd_err *err)
 
 static void derive(const yd_model_config *cfg, yd_quality q, yd_sample_settings *set)
 {
-    const int most = cfg->schedule.kind == YD_SCHEDULE_LINEAR ? cfg->schedule.train_steps : YD_MAX_STEPS;
+    const int most = yd_schedule_is_table(&cfg->schedule) ? cfg->schedule.train_steps : YD_MAX_STEPS;
     if (q == YD_QUALITY_FAST) {
         set->steps = (set->steps + 1) / 2;
     } else if (q == YD_QUALITY_BEST) {

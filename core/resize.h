@@ -20,4 +20,9 @@ int yd_resize_bicubic_u16(const uint16_t *src, int sw, int sh, int c, uint16_t *
 // Bytes of memory that yd_resize_bicubic_u16 takes at most while it runs.
 size_t yd_resize_u16_bytes(int sw, int sh, int c, int dw, int dh);
 
+// Enlarge by a whole factor, 1..64, as SRDiff's public code makes its condition: MATLAB's bicubic (mirrored with the border repeated, in
+// double, neither clipped nor rounded) of bytes v divided by 256, then times 2 minus 1. src: sw*sh*3 values 0..65535, v*257 for a byte; dst:
+// (sw*factor)*(sh*factor)*3 floats. YD_E_NOMEM (it takes a row). Source: imresize of that code, checked against fixtures/srdiff_*.
+int yd_resize_matlab256(const uint16_t *src, int sw, int sh, int factor, float *dst, yd_err *err);
+
 #endif

@@ -77,7 +77,8 @@ size_t yd_sampler_bytes(const yd_model_config *cfg, const yd_sample_settings *se
     const size_t rows = (size_t)w * BANDS * 2 * 3 * sizeof(float) + (size_t)h * sizeof(uint16_t);
     const size_t layout = nx * ((size_t)cfg->window + 1) * sizeof(float) + ny * ((size_t)wh + 1) * sizeof(float) + nx * ny * sizeof(uint16_t);
     const size_t steps = (YD_MAX_STEPS + 1) * (sizeof(long) + sizeof(uint16_t) + YD_SCHEDULE_BYTES_PER_STEP);
-    return canvas + rows + layout + steps + sizeof(yd_sampler) + ALLOCATION_SLACK;
+    const size_t exact = cfg->conditioning == YD_CONDITION_PILLOW8 ? 0 : px * 3 * sizeof(float);
+    return canvas + exact + yd_sampler_encoder_bytes(cfg, w, h) + rows + layout + steps + sizeof(yd_sampler) + ALLOCATION_SLACK;
 }
 
 void yd_sampler_free(yd_sampler *s)
@@ -91,6 +92,7 @@ void yd_sampler_free(yd_sampler *s)
     yd_free_aligned(s->first);
     yd_free_aligned(s->scratch);
     yd_free_aligned(s->cond);
+    yd_sampler_encoder_free(s);
     yd_free(s->up);
     yd_free(s->shown);
     yd_free(s->a);
@@ -195,8 +197,7 @@ int yd_sampler_next(yd_sampler *s, yd_unit *u)
     return 1;
 }
 
-// Mirror an index into 0..n-1 without repeating the border.
-static int reflect(int i, int n)
+int yd_sampler_reflect(int i, int n)
 {
     if (n == 1) return 0;
     const int period = 2 * (n - 1);
@@ -216,25 +217,33 @@ static float told(const yd_sampler *s, int step)
     return yd_schedule_timestep(cfg, yd_schedule_position(s->sched, cfg, step));
 }
 
+// Of the network's input: the condition and z, or z alone.
+static int in_channels(const yd_sampler *s)
+{
+    return yd_net_has_encoder(&s->cfg.net) ? 3 : 6;
+}
+
 // Pixels at rest as Eq. 11 would draw them for this step. Nothing of it is kept, so that windows may be skipped as ever (I3, I4).
 static void show_rest(const yd_sampler *s, int step, size_t p, int from, int n, float *x)
 {
     float drawn[3 * REST_RUN];
-    for (int count; n > 0; n -= count, p += (size_t)count, x += 6 * count) {
+    const int channels = in_channels(s);
+    for (int count; n > 0; n -= count, p += (size_t)count, x += channels * count) {
         const uint32_t row = (uint32_t)(p / (size_t)s->w), col = (uint32_t)(p % (size_t)s->w);
         count = n < REST_RUN ? n : REST_RUN;
         if (!s->noise) yd_rng_row(s->set.seed, (uint32_t)step, row, col, count, 3, drawn);
         yd_rows_show_rest(s->a + p, from, s->sched->sqrt_gamma[step], s->sched->sqrt_1m_gamma[step], s->cfg.target == YD_TARGET_RESIDUAL,
-                          s->noise ? s->noise[step] + p * 3 : drawn, count, x);
+                          s->noise ? s->noise[step] + p * 3 : drawn, count, channels, x);
     }
 }
 
 // n pixels of one row of the canvas from p on, all of them shown as off where `from` is out of reach.
 static float *gather_run(const yd_sampler *s, int step, size_t p, int from, int n, float *x)
 {
-    yd_rows_gather(s->up + p * 3, s->cond ? s->cond + p * 3 : NULL, s->z + p * 3, s->a + p, from, n, x);
+    if (in_channels(s) == 3) yd_rows_gather_z(s->z + p * 3, s->a + p, from, n, x);
+    else yd_rows_gather(s->up + p * 3, s->cond ? s->cond + p * 3 : NULL, s->z + p * 3, s->a + p, from, n, x);
     if (!s->cfg.mask_input) show_rest(s, step, p, from, n, x);
-    return x + (size_t)n * 6;
+    return x + (size_t)n * (size_t)in_channels(s);
 }
 
 void yd_sampler_gather(const yd_sampler *s, const yd_unit *u, float *x, float *level)
@@ -242,10 +251,10 @@ void yd_sampler_gather(const yd_sampler *s, const yd_unit *u, float *x, float *l
     const int cols = s->w - u->x < s->win.window_w ? s->w - u->x : s->win.window_w;
     for (int dy = 0; dy < s->win.window_h; dy++) {
         const int cy = u->y + dy, beyond = cy >= s->h;
-        const size_t row = (size_t)(beyond ? reflect(cy, s->h) : cy) * (size_t)s->w;
+        const size_t row = (size_t)(beyond ? yd_sampler_reflect(cy, s->h) : cy) * (size_t)s->w;
         x = gather_run(s, u->step, row + (size_t)u->x, beyond ? INT_MAX : s->r[u->step], cols, x);
         for (int cx = u->x + cols; cx < u->x + s->win.window_w; cx++)
-            x = gather_run(s, u->step, row + (size_t)reflect(cx, s->w), INT_MAX, 1, x);
+            x = gather_run(s, u->step, row + (size_t)yd_sampler_reflect(cx, s->w), INT_MAX, 1, x);
     }
     *level = told(s, u->step);
 }
@@ -417,14 +426,20 @@ void yd_sampler_set_noise(yd_sampler *s, const float *const *noise)
     start(s);
 }
 
-int yd_sampler_set_condition(yd_sampler *s, const float *cond, yd_err *err)
+static int keep_condition(yd_sampler *s, const float *cond, yd_err *err)
 {
     const size_t bytes = (size_t)s->pixels * 3 * sizeof(float);
-    s->cond = yd_alloc_aligned(bytes);
+    if (!s->cond) s->cond = yd_alloc_aligned(bytes);
     if (!s->cond) return yd_fail(err, YD_E_NOMEM, "no memory for the condition");
     memcpy(s->cond, cond, bytes);
-    start(s);
     return 0;
+}
+
+int yd_sampler_set_condition(yd_sampler *s, const float *cond, yd_err *err)
+{
+    int rc = keep_condition(s, cond, err);
+    if (!rc) start(s);
+    return rc;
 }
 
 // A sampler with everything but its pictures.
@@ -442,7 +457,9 @@ static int make(const yd_model_config *cfg, const yd_sample_settings *set, int w
     s->h = h;
     s->pixels = (long)w * h;
     rc = yd_schedule_make(&cfg->schedule, set->steps, set->spacing, &s->sched, err);
-    if (!rc) rc = yd_windows_make(w, h, cfg->window, cfg->window_height ? cfg->window_height : cfg->window, cfg->overlap, &s->win, err);
+    const int align = yd_net_has_encoder(&cfg->net) ? cfg->net.up_scale : 1; // an encoder's picture is cut between its pixels
+    if (!rc)
+        rc = yd_windows_make_aligned(w, h, cfg->window, cfg->window_height ? cfg->window_height : cfg->window, cfg->overlap, align, &s->win, err);
     if (!rc) rc = allocate(s, err);
     if (rc) {
         yd_sampler_free(s);
@@ -461,14 +478,28 @@ static void settle(yd_sampler *s, const float *map)
     start(s);
 }
 
-int yd_sampler_new16(const yd_model_config *cfg, const yd_sample_settings *set, int w, int h, const uint16_t *rgb, const float *map,
-                     yd_sampler **out, yd_err *err)
+int yd_sampler_new_from(const yd_model_config *cfg, const yd_sample_settings *set, int w, int h, const yd_sampler_picture *picture,
+                        const float *map, yd_sampler **out, yd_err *err)
 {
     int rc = make(cfg, set, w, h, out, err);
     if (rc) return rc;
-    memcpy((*out)->up, rgb, (size_t)(*out)->pixels * 3 * sizeof *rgb);
-    settle(*out, map);
+    yd_sampler *s = *out;
+    memcpy(s->up, picture->up, (size_t)s->pixels * 3 * sizeof *s->up);
+    if (picture->exact) rc = keep_condition(s, picture->exact, err);
+    if (!rc && yd_net_has_encoder(&cfg->net)) rc = yd_sampler_encoder_new(s, picture->lr, err);
+    if (rc) {
+        yd_sampler_free(s);
+        *out = NULL;
+        return rc;
+    }
+    settle(s, map);
     return 0;
+}
+
+int yd_sampler_new16(const yd_model_config *cfg, const yd_sample_settings *set, int w, int h, const uint16_t *rgb, const float *map,
+                     yd_sampler **out, yd_err *err)
+{
+    return yd_sampler_new_from(cfg, set, w, h, &(yd_sampler_picture){.up = rgb}, map, out, err);
 }
 
 int yd_sampler_new(const yd_model_config *cfg, const yd_sample_settings *set, int w, int h, const uint8_t *rgb, const float *map,

@@ -41,7 +41,17 @@ typedef struct yd_work {
     int steps_left;
 } yd_work;
 
-// Make a sampler. rgb: up(LR), w*h*3, 0..65535; map: attention in [0,1], w*h. settings are range-checked (YD_E_SETTING).
+// What a job begins with, on the output grid unless said otherwise. All borrowed.
+typedef struct yd_sampler_picture {
+    const uint16_t *up; // up(LR), w*h*3, 0..65535
+    const float *exact; // up(LR) in [-1,1] and, being bicubic, a little beyond, w*h*3: where it counts that `up` is rounded; NULL: it does not
+    const uint16_t *lr; // the picture itself, 1/up_scale of the size, for a network with an encoder; NULL for others
+} yd_sampler_picture;
+
+// Make a sampler. map: attention in [0,1], w*h. settings are range-checked (YD_E_SETTING). All memory a job needs is taken here. YD_E_NOMEM.
+int yd_sampler_new_from(const yd_model_config *cfg, const yd_sample_settings *set, int w, int h, const yd_sampler_picture *picture,
+                        const float *map, yd_sampler **out, yd_err *err);
+// The same from up(LR) alone. rgb: up(LR), w*h*3, 0..65535; map: attention in [0,1], w*h. settings are range-checked (YD_E_SETTING).
 // All memory a job needs is taken here. YD_E_NOMEM.
 int yd_sampler_new16(const yd_model_config *cfg, const yd_sample_settings *set, int w, int h, const uint16_t *rgb, const float *map,
                      yd_sampler **out, yd_err *err);
@@ -60,9 +70,19 @@ void yd_sampler_work(const yd_sampler *s, yd_work *out);
 int yd_sampler_next(yd_sampler *s, yd_unit *u);
 int yd_sampler_done(const yd_sampler *s);
 
-// Write the unit's network input: x [window_h*window_w*6] (cond, m*z; with mask_input false cond, z) and the noise level the network is
-// told. Beyond the picture's border its mirror image is shown, as pixels that are off.
+// Write the unit's network input: x [window_h*window_w*in_channel] (cond, m*z; with mask_input false cond, z; in_channel 3: without cond)
+// and the noise level the network is told. Beyond the picture's border its mirror image is shown, as pixels that are off.
 void yd_sampler_gather(const yd_sampler *s, const yd_unit *u, float *x, float *level);
+
+// A network with an encoder (sampler_encoder.c): what that makes of a window's part of the picture is the same at every step, so it is asked
+// for once and kept. It is no part of a saved state: it follows from the picture, so it is made again.
+// What was kept for the unit's window, window_h*window_w*inner_channel, or NULL: nothing yet. Borrowed.
+const float *yd_sampler_features(const yd_sampler *s, const yd_unit *u);
+// The encoder's input: the window's part of the picture, (window_h/up_scale)*(window_w/up_scale)*3, 0..1, mirrored beyond the border.
+void yd_sampler_gather_lr(const yd_sampler *s, const yd_unit *u, float *lr);
+// Keep a copy of what the encoder made.
+void yd_sampler_keep_features(yd_sampler *s, const yd_unit *u, const float *features);
+
 // Take the unit's prediction [window_h*window_w*3]. Returns 1 when it completed a step (*info filled),
 // 0 otherwise; YD_E_NUMERIC on NaN or Inf: the job has failed. Leading steps without an active pixel were passed when the sampler was made.
 int yd_sampler_scatter(yd_sampler *s, const yd_unit *u, const float *pred, yd_step_info *info, yd_err *err);

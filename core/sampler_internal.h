@@ -16,7 +16,7 @@ struct yd_sampler {
     float *before;       // [h*w*3] x0 of the step before, for second-order samplers, else NULL
     float *first;        // [h*w*3] x0 of each pixel's first step, for fidelity > 0, else NULL
     float *scratch;      // per band a row of noise and one of conditions [BANDS * 2 * w*3]
-    float *cond;         // [h*w*3] only after yd_sampler_set_condition, else NULL
+    float *cond;         // [h*w*3] where up is not exact, else NULL
     uint16_t *up;        // up(LR), [h*w*3]
     uint8_t *shown;      // the current prediction as bytes, [h*w*3]
     uint16_t *a;         // steps of each pixel [h*w]
@@ -25,12 +25,23 @@ struct yd_sampler {
     uint16_t *win_max;   // largest a of each window's pixels with weight > 0
     long *counts;        // pixels with at least so many steps [S+1]
     const float *const *noise; // given draws, or NULL
+    uint16_t *lr;        // the picture for the encoder [h/up_scale * w/up_scale * 3], or NULL
+    float *features;     // what the encoder made, by window
+    uint8_t *encoded;    // by window: it is there
 
     int step;      // s that is being worked on; 0 when done
     int cursor;    // next window to look at for handing out
     int expect;    // next window that scatter must bring
     int run;       // windows handed out and back in this step
 };
+
+// sampler_encoder.c: bytes of what is kept for an encoder, 0 for a network without one; take it (YD_E_NOMEM); give it back.
+size_t yd_sampler_encoder_bytes(const yd_model_config *cfg, int w, int h);
+int yd_sampler_encoder_new(yd_sampler *s, const uint16_t *lr, yd_err *err);
+void yd_sampler_encoder_free(yd_sampler *s);
+
+// Mirror an index into 0..n-1 without repeating the border.
+int yd_sampler_reflect(int i, int n);
 
 // The first window from i on that the present step runs; the number of windows if there is none.
 int yd_sampler_next_needed(const yd_sampler *s, int i);

@@ -78,10 +78,20 @@ YD_SIMD void yd_rows_gather(const uint16_t *up, const float *cond, const float *
     }
 }
 
-YD_SIMD void yd_rows_show_rest(const uint16_t *a, int from, float on_mean, float on_noise, int residual, const float *noise, int n, float *x)
+YD_SIMD void yd_rows_gather_z(const float *z, const uint16_t *a, int from, int n, float *x)
 {
-    for (int p = 0; p < n; p++, x += 6, noise += 3)
-        for (int c = 0; c < 3 && a[p] < from; c++) x[3 + c] = on_mean * (residual ? 0.0f : x[c]) + on_noise * noise[c];
+    for (int at = 0; at < n; at += BLOCK) {
+        const int count = n - at < BLOCK ? n - at : BLOCK;
+        uint32_t mask[3 * BLOCK];
+        spread_mask(a + at, from, UINT16_MAX, count, mask);
+        for (int i = 0; i < 3 * count; i++) x[3 * at + i] = choose(mask[i], z[3 * at + i], 0.0f);
+    }
+}
+
+YD_SIMD void yd_rows_show_rest(const uint16_t *a, int from, float on_mean, float on_noise, int residual, const float *noise, int n, int channels, float *x)
+{
+    for (int p = 0; p < n; p++, x += channels, noise += 3)
+        for (int c = 0; c < 3 && a[p] < from; c++) x[channels - 3 + c] = on_mean * (residual ? 0.0f : x[c]) + on_noise * noise[c];
 }
 
 YD_SIMD int yd_rows_blend(float *acc, const float *pred, float wy, const float *wx, int n)

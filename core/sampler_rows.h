@@ -28,9 +28,12 @@ void yd_rows_condition(const uint16_t *up, int n, float *out);
 // for that of up. z is read nowhere else than where a >= from matters: it may hold anything there, NaN too.
 void yd_rows_gather(const uint16_t *up, const float *cond, const float *z, const uint16_t *a, int from, int n, float *x);
 
-// What a network that is not shown m*z sees of pixels at rest, in x as yd_rows_gather left it: on_mean*mean + on_noise*noise where
-// a < from. The mean is the condition, or 0 for a residual. noise: 3*n normals.
-void yd_rows_show_rest(const uint16_t *a, int from, float on_mean, float on_noise, int residual, const float *noise, int n, float *x);
+// The same without the condition, x[3*n].
+void yd_rows_gather_z(const float *z, const uint16_t *a, int from, int n, float *x);
+
+// What a network that is not shown m*z sees of pixels at rest, in x as the two above left it (channels 6 or 3): on_mean*mean + on_noise*noise
+// where a < from. The mean is the condition, or 0 for a residual, as it has to be with 3 channels. noise: 3*n normals.
+void yd_rows_show_rest(const uint16_t *a, int from, float on_mean, float on_noise, int residual, const float *noise, int n, int channels, float *x);
 
 // acc += wy*wx[x] * pred over n pixels. 0, or -1 when a prediction is not finite (acc is then of no use).
 int yd_rows_blend(float *acc, const float *pred, float wy, const float *wx, int n);

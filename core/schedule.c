@@ -10,6 +10,7 @@
 
 #define COSINE_OFFSET    0.008
 #define COSINE_GAMMA_MIN 1e-5
+#define COSINE_BETA_MAX  0.999
 // Below this the float coefficients (1/sqrt(gamma)) lose their meaning; a usable schedule ends near 1e-5.
 #define GAMMA_FLOOR 1e-20
 
@@ -23,10 +24,21 @@ static double linear_beta(const yd_schedule_config *cfg, int t)
     return (t - 1) * step + cfg->start;
 }
 
-static double cosine_gamma(double u)
+static double cosine(double u)
 {
     double c = cos((u + COSINE_OFFSET) / (1.0 + COSINE_OFFSET) * M_PI / 2.0);
-    double g = c * c;
+    return c * c;
+}
+
+double yd_schedule_beta(const yd_schedule_config *cfg, int t)
+{
+    if (cfg->kind == YD_SCHEDULE_LINEAR) return linear_beta(cfg, t);
+    return fmin(COSINE_BETA_MAX, 1.0 - cosine((double)t / cfg->train_steps) / cosine((t - 1.0) / cfg->train_steps));
+}
+
+static double cosine_gamma(double u)
+{
+    double g = cosine(u);
     return g > COSINE_GAMMA_MIN ? g : COSINE_GAMMA_MIN;
 }
 
@@ -34,13 +46,13 @@ static int check(const yd_schedule_config *cfg, int steps, yd_err *err)
 {
     char accepted[64];
     int most = YD_MAX_STEPS;
-    if (cfg->kind == YD_SCHEDULE_LINEAR) {
+    if (yd_schedule_is_table(cfg)) {
         if (cfg->train_steps < 1 || cfg->train_steps > YD_MAX_STEPS) {
             snprintf(accepted, sizeof accepted, "1 to %d", YD_MAX_STEPS);
             return yd_fail_field(err, YD_E_SETTING, "schedule.train_steps", accepted, "a schedule of %d training steps",
                                  cfg->train_steps);
         }
-        if (!(cfg->start > 0.0 && cfg->start <= cfg->end && cfg->end < 1.0))
+        if (cfg->kind == YD_SCHEDULE_LINEAR && !(cfg->start > 0.0 && cfg->start <= cfg->end && cfg->end < 1.0))
             return yd_fail_field(err, YD_E_SETTING, "schedule.start, schedule.end", "0 < start <= end < 1",
                                  "a linear schedule from %g to %g", cfg->start, cfg->end);
         most = cfg->train_steps;
@@ -68,7 +80,7 @@ static int reserve(yd_schedule *s, int steps)
     return 0;
 }
 
-static void fill_linear(yd_schedule *s, const yd_schedule_config *cfg)
+static void fill_table(yd_schedule *s, const yd_schedule_config *cfg)
 {
     int t = 0;
     double gamma = 1.0;
@@ -78,7 +90,7 @@ static void fill_linear(yd_schedule *s, const yd_schedule_config *cfg)
                                       : (int)lround(pow((double)i / S, s->spacing) * T);
         if (s->tau[i] <= s->tau[i - 1]) s->tau[i] = s->tau[i - 1] + 1;
         if (s->tau[i] > T - (S - i)) s->tau[i] = T - (S - i); // room for the steps that follow
-        while (t < s->tau[i]) gamma *= 1.0 - linear_beta(cfg, ++t);
+        while (t < s->tau[i]) gamma *= 1.0 - yd_schedule_beta(cfg, ++t);
         s->gamma[i] = gamma;
     }
 }
@@ -138,8 +150,8 @@ int yd_schedule_make(const yd_schedule_config *cfg, int steps, double spacing, y
     s->spacing = spacing == 0.0 ? 1.0 : spacing;
     s->gamma[0] = 1.0;
     s->sqrt_gamma[0] = s->recip_sqrt_gamma[0] = 1.0f;
-    if (cfg->kind == YD_SCHEDULE_LINEAR)
-        fill_linear(s, cfg);
+    if (yd_schedule_is_table(cfg))
+        fill_table(s, cfg);
     else
         fill_cosine(s);
     if (s->gamma[steps] < GAMMA_FLOOR) {
@@ -162,7 +174,7 @@ void yd_schedule_free(yd_schedule *s)
 
 double yd_schedule_position(const yd_schedule *s, const yd_schedule_config *cfg, int step)
 {
-    return cfg->kind == YD_SCHEDULE_LINEAR ? (double)s->tau[step] / cfg->train_steps : spaced(s, step);
+    return yd_schedule_is_table(cfg) ? (double)s->tau[step] / cfg->train_steps : spaced(s, step);
 }
 
 double yd_schedule_gamma(const yd_schedule_config *cfg, double u)
@@ -172,8 +184,8 @@ double yd_schedule_gamma(const yd_schedule_config *cfg, double u)
     double position = u * cfg->train_steps;
     int whole = (int)position;
     double part = position - whole, gamma = 1.0;
-    for (int t = 1; t <= whole; t++) gamma *= 1.0 - linear_beta(cfg, t);
-    return part > 0.0 ? gamma * pow(1.0 - linear_beta(cfg, whole + 1), part) : gamma;
+    for (int t = 1; t <= whole; t++) gamma *= 1.0 - yd_schedule_beta(cfg, t);
+    return part > 0.0 ? gamma * pow(1.0 - yd_schedule_beta(cfg, whole + 1), part) : gamma;
 }
 
 float yd_schedule_timestep(const yd_schedule_config *cfg, double u)

@@ -15,20 +15,30 @@
 typedef enum {
     YD_SCHEDULE_LINEAR, // beta = linspace(start, end, T), computed in double
     YD_SCHEDULE_COSINE, // continuous: gamma(u) = cos^2((u + 0.008)/1.008 * pi/2), u = t/T in [0,1], clamped to >= 1e-5
+    YD_SCHEDULE_COSINE_BETAS, // of T timesteps, as Nichol & Dhariwal's code has it: beta_t = min(0.999, 1 - c(t/T)/c((t-1)/T)), c(u) =
+                              // cos^2((u + 0.008)/1.008 * pi/2)
 } yd_schedule_kind;
 
 typedef struct yd_schedule_config {
     yd_schedule_kind kind;
-    int train_steps;   // T, 1..YD_MAX_STEPS; cosine is continuous: there it only scales yd_schedule_timestep()
+    int train_steps;   // T, 1..YD_MAX_STEPS; COSINE is continuous: there it only scales yd_schedule_timestep()
     double start, end; // linear: beta_1 and beta_T, 0 < start <= end < 1
 } yd_schedule_config;
+
+// Is it a table of T timesteps, of which a job takes some or all? Otherwise it is continuous and a job may take any number of steps.
+static inline int yd_schedule_is_table(const yd_schedule_config *cfg)
+{
+    return cfg->kind != YD_SCHEDULE_COSINE;
+}
+// beta of timestep t, 1..T, of such a table.
+double yd_schedule_beta(const yd_schedule_config *cfg, int t);
 
 // One sampling schedule. Index s = 0..steps; gamma[0] = 1. Values are rounded to float once, from double.
 typedef struct yd_schedule {
     int steps;
     double spacing;    // as given
     double *gamma;     // [steps+1], gamma of sampling step s (that of training timestep tau_s)
-    int *tau;          // [steps+1], training timestep 1..T that step s stands for (linear), 0 at s = 0; s for cosine
+    int *tau;          // [steps+1], training timestep 1..T that step s stands for (tables), 0 at s = 0; s for cosine
     // For s = 1..steps, after respacing (beta_s = 1 - gamma_s/gamma_{s-1}):
     float *sqrt_gamma, *sqrt_1m_gamma;           // of step s; index 0 holds 1 and 0
     float *recip_sqrt_gamma, *recipm1_sqrt_gamma; // sqrt(1/gamma), sqrt(1/gamma - 1): x0 = recip*z - recipm1*eps
@@ -38,7 +48,7 @@ typedef struct yd_schedule {
 } yd_schedule;
 
 // Make the schedule of S sampling steps. Step s stands at u_s = (s/S)^spacing of the noise range: 1 spaces them evenly, above 1 they
-// crowd at low noise, where detail is decided, and cross the high noise in few large steps. cosine: gamma(u_s). linear: S <= T; S == T
+// crowd at low noise, where detail is decided, and cross the high noise in few large steps. cosine: gamma(u_s). Tables: S <= T; S == T
 // takes every timestep, otherwise tau_s = round(u_s*T), moved apart where two would be one timestep. spacing: YD_SPACING_MIN..MAX;
 // 0 counts as 1. YD_E_SETTING ("steps" or "spacing" and its range) when one is out of range; YD_E_NOMEM. Free with yd_schedule_free.
 int yd_schedule_make(const yd_schedule_config *cfg, int steps, double spacing, yd_schedule **out, yd_err *err);
@@ -54,11 +64,11 @@ typedef struct yd_schedule_jump {
 } yd_schedule_jump;
 yd_schedule_jump yd_schedule_jump_of(const yd_schedule *s, int from, int to);
 
-// gamma of the continuous position u in [0,1] (training draws): cosine as above; linear interpolates log gamma between timesteps.
+// gamma of the continuous position u in [0,1] (training draws): cosine as above; tables interpolate log gamma between timesteps.
 double yd_schedule_gamma(const yd_schedule_config *cfg, double u);
 
 // What a network is told that counts timesteps from 0, as the public DDPM code does, at position u = t/T in (0,1]: u*T - 1, never below 0.
-// An exact integer at the timesteps of a linear schedule, and between two of them where a cosine one is respaced.
+// An exact integer at the timesteps of a table, and between two of them where a cosine one is respaced.
 float yd_schedule_timestep(const yd_schedule_config *cfg, double u);
 
 #endif

@@ -2,7 +2,8 @@
 //
 // Owns nothing beyond the yd_prepared it fills; what only one stage needs (up(LR), its bytes, the filled colours) is released when the
 // stage ends, and yd_upscale_bytes below is the sum of what can be alive at one time.
-// The condition is made as the networks were trained: Pillow's 8-bit bicubic for pictures of bytes, the same kernel in 16 bits for others.
+// The condition is made as the networks were trained: Pillow's 8-bit bicubic for pictures of bytes, the same kernel in 16 bits for others;
+// or MATLAB's as SRDiff has it.
 // Read next: core/alpha.c, core/sampler.c.
 #include "core/upscale.h"
 #include "core/alpha.h"
@@ -10,6 +11,7 @@
 #include "core/mem.h"
 #include "core/resize.h"
 
+#include <math.h>
 #include <string.h>
 
 #define MAX_SIDE 65535
@@ -52,19 +54,27 @@ static int enlarge(int depth, const uint16_t *src, int sw, int sh, int c, uint16
     return depth == 8 ? enlarge8(src, sw, sh, c, dst, w, h, err) : yd_resize_bicubic_u16(src, sw, sh, c, dst, w, h, err);
 }
 
-int yd_upsample(const yd_image *in, int w, int h, uint16_t *rgb, yd_err *err)
+// The colours with those under transparency replaced. *own: what has to be freed, NULL where they are the source's own.
+static int visible(const yd_image *in, const uint16_t **rgb, uint16_t **own, yd_err *err)
 {
     const size_t px = (size_t)in->w * (size_t)in->h;
-    uint16_t *seen = NULL; // the colours with those under transparency replaced
-    int rc = 0;
-    if (in->alpha && !yd_alpha_opaque(in->alpha, px)) {
-        seen = yd_malloc(px * 3 * sizeof *seen);
-        if (!seen) return no_memory(in->w, in->h, err);
-        memcpy(seen, in->rgb, px * 3 * sizeof *seen);
-        rc = yd_alpha_fill(seen, in->alpha, in->w, in->h, err);
-    }
-    if (!rc) rc = enlarge(in->depth, seen ? seen : in->rgb, in->w, in->h, 3, rgb, w, h, err);
-    yd_free(seen);
+    *rgb = in->rgb;
+    *own = NULL;
+    if (!in->alpha || yd_alpha_opaque(in->alpha, px)) return 0;
+    *own = yd_malloc(px * 3 * sizeof **own);
+    if (!*own) return no_memory(in->w, in->h, err);
+    memcpy(*own, in->rgb, px * 3 * sizeof **own);
+    *rgb = *own;
+    return yd_alpha_fill(*own, in->alpha, in->w, in->h, err);
+}
+
+int yd_upsample(const yd_image *in, int w, int h, uint16_t *rgb, yd_err *err)
+{
+    const uint16_t *seen;
+    uint16_t *own;
+    int rc = visible(in, &seen, &own, err);
+    if (!rc) rc = enlarge(in->depth, seen, in->w, in->h, 3, rgb, w, h, err);
+    yd_free(own);
     return rc;
 }
 
@@ -110,22 +120,55 @@ static int make_map(const yd_attention_method *method, const yd_map_net *net, co
     return rc;
 }
 
+// What the sampler begins with, and what of it has to be freed.
+typedef struct condition {
+    yd_sampler_picture given;
+    uint16_t *up, *own;
+    float *exact;
+} condition;
+
+static void condition_clear(condition *c)
+{
+    yd_free(c->exact);
+    yd_free(c->up);
+    yd_free(c->own);
+}
+
+static uint16_t to_word(float v)
+{
+    v = v < -1.0f ? -1.0f : v > 1.0f ? 1.0f : v;
+    return (uint16_t)lrint(((double)v + 1.0) * 32767.5);
+}
+
+static int make_condition(const yd_model_config *cfg, const yd_image *in, const yd_prepared *p, condition *c, yd_err *err)
+{
+    const size_t n = (size_t)p->w * (size_t)p->h * 3;
+    int rc = visible(in, &c->given.lr, &c->own, err);
+    if (rc) return rc;
+    c->up = yd_malloc(n * sizeof *c->up);
+    c->given.up = c->up;
+    if (!c->up) return no_memory(p->w, p->h, err);
+    if (cfg->conditioning == YD_CONDITION_PILLOW8) return enlarge(in->depth, c->given.lr, in->w, in->h, 3, c->up, p->w, p->h, err);
+    c->exact = yd_malloc(n * sizeof *c->exact);
+    c->given.exact = c->exact;
+    rc = c->exact ? yd_resize_matlab256(c->given.lr, in->w, in->h, cfg->scale, c->exact, err) : no_memory(p->w, p->h, err);
+    for (size_t i = 0; !rc && i < n; i++) c->up[i] = to_word(c->exact[i]);
+    return rc;
+}
+
 int yd_prepare(const yd_model_config *cfg, const yd_sample_settings *set, const yd_output *out, const yd_image *in, yd_prepared *p,
                yd_err *err)
 {
     const yd_attention_method *method;
-    uint16_t *up = NULL;
+    condition c = {.up = NULL};
     memset(p, 0, sizeof *p);
     int rc = settle_sizes(cfg, out, in->w, in->h, p, err);
     if (!rc) rc = yd_attention_find(set->attention, &method, err);
     if (!rc) rc = keep(out, in, p, err);
-    if (!rc) {
-        up = yd_malloc((size_t)p->w * (size_t)p->h * 3 * sizeof *up);
-        rc = up ? yd_upsample(in, p->w, p->h, up, err) : no_memory(p->w, p->h, err);
-    }
-    if (!rc) rc = make_map(method, cfg->map_net, up, p, err);
-    if (!rc) rc = yd_sampler_new16(cfg, set, p->w, p->h, up, p->map, &p->sampler, err);
-    yd_free(up);
+    if (!rc) rc = make_condition(cfg, in, p, &c, err);
+    if (!rc) rc = make_map(method, cfg->map_net, c.up, p, err);
+    if (!rc) rc = yd_sampler_new_from(cfg, set, p->w, p->h, &c.given, p->map, &p->sampler, err);
+    condition_clear(&c);
     return rc;
 }
 
@@ -218,10 +261,11 @@ int yd_upscale_bytes(const yd_model_config *cfg, const yd_sample_settings *set, 
     if (rc) return rc;
     const size_t low = (size_t)in_w * (size_t)in_h, px = (size_t)p.w * (size_t)p.h, end = (size_t)p.out_w * (size_t)p.out_h;
     const size_t word = sizeof(uint16_t), rgb = 3 * word;
-    // up(LR) is there first with what makes it, then beside the map and the sampler.
+    // up(LR) is there first with what makes it, then beside the map and the sampler; with it the floats that it is rounded from.
+    const size_t exact = cfg->conditioning == YD_CONDITION_PILLOW8 ? 0 : px * 3 * sizeof(float);
     const size_t making = low * (2 * rgb + 3) + yd_alpha_fill_bytes(in_w, in_h) + px * 3 + yd_resize_u16_bytes(in_w, in_h, 3, p.w, p.h);
     const size_t lasting = yd_sampler_bytes(cfg, set, p.w, p.h) + px * sizeof(float) + low * word;
-    const size_t before = low * (rgb + word) + px * rgb + most(making, lasting + px * 3);
+    const size_t before = low * (2 * rgb + word) + px * rgb + exact + most(making, lasting + px * 3);
     const size_t resampling = p.w == p.out_w && p.h == p.out_h ? 0 : px * rgb + yd_resize_u16_bytes(p.w, p.h, 3, p.out_w, p.out_h);
     const size_t after = lasting + end * (rgb + word) + px * 3 + resampling + end + low + yd_resize_u16_bytes(in_w, in_h, 1, p.out_w, p.out_h);
     *bytes = most(before, after);

@@ -46,26 +46,33 @@ static void normalise(yd_axis *a, int window, int size)
     }
 }
 
-static int make_axis(int size, int window, int overlap, yd_axis *a, yd_err *err)
+static int make_axis(int size, int window, int overlap, int align, yd_axis *a, yd_err *err)
 {
     a->n = yd_windows_along(size, window, overlap);
     a->start = yd_calloc((size_t)a->n, sizeof *a->start);
     a->weight = yd_calloc((size_t)a->n * (size_t)window, sizeof *a->weight);
     if (!a->start || !a->weight) return yd_fail(err, YD_E_NOMEM, "no memory for the window layout");
-    for (int i = 1; i < a->n; i++) a->start[i] = (int)((long)i * (size - window) / (a->n - 1));
+    for (int i = 1; i < a->n; i++) a->start[i] = (int)((long)i * (size - window) / (a->n - 1)) / align * align;
     normalise(a, window, size);
     return 0;
 }
 
 int yd_windows_make(int w, int h, int window_w, int window_h, int overlap, yd_windows *out, yd_err *err)
 {
+    return yd_windows_make_aligned(w, h, window_w, window_h, overlap, 1, out, err);
+}
+
+int yd_windows_make_aligned(int w, int h, int window_w, int window_h, int overlap, int align, yd_windows *out, yd_err *err)
+{
     memset(out, 0, sizeof *out);
     out->window_w = window_w;
     out->window_h = window_h;
     out->w = w;
     out->h = h;
-    int rc = make_axis(w, window_w, overlap, &out->x, err);
-    return rc ? rc : make_axis(h, window_h, overlap, &out->y, err);
+    if (w % align || h % align || window_w % align || window_h % align)
+        return yd_fail(err, YD_E_INTERNAL, "windows of %dx%d over %dx%d pixels do not lie on multiples of %d", window_w, window_h, w, h, align);
+    int rc = make_axis(w, window_w, overlap, align, &out->x, err);
+    return rc ? rc : make_axis(h, window_h, overlap, align, &out->y, err);
 }
 
 // The pixels first..end-1 of window i that count, as canvas coordinates. Weights are positive on one run of pixels.

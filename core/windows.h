@@ -23,6 +23,9 @@ typedef struct yd_windows {
 
 // overlap*2 <= each side of the window. YD_E_NOMEM. Clear with yd_windows_clear (also after a failure).
 int yd_windows_make(int w, int h, int window_w, int window_h, int overlap, yd_windows *out, yd_err *err);
+// The same with every window beginning at a multiple of `align`, which all sides must be multiples of. The overlap may come out
+// smaller by up to align - 1.
+int yd_windows_make_aligned(int w, int h, int window_w, int window_h, int overlap, int align, yd_windows *out, yd_err *err);
 void yd_windows_clear(yd_windows *ws);
 
 // For every window the largest of a[] (w*h values) among the canvas's pixels that it has a say in (weight > 0): with activation steps, the

@@ -152,7 +152,7 @@ static int check_work(const demand *d, yd_estimate *e, yd_err *err)
     const yd_model_config *m = &s->model;
     const int steps = d->settings->sample.steps;
     char accepted[160], smaller[80];
-    if (m->schedule.kind == YD_SCHEDULE_LINEAR && steps > m->schedule.train_steps) {
+    if (yd_schedule_is_table(&m->schedule) && steps > m->schedule.train_steps) {
         snprintf(accepted, sizeof accepted, "an integer from 1 to %d", m->schedule.train_steps);
         return yd_fail_field(err, YD_E_SETTING, "steps", accepted, "the model %s knows no more than %d steps", m->name,
                              m->schedule.train_steps);

@@ -3,6 +3,7 @@
 //
 //   in   cond [N,3,H,W], x_t [N,3,H,W], noise_level or timestep [N,1]              -> out  eps [N,3,H,W]
 //   in   cond [N,3,H,W] (the first is used), x_T [1,3,H,W], noise_T_to_1 [S,3,H,W] -> out  sample [1,3,H,W]   (--trace)
+// SRDiff's networks go by the names of that code: img_lr_up for cond, t for the timestep, and they want img_lr [N,3,H/scale,W/scale].
 //
 // Files are NCHW as elsewhere in the field, the network is NHWC. A trace goes through the same sampler as a job: a constant map, one
 // window as large as the picture, and the noise from the file; entry i of noise_T_to_1 is what the i-th executed step adds.
@@ -13,6 +14,7 @@
 #include "tools/args.h"
 #include "tools/cli.h"
 #include "tools/session.h"
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -32,24 +34,41 @@ typedef struct network {
     yd_weights *weights;
     yd_exec *exec;
     float *x, *level, *out; // staging
+    yd_graph *encoder;      // NULL: the network has none
+    yd_exec *encoder_exec;
+    float *lr, *features, *cond; // staging: the encoder's input and result, and where the network wants that
     int n, h, w;
 } network;
 
 static void network_close(network *net)
 {
     if (net->exec) net->be->exec_free(net->exec);
+    if (net->encoder_exec) net->be->exec_free(net->encoder_exec);
     if (net->weights) net->be->weights_free(net->weights);
     yd_graph_free(net->graph);
+    yd_graph_free(net->encoder);
     memset(net, 0, sizeof *net);
+}
+
+static int encoder_open(network *net, const yd_model *m, yd_err *err)
+{
+    yd_backend *be = net->be;
+    int rc = yd_net_build_encoder(&m->cfg.net, net->h, net->w, &net->encoder, err);
+    if (rc == 0) rc = be->compile(be, net->encoder, net->weights, net->n, &net->encoder_exec, err);
+    if (rc) return rc;
+    net->lr = be->buffer(net->encoder_exec, yd_graph_find(net->encoder, "lr"));
+    net->features = be->buffer(net->encoder_exec, yd_graph_find(net->encoder, "out"));
+    net->cond = be->buffer(net->exec, yd_graph_find(net->graph, "cond"));
+    return net->lr && net->features && net->cond ? 0 : yd_fail(err, YD_E_INTERNAL, "the encoder has no tensors lr, out and cond");
 }
 
 static int network_open(network *net, yd_backend *be, const yd_model *m, yd_dtype dt, int n, int h, int w, yd_err *err)
 {
-    int multiple = yd_net_multiple(&m->cfg.net);
+    int multiple = yd_net_multiple(&m->cfg.net), least = yd_net_least(&m->cfg.net);
     *net = (network){.be = be, .n = n, .h = h, .w = w};
-    if (h % multiple || w % multiple)
-        return yd_fail(err, YD_E_SETTING, "%d x %d pixels do not fit the network (accepted: multiples of %d)", w, h,
-                       multiple);
+    if (h % multiple || w % multiple || h < least || w < least)
+        return yd_fail(err, YD_E_SETTING, "%d x %d pixels do not fit the network (accepted: multiples of %d from %d on)", w, h,
+                       multiple, least);
     int rc = yd_net_build(&m->cfg.net, h, w, dt, 0, &net->graph, err);
     if (rc == 0) rc = be->weights_new(be, net->graph, (const float *const *)m->params, 0, &net->weights, err);
     if (rc == 0) rc = be->compile(be, net->graph, net->weights, n, &net->exec, err);
@@ -59,7 +78,7 @@ static int network_open(network *net, yd_backend *be, const yd_model *m, yd_dtyp
     net->out = be->buffer(net->exec, yd_graph_find(net->graph, "out"));
     if (!net->x || !net->level || !net->out)
         return yd_fail(err, YD_E_INTERNAL, "the network has no tensors x, level and out");
-    return 0;
+    return yd_net_has_encoder(&m->cfg.net) ? encoder_open(net, m, err) : 0;
 }
 
 // Three planes per picture -> channels c0..c0+2 of c interleaved ones, and back. The same walk in both directions.
@@ -97,14 +116,51 @@ static int read_pictures(const yd_safetensors *st, const char *name, int64_t dim
     return yd_st_to_f32(t, *out, err);
 }
 
+// A tensor under this implementation's name or, if that is not there, the other.
+static const char *name_in(const yd_safetensors *st, const char *name, const char *other)
+{
+    return !yd_st_find(st, name) && yd_st_find(st, other) ? other : name;
+}
+
 // What the network is told, under the name of what that is.
 static int read_levels(const yd_safetensors *st, yd_noise_input told, int n, float *dst, yd_err *err)
 {
-    const char *name = told == YD_NOISE_TIMESTEP ? "timestep" : "noise_level";
+    const char *name = told == YD_NOISE_TIMESTEP ? name_in(st, "timestep", "t") : "noise_level";
     const yd_st_tensor *t = yd_st_find(st, name);
     if (!t || t->numel != (size_t)n)
         return yd_fail_field(err, YD_E_INVALID, name, "a tensor [N,1] with cond's N", "there is no fitting tensor '%s'", name);
     return yd_st_to_f32(t, dst, err);
+}
+
+// img_lr in [-1,1] as planes, for n pictures that are h x w when enlarged.
+static int read_small(const yd_model *m, const yd_safetensors *st, int n, int h, int w, float **planes, yd_err *err)
+{
+    const int s = m->cfg.net.up_scale;
+    int64_t dims[4] = {n, 3, h / s, w / s};
+    return read_pictures(st, "img_lr", dims, planes, err);
+}
+
+// What the encoder makes of the pictures in its staging becomes the network's condition.
+static int encode(network *net, yd_err *err)
+{
+    int rc = net->be->run(net->encoder_exec, err);
+    if (rc == 0) memcpy(net->cond, net->features, yd_tensor_numel(&net->encoder->tensors[yd_graph_find(net->encoder, "out")]) * (size_t)net->n * sizeof(float));
+    return rc;
+}
+
+static int encode_file(network *net, const yd_model *m, const yd_safetensors *st, yd_err *err)
+{
+    float *planes = NULL;
+    const int s = m->cfg.net.up_scale;
+    const size_t pixels = (size_t)(net->h / s) * (size_t)(net->w / s), n = (size_t)net->n * pixels * 3;
+    int rc = read_small(m, st, net->n, net->h, net->w, &planes, err);
+    if (rc == 0) {
+        planes_to_channels(planes, net->n, pixels, net->lr, 3, 0);
+        for (size_t i = 0; i < n; i++) net->lr[i] = (net->lr[i] + 1.0f) / 2.0f;
+        rc = encode(net, err);
+    }
+    yd_free(planes);
+    return rc;
 }
 
 // eps of (cond, x_t, noise_level). *eps is the caller's to free.
@@ -120,8 +176,14 @@ static int evaluate(yd_backend *be, const yd_model *m, yd_dtype dt, const yd_saf
     if (rc == 0) rc = network_open(&net, be, m, dt, n, h, w, err);
     if (rc == 0) rc = read_levels(st, m->cfg.noise_input, n, net.level, err);
     if (rc) goto out;
-    planes_to_channels(cond, n, pixels, net.x, 6, 0);
-    planes_to_channels(x_t, n, pixels, net.x, 6, 3);
+    if (net.encoder) {
+        planes_to_channels(x_t, n, pixels, net.x, 3, 0);
+        rc = encode_file(&net, m, st, err);
+        if (rc) goto out;
+    } else {
+        planes_to_channels(cond, n, pixels, net.x, 6, 0);
+        planes_to_channels(x_t, n, pixels, net.x, 6, 3);
+    }
     rc = be->run(net.exec, err);
     if (rc) goto out;
     *eps = yd_malloc((size_t)n * pixels * 3 * sizeof **eps);
@@ -141,13 +203,30 @@ typedef struct given_noise {
     const float **field;
 } given_noise;
 
+// The picture in its own size as a sampler takes it. The caller frees it.
+static int read_words(const yd_model *m, const yd_safetensors *st, int h, int w, uint16_t **out, yd_err *err)
+{
+    float *planes = NULL;
+    const int s = m->cfg.net.up_scale;
+    const size_t pixels = (size_t)(h / s) * (size_t)(w / s);
+    int rc = read_small(m, st, 1, h, w, &planes, err);
+    *out = rc ? NULL : yd_malloc(pixels * 3 * sizeof **out);
+    if (rc == 0 && !*out) rc = yd_fail(err, YD_E_NOMEM, "no memory for img_lr");
+    for (size_t i = 0; rc == 0 && i < pixels * 3; i++) {
+        const double v = fmin(1.0, fmax(-1.0, (double)planes[i % 3 * pixels + i / 3]));
+        (*out)[i] = (uint16_t)lrint((v + 1.0) * 32767.5);
+    }
+    yd_free(planes);
+    return rc;
+}
+
 // The sampler of a trace: every pixel active, one window, condition, x_T and the steps' noise given. The noise
 // is the caller's to free, after the sampler.
 static int trace_sampler(const yd_model *m, const yd_safetensors *st, const float *cond_planes, int h, int w,
                          yd_sampler **out, given_noise *noise, yd_err *err)
 {
     float *x_T = NULL, *added = NULL, *map = NULL, *cond = NULL;
-    uint8_t *grey = NULL;
+    uint16_t *grey = NULL, *lr = NULL;
     size_t pixels = (size_t)h * (size_t)w;
     int64_t one[4] = {1, 3, h, w}, all[4] = {0, 3, h, w};
     int rc = read_pictures(st, "x_T", one, &x_T, err);
@@ -158,7 +237,7 @@ static int trace_sampler(const yd_model *m, const yd_safetensors *st, const floa
     noise->field = yd_malloc((size_t)(n_steps + 1) * sizeof *noise->field);
     map = yd_malloc(pixels * sizeof *map);
     cond = yd_malloc(pixels * 3 * sizeof *cond);
-    grey = yd_calloc(pixels, 3); // stands where a job's bytes would be; the condition is given in floats
+    grey = yd_calloc(pixels * 3, sizeof *grey); // stands where a job's picture would be; the condition is given in floats
     if (!noise->data || !noise->field || !map || !cond || !grey) {
         rc = yd_fail(err, YD_E_NOMEM, "no memory for a trace of %d steps", n_steps);
         goto done;
@@ -178,10 +257,11 @@ static int trace_sampler(const yd_model *m, const yd_safetensors *st, const floa
     cfg.overlap = 0;
     set.steps = n_steps;
     set.fidelity = 0;
-    rc = yd_sampler_new(&cfg, &set, w, h, grey, map, out, err);
-    if (rc == 0) rc = yd_sampler_set_condition(*out, cond, err);
+    if (yd_net_has_encoder(&cfg.net)) rc = read_words(m, st, h, w, &lr, err);
+    if (rc == 0) rc = yd_sampler_new_from(&cfg, &set, w, h, &(yd_sampler_picture){.up = grey, .exact = cond, .lr = lr}, map, out, err);
     if (rc == 0) yd_sampler_set_noise(*out, noise->field);
 done:
+    yd_free(lr);
     yd_free(grey);
     yd_free(cond);
     yd_free(map);
@@ -197,7 +277,13 @@ static int trace_run(yd_sampler *sampler, network *net, yd_err *err)
     yd_step_info info;
     while (yd_sampler_next(sampler, &unit)) {
         yd_sampler_gather(sampler, &unit, net->x, net->level);
-        int rc = net->be->run(net->exec, err);
+        int rc = 0;
+        if (net->encoder && !yd_sampler_features(sampler, &unit)) { // one window: once
+            yd_sampler_gather_lr(sampler, &unit, net->lr);
+            rc = encode(net, err);
+            yd_sampler_keep_features(sampler, &unit, net->features);
+        }
+        if (rc == 0) rc = net->be->run(net->exec, err);
         if (rc == 0) rc = yd_sampler_scatter(sampler, &unit, net->out, &info, err);
         if (rc < 0) return rc;
     }
@@ -258,7 +344,7 @@ static int run(const forward_args *a, const char **subject, yd_err *err)
     if (rc) goto out;
     *subject = a->in;
     rc = yd_st_open(a->in, &st, err);
-    if (rc == 0) rc = read_pictures(st, "cond", dims, &cond, err);
+    if (rc == 0) rc = read_pictures(st, name_in(st, "cond", "img_lr_up"), dims, &cond, err);
     if (rc == 0 && dims[0] > MAX_BATCH) rc = yd_fail(err, YD_E_INVALID, "cond holds more than %d pictures", MAX_BATCH);
     if (rc == 0)
         rc = a->trace ? trace(be, m, dt, st, cond, dims, &result, err)
@@ -286,7 +372,8 @@ int yd_cmd_forward(int argc, char **argv)
         "  yoda forward weights.safetensors --in io.safetensors --out eps.safetensors\n"
         "  yoda forward weights.safetensors --in io.safetensors --out sample.safetensors --trace\n"
         "In: cond [N,3,H,W], x_t [N,3,H,W], noise_level [N,1] (timestep where the network is told that); out: eps.\n"
-        "With --trace, in: cond, x_T [1,3,H,W], noise_T_to_1 [S,3,H,W]; out: sample. MODEL may have its config.json beside it.\n"};
+        "With --trace, in: cond, x_T [1,3,H,W], noise_T_to_1 [S,3,H,W]; out: sample. MODEL may have its config.json beside it.\n"
+        "SRDiff, in: img_lr_up for cond, img_lr [N,3,H/scale,W/scale] besides, and t for timestep.\n"};
     forward_args a = {.dtype = "f32", .device = "cpu", .winograd = "auto"};
     const yd_arg args[] = {
         {"in", 'i', YD_ARG_TEXT, &a.in, 0, 0, "FILE", "tensors to read (required)"},

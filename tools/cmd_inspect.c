@@ -15,8 +15,19 @@
 
 static const char *const prediction_names[] = {"eps", "x0", "v"};
 
+static void print_srdiff(const yd_net_config *net)
+{
+    printf("network      srdiff UNet: %d -> %d channels, width %d, levels x", net->in_channel, net->out_channel, net->inner_channel);
+    for (int i = 0; i < net->n_levels; i++) printf("%s%d", i ? "," : "", net->mult[i]);
+    printf(", 2 blocks per level\nencoder      RRDB of %d blocks, width %d, run once per window\n", net->rrdb_blocks, net->rrdb_features);
+}
+
 static void print_network(const yd_net_config *net)
 {
+    if (net->type == YD_NET_SRDIFF) {
+        print_srdiff(net);
+        return;
+    }
     printf("network      %s UNet: %d -> %d channels, width %d, levels x", net->type == YD_NET_DDPM ? "ddpm" : "sr3", net->in_channel,
            net->out_channel, net->inner_channel);
     for (int i = 0; i < net->n_levels; i++) printf("%s%d", i ? "," : "", net->mult[i]);

@@ -76,6 +76,8 @@ int yd_make_mirrored(yd_exec *e, const yd_op *op, yd_tid x, yd_dtype dt, int pad
 
 // --- the end
 
+#define RUN ((size_t)256) // channels at a time
+
 typedef struct end {
     int sum, bias, v, res; // buffers; YD_NONE where absent
     int sum_bf16, res_bf16, y_bf16, act;
@@ -89,44 +91,56 @@ typedef struct end_row {
     void *y;
 } end_row;
 
-YD_INLINE float act_of(float z, int act, float slope)
+YD_INLINE void load_run(const void *p, size_t at, int bf16, float *restrict z, size_t n)
 {
-    if (act == YD_ACT_MISH) return yd_mish(z);
-    if (act == YD_ACT_LEAKY) return z > 0 ? z : slope * z;
-    return z;
+    const void *from = yd_at(p, at, bf16);
+    if (bf16)
+        for (size_t i = 0; i < n; i++) z[i] = yd_load(from, i, 1);
+    else
+        memcpy(z, from, n * sizeof *z);
 }
 
-// n pixels of c channels.
-YD_INLINE void end_body(const end *t, const end_row *row, size_t n, size_t c, int sb, int rb, int yb, int act)
+YD_INLINE void add_run(const void *p, size_t at, int bf16, float *restrict z, size_t n)
 {
-    for (size_t p = 0, at = 0; p < n; p++, at += c) {
-        const void *sum = yd_at(row->sum, at, sb), *res = row->res ? yd_at(row->res, at, rb) : NULL;
-        void *y = yd_at_mut(row->y, at, yb);
-#pragma omp simd
-        for (size_t i = 0; i < c; i++) {
-            float z = yd_load(sum, i, sb) + (row->bias ? row->bias[i] : 0.0f);
-            z = act_of(z, act, t->slope) + (row->v ? row->v[i] : 0.0f);
-            yd_store(y, i, yb, z + (res ? yd_load(res, i, rb) : 0.0f));
-        }
-    }
+    const void *from = yd_at(p, at, bf16);
+    if (bf16)
+        for (size_t i = 0; i < n; i++) z[i] += yd_load(from, i, 1);
+    else
+        for (size_t i = 0; i < n; i++) z[i] += yd_load(from, i, 0);
 }
 
-// Compiled for the types in use, and for any.
+YD_INLINE void store_run(void *p, size_t at, int bf16, const float *restrict z, size_t n)
+{
+    void *to = yd_at_mut(p, at, bf16);
+    if (bf16)
+        for (size_t i = 0; i < n; i++) yd_store(to, i, 1, z[i]);
+    else
+        memcpy(to, z, n * sizeof *z);
+}
+
+YD_INLINE void act_run(const end *t, float *restrict z, size_t n)
+{
+    if (t->act == YD_ACT_MISH)
+        for (size_t i = 0; i < n; i++) z[i] = yd_mish(z[i]);
+    if (t->act == YD_ACT_LEAKY)
+        for (size_t i = 0; i < n; i++) z[i] = z[i] > 0 ? z[i] : t->slope * z[i];
+}
+
+// n pixels of c channels, so many at a time as stay in the nearest cache.
 YD_SIMD
 static void end_pixels(const end *t, const end_row *row, size_t n, size_t c)
 {
-    const int half = t->sum_bf16 && t->y_bf16 && (!row->res || t->res_bf16),
-              single = !t->sum_bf16 && !t->y_bf16 && (!row->res || !t->res_bf16);
-    if (half && t->act == YD_ACT_MISH)
-        end_body(t, row, n, c, 1, 1, 1, YD_ACT_MISH);
-    else if (single && t->act == YD_ACT_MISH)
-        end_body(t, row, n, c, 0, 0, 0, YD_ACT_MISH);
-    else if (half && t->act == YD_ACT_LEAKY)
-        end_body(t, row, n, c, 1, 1, 1, YD_ACT_LEAKY);
-    else if (single && t->act == YD_ACT_LEAKY)
-        end_body(t, row, n, c, 0, 0, 0, YD_ACT_LEAKY);
-    else
-        end_body(t, row, n, c, t->sum_bf16, t->res_bf16, t->y_bf16, t->act);
+    float z[RUN];
+    for (size_t p = 0; p < n; p++)
+        for (size_t first = 0; first < c; first += RUN) {
+            const size_t count = c - first < RUN ? c - first : RUN, at = p * c + first;
+            load_run(row->sum, at, t->sum_bf16, z, count);
+            if (row->bias) add_run(row->bias, first, 0, z, count);
+            act_run(t, z, count);
+            if (row->v) add_run(row->v, first, 0, z, count);
+            if (row->res) add_run(row->res, at, t->res_bf16, z, count);
+            store_run(row->y, at, t->y_bf16, z, count);
+        }
 }
 
 static int run_end(yd_exec *e, const yd_kernel *k, yd_err *err)

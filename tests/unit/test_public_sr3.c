@@ -1,51 +1,19 @@
 // Checkpoints of the public SR3 code: the network from the tensors alone, what the config adds, what is refused, and by which name.
 #include "core/mem.h"
 #include "core/model_public.h"
-#include "tests/unit/t.h"
-
-#include <unistd.h>
+#include "tests/unit/keys_file.h"
 
 static char path[256];
 
 static const char *temp_path(void)
 {
-    const char *dir = getenv("TMPDIR");
-    snprintf(path, sizeof path, "%s/yd-public-%d.safetensors", dir && *dir ? dir : "/tmp", (int)getpid());
-    return path;
+    return keys_file_path(path, sizeof path);
 }
 
-// A list of keys and shapes, "name<TAB>[a, b]<TAB>float32" a line, as a file of zeros that takes no room in memory.
 static int located(const char *keys, const char *prefix, yd_public_net *out, yd_err *err)
 {
-    char rel[128], line[512], name[600];
-    snprintf(rel, sizeof rel, "spec/keys/%s.txt", keys);
-    const char *p = t_shared(rel);
-    FILE *f = p ? fopen(p, "r") : NULL;
-    if (!f) return -1000;
-    size_t cap = 1 << 20, len = 8, at = 0;
-    char *head = yd_calloc(cap, 1);
-    head[len++] = '{';
-    while (fgets(line, sizeof line, f)) {
-        char *tab = strchr(line, '\t'), *open = strchr(line, '['), *close = strchr(line, ']');
-        if (line[0] == '#' || !tab || !open || !close) continue;
-        size_t n = 1;
-        for (char *d = open + 1; *d && d < close; d = strchr(d, ',') ? strchr(d, ',') + 1 : close) n *= (size_t)strtol(d, NULL, 10);
-        *tab = 0;
-        close[1] = 0;
-        snprintf(name, sizeof name, "%s%s", prefix, line);
-        len += (size_t)snprintf(head + len, cap - len, "%s\"%s\":{\"dtype\":\"F32\",\"shape\":%s,\"data_offsets\":[%zu,%zu]}", at ? "," : "", name, open,
-                                at, at + 4 * n);
-        at += 4 * n;
-    }
-    fclose(f);
-    head[len++] = '}';
-    for (int i = 0; i < 8; i++) head[i] = (char)((len - 8) >> (8 * i) & 255);
-    FILE *w = fopen(temp_path(), "wb");
-    CHECK(w && fwrite(head, 1, len, w) == len && fclose(w) == 0 && truncate(path, (off_t)(len + at)) == 0); // sparse
-    yd_free(head);
     yd_safetensors *st = NULL;
-    int rc = yd_st_open(path, &st, err);
-    unlink(path);
+    int rc = keys_file_open(keys, prefix, &st, err);
     if (rc == 0) rc = yd_public_locate(st, out, err);
     if (rc > 0) rc = yd_public_detect(st, out, err);
     yd_st_close(st);
@@ -73,7 +41,7 @@ static void published_networks(void)
         char assumed[192];
         const char *prefix = prefixes[i % 3];
         int rc = located(cases[i].keys, prefix, &f, &err);
-        if (rc == -1000) {
+        if (rc == KEYS_NOT_THERE) {
             t_skip("the lists of keys are not there");
             return;
         }

@@ -73,7 +73,7 @@ static void test_show_rest(void)
         int rest = 0;
         for (int i = 0; i < N; i++)
             for (int c = 0; c < 3 && a[i] < 7; c++, rest++) want[6 * i + 3 + c] = 0.9f * (residual ? 0.0f : want[6 * i + c]) + 0.4f * noise[3 * i + c];
-        yd_rows_show_rest(a, 7, 0.9f, 0.4f, residual, noise, N, x);
+        yd_rows_show_rest(a, 7, 0.9f, 0.4f, residual, noise, N, 6, x);
         CHECK(rest > N && memcmp(x, want, sizeof x) == 0);
     }
 }

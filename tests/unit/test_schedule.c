@@ -133,6 +133,24 @@ static void test_cosine(void)
     CHECK(fabs(yd_schedule_gamma(&COSINE, 0.496) - 0.5) < 1e-9); // (0.496 + 0.008)/1.008 is a half
 }
 
+static void refused(yd_schedule_config cfg, int steps, const char *field, const char *accepted);
+
+// The numbers of the published SRDiff checkpoints' buffers, and what fewer steps make of them.
+static void test_cosine_betas(void)
+{
+    const yd_schedule_config c = {.kind = YD_SCHEDULE_COSINE_BETAS, .train_steps = 100};
+    yd_schedule *s = NULL, *fewer = NULL;
+    CHECK(yd_schedule_is_table(&c) && !yd_schedule_is_table(&COSINE));
+    CHECK(fabs(yd_schedule_beta(&c, 1) - 6.3128e-4) < 1e-8 && fabs(yd_schedule_beta(&c, 99) - 0.74994) < 1e-5 && yd_schedule_beta(&c, 100) == 0.999);
+    CHECK(yd_schedule_make(&c, 100, 1.0, &s, NULL) == 0 && yd_schedule_make(&c, 25, 1.0, &fewer, NULL) == 0);
+    CHECK(fabs(s->gamma[100] - 2.43e-7) < 1e-9 && s->tau[100] == 100 && yd_schedule_timestep(&c, yd_schedule_position(s, &c, 100)) == 99.0f);
+    for (int i = 1; i <= 25; i++) CHECK(fewer->gamma[i] == s->gamma[4 * i] && fewer->tau[i] == 4 * i);
+    yd_schedule_free(s);
+    yd_schedule_free(fewer);
+    refused(c, 101, "steps", "1 to 100");
+    refused((yd_schedule_config){.kind = YD_SCHEDULE_COSINE_BETAS}, 1, "train_steps", "4000");
+}
+
 static void test_continuous_gamma(void)
 {
     yd_schedule *s = NULL;
@@ -225,6 +243,7 @@ int main(int argc, char **argv)
         {"schedule: cosine", test_cosine},
         {"schedule: gamma between the timesteps", test_continuous_gamma},
         {"schedule: spacing", test_spacing},
+        {"schedule: cosine betas", test_cosine_betas},
         {"schedule: what is refused", test_refusals},
         {"schedule: every allocation may fail", test_out_of_memory},
     };

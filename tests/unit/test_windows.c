@@ -147,9 +147,34 @@ static void one_pixel_calls_for_its_windows_only(void)
     yd_windows_clear(&ws);
 }
 
+// On multiples of so many pixels: every window begins at one, all pixels are covered, weights sum to one, and there are no more windows.
+static void test_aligned(void)
+{
+    static const int aligns[] = {2, 4, 8};
+    for (size_t k = 0; k < 3; k++)
+        for (int overlap = 0; overlap <= 16; overlap += 3)
+            for (int size = aligns[k]; size < 400; size += 7 * aligns[k]) {
+                yd_windows ws;
+                CHECK(yd_windows_make_aligned(size, size, 32, 32, overlap, aligns[k], &ws, NULL) == 0);
+                CHECK(ws.x.n == yd_windows_along(size, 32, overlap));
+                for (int i = 0; i < ws.x.n; i++) CHECK(ws.x.start[i] % aligns[k] == 0 && (i == 0 || ws.x.start[i] > ws.x.start[i - 1]));
+                CHECK(size <= 32 || ws.x.start[ws.x.n - 1] + 32 == size);
+                for (int x = 0; x < size; x++) {
+                    double sum = 0.0;
+                    for (int i = 0; i < ws.x.n; i++) sum += weight_at(&ws.x, 32, i, x) * (x < ws.x.start[i] + 32);
+                    CHECK_MSG(fabs(sum - 1.0) < 1e-6, "align %d, overlap %d, %d of %d: %g", aligns[k], overlap, x, size, sum);
+                }
+                yd_windows_clear(&ws);
+            }
+    yd_windows ws;
+    CHECK(yd_windows_make_aligned(42, 40, 32, 32, 4, 4, &ws, NULL) == YD_E_INTERNAL);
+    yd_windows_clear(&ws);
+}
+
 int main(int argc, char **argv)
 {
     static const t_case cases[] = {
+        {"windows on multiples of some pixels", test_aligned},
         {"every pixel is covered, weights sum to one, windows are as few as can be", every_pixel_is_shared_out},
         {"the outer quarters of an overlap have no say", outer_quarters_have_no_say},
         {"the largest step of each window is found", the_largest_step_of_each_window_is_found},
