@@ -89,6 +89,24 @@ $(BIN)/yodad: $(O)/daemon/main.o $(DAEMON_OBJ) $(O)/libcore.a
 	$(call say,LD,$@)
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS_DAEMON) $(LIBS_CORE)
 
+# make MUTANT=NAME: a yodad that breaks one promise (daemon/mutant.h). Only the files that know of mutants are built anew.
+ifdef MUTANT
+MUTANT_OBJ := $(patsubst %.c,$(O)/mutants/$(MUTANT)/%.o,$(shell grep -lw YD_BROKEN $(DAEMON_SRC)))
+MUTATED := $(patsubst $(O)/mutants/$(MUTANT)/%,$(O)/%,$(MUTANT_OBJ))
+
+all: $(BIN)/mutants/$(MUTANT)/yodad
+
+$(O)/mutants/$(MUTANT)/%.o: %.c
+	@mkdir -p $(@D)
+	$(call say,CC,$< ($(MUTANT)))
+	$(Q)$(CC) $(CPPFLAGS) -DYD_MUTANT=YD_MUTANT_$(MUTANT) $(CFLAGS) -c $< -o $@
+
+$(BIN)/mutants/$(MUTANT)/yodad: $(O)/daemon/main.o $(filter-out $(MUTATED),$(DAEMON_OBJ)) $(MUTANT_OBJ) $(O)/libcore.a
+	@mkdir -p $(@D)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS_DAEMON) $(LIBS_CORE)
+endif
+
 $(BIN)/yoda: $(call obj,$(YODA_SRC)) $(O)/libcore.a
 	@mkdir -p $(@D)
 	$(call say,LD,$@)

@@ -10,6 +10,7 @@
 #include "core/mem.h"
 #include "daemon/clock.h"
 #include "daemon/log.h"
+#include "daemon/mutant.h"
 #include <stdio.h>
 #include <string.h>
 
@@ -153,7 +154,7 @@ static int take_up(yd_service *s, const char *id, yd_err *err)
 
 int yd_service_recover(yd_service *s, yd_err *err)
 {
-    int rc = s->store->durable ? collect(s, err) : 0;
+    int rc = s->store->durable && !YD_BROKEN(NO_REQUEUE) ? collect(s, err) : 0;
     for (size_t i = 0; i < s->n_left && !rc; i++) {
         yd_err why;
         rc = take_up(s, s->left[i], &why);

@@ -5,6 +5,7 @@
 #include "daemon/spool.h"
 
 #include "core/mem.h"
+#include "daemon/mutant.h"
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -121,7 +122,7 @@ static int write_temp(const yd_spool *s, const yd_piece *piece, int n)
     if (fd < 0) return -1;
     int rc = 0;
     for (int i = 0; i < n && !rc; i++) rc = write_all(fd, piece[i].bytes, piece[i].len);
-    if (!rc) rc = must_fail() ? -1 : fsync(fd);
+    if (!rc && !YD_BROKEN(NO_BLOB_SYNC)) rc = must_fail() ? -1 : fsync(fd);
     const int error = errno;
     if (close(fd) && !rc) return -1;
     errno = error;
@@ -149,7 +150,7 @@ int yd_spool_sync(yd_spool *s, yd_err *err)
 {
     if (!s->dirty) return 0;
     // Some file systems cannot sync a folder and say EINVAL: nothing more can be done there.
-    if ((must_fail() || fsync(s->fd)) && errno != EINVAL) return failed(err, s, "sync the folder", "");
+    if (!YD_BROKEN(NO_FOLDER_SYNC) && (must_fail() || fsync(s->fd)) && errno != EINVAL) return failed(err, s, "sync the folder", "");
     s->dirty = 0;
     return 0;
 }

@@ -11,6 +11,7 @@
 
 #include "core/mem.h"
 #include "core/sha256.h"
+#include "daemon/mutant.h"
 #include <string.h>
 
 #define MAX_TOMBSTONES 65536
@@ -121,7 +122,11 @@ static int release_files(yd_sqlite_store *s, yd_statement which, yd_err *err)
 {
     sqlite3_stmt *q = s->stmt[which];
     int rc;
-    while ((rc = sqlite3_step(q)) == SQLITE_ROW) doubt(s, (const char *)sqlite3_column_text(q, 0));
+    while ((rc = sqlite3_step(q)) == SQLITE_ROW) {
+        const char *name = (const char *)sqlite3_column_text(q, 0);
+        if (YD_BROKEN(EARLY_UNLINK)) yd_spool_remove(s->spool, name);
+        doubt(s, name);
+    }
     if (rc != SQLITE_DONE) rc = yd_sqlite_error(s->writing, err, "write the job database");
     sqlite3_reset(q);
     return rc == SQLITE_DONE ? 0 : rc;
@@ -401,14 +406,16 @@ static void carry_out_alone(yd_sqlite_store *s, yd_store_op *op)
 static int transact(yd_sqlite_store *s, yd_op_list *ops, yd_err *err)
 {
     s->more_finished = s->more_bytes = 0;
-    int rc = yd_sqlite_do(s, YD_SQL_BEGIN, err), troubled = 0;
+    int rc = 0, troubled = 0;
+    if (YD_BROKEN(EARLY_ACK) && !sqlite3_get_autocommit(s->writing)) rc = yd_sqlite_do(s, YD_SQL_COMMIT, err);
+    if (!rc) rc = yd_sqlite_do(s, YD_SQL_BEGIN, err);
     for (yd_store_op *op = ops->head; op && !rc; op = op->next) {
         if (!op->rc && troubled && must_wait(ops, op)) op->rc = yd_fail(&op->err, YD_E_IO, "an earlier change of job %s waits", op->rec.id);
         if (!op->rc) carry_out_alone(s, op);
         troubled |= op->rc == YD_E_IO || op->rc == YD_E_STORAGE;
         if (sqlite3_get_autocommit(s->writing)) rc = op->rc ? yd_fail(err, op->rc, "%s", op->err.detail) : YD_E_IO;
     }
-    if (!rc) rc = yd_sqlite_do(s, YD_SQL_COMMIT, err);
+    if (!rc && !YD_BROKEN(EARLY_ACK)) rc = yd_sqlite_do(s, YD_SQL_COMMIT, err);
     if (rc && !sqlite3_get_autocommit(s->writing)) yd_sqlite_do(s, YD_SQL_ROLLBACK, NULL);
     if (rc) return rc;
     s->finished += s->more_finished;
