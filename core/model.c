@@ -1,16 +1,17 @@
-// Loading, making and saving models: the file's tensors matched one by one against the network that its config describes.
+// Loading and making models: the file's tensors matched one by one against the network that its config describes.
 //
 // Owns the parameters of a yd_model (f32, host). A file must hold every parameter in its shape; names may stand under
 // other words, as public checkpoints' do. Anything else in the file is refused, except the noise schedule's buffers, which public
 // checkpoints carry and the config replaces, and ddpm's frequencies, which are checked. Loading blocks on the disk; a loaded model is
-// read-only. The file is mapped and its weights copied out, while a second thread works out its checksum.
-// Read next: core/net_unet.c, core/engine.c.
+// read-only. The file is mapped and its weights copied out, while other threads work out its checksum and check the one that it may carry.
+// Read next: core/model_write.c, core/net_unet.c, core/engine.c.
 #include "core/file.h"
 #include "core/mem.h"
 #include "core/model.h"
-#include "core/model_public.h"
+#include "core/model_parts.h"
 #include "core/model_srdiff.h"
 #include "core/rng.h"
+#include "core/seal.h"
 #include "core/sha256.h"
 #include "core/simd.h"
 #include "core/tensors.h"
@@ -20,9 +21,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#define MODEL_MAX_BYTES ((size_t)4 << 30)
 #define CONFIG_MAX_BYTES ((size_t)1 << 20)
-#define CONFIG_PRINT_MAX 4096 // yd_model_config_print's longest
 
 // What stands before a network's names is dropped, whatever it is; see model_public.h.
 static const yd_st_tensor *find_param(const yd_safetensors *st, const char *prefix, const char *name)
@@ -228,11 +227,14 @@ static int load_weights(yd_model *m, const yd_safetensors *st, const yd_public_n
     return rc;
 }
 
-// A file's bytes and, worked out meanwhile on a thread of its own, their checksum.
+// What is worked out about a file's bytes meanwhile, each on a thread of its own: their checksum, and whether that which the file carries holds.
 typedef struct hashing {
     const void *bytes;
     size_t len;
+    size_t seal; // where the carried one stands; 0: work out the checksum
     char hex[65];
+    int rc;
+    yd_err why;
     pthread_t thread;
     int running;
 } hashing;
@@ -240,13 +242,15 @@ typedef struct hashing {
 static void *hash(void *arg)
 {
     hashing *h = arg;
-    yd_sha256_hex(h->bytes, h->len, h->hex);
+    if (h->seal) h->rc = yd_seal_check(h->bytes, h->len, h->seal, &h->why);
+    else yd_sha256_hex(h->bytes, h->len, h->hex);
     return NULL;
 }
 
-static void hash_start(hashing *h, const void *bytes, size_t len)
+static void hash_start(hashing *h, const yd_safetensors *st, size_t seal)
 {
-    *h = (hashing){.bytes = bytes, .len = len};
+    *h = (hashing){.seal = seal};
+    h->bytes = yd_st_bytes(st, &h->len);
     h->running = pthread_create(&h->thread, NULL, hash, h) == 0;
 }
 
@@ -254,6 +258,48 @@ static void hash_end(hashing *h)
 {
     if (h->running) pthread_join(h->thread, NULL);
     else hash(h); // no thread was to be had
+}
+
+// The model that a file holds, and its checksum. A file that carries one and is damaged is called that, whatever else is wrong with it.
+static int load_checked(yd_model *m, const char *config, const yd_safetensors *st, yd_err *err)
+{
+    hashing whole, sealed;
+    yd_public_net at = {.root = ""};
+    size_t place = 0;
+    int rc = yd_seal_find(st, &place, err);
+    const int has_seal = rc > 0;
+    if (rc < 0) return rc;
+    hash_start(&whole, st, 0);
+    if (has_seal) hash_start(&sealed, st, place);
+    rc = yd_model_from_tensors(m, config, st, &at, err);
+    if (!rc) rc = yd_map_net_read(st, m->cfg.scale, &m->map_net, err);
+    m->cfg.map_net = m->map_net;
+    hash_end(&whole);
+    snprintf(m->checksum, sizeof m->checksum, "sha256:%s", whole.hex);
+    if (!has_seal) return rc;
+    hash_end(&sealed);
+    return sealed.rc ? yd_fail_field(err, sealed.rc, sealed.why.field, sealed.why.accepted, "%s", sealed.why.detail) : rc;
+}
+
+int yd_model_config_from_tensors(yd_model *m, const char *config, const yd_safetensors *st, yd_public_net *at, yd_err *err)
+{
+    return load_config(m, config, st, at, err);
+}
+
+int yd_model_weights_from_tensors(yd_model *m, const yd_safetensors *st, const yd_public_net *at, yd_err *err)
+{
+    return load_weights(m, st, at, err);
+}
+
+const yd_st_tensor *yd_model_find_param(const yd_safetensors *st, const char *prefix, const char *name)
+{
+    return find_param(st, prefix, name);
+}
+
+int yd_model_from_tensors(yd_model *m, const char *config, const yd_safetensors *st, yd_public_net *at, yd_err *err)
+{
+    const int rc = load_config(m, config, st, at, err);
+    return rc ? rc : load_weights(m, st, at, err);
 }
 
 int yd_model_load(const char *path, yd_model **out, yd_err *err)
@@ -264,31 +310,20 @@ int yd_model_load(const char *path, yd_model **out, yd_err *err)
 int yd_model_load_with(const char *path, const char *config, yd_model **out, yd_err *err)
 {
     yd_safetensors *st = NULL;
-    yd_public_net at = {.root = ""};
-    hashing h;
-    const void *bytes;
+    yd_err why = {0};
     size_t len;
     *out = NULL;
     if (strlen(path) >= sizeof((yd_model *)0)->path) return yd_fail(err, YD_E_IO, "the model's path is longer than 511 bytes");
     int rc = yd_tensors_open(path, &st, err);
     if (rc) return rc;
-    bytes = yd_st_bytes(st, &len);
     yd_model *m = yd_calloc(1, sizeof *m);
-    if (!m || len > MODEL_MAX_BYTES) {
-        rc = m ? yd_fail(err, YD_E_INVALID, "%.200s: more than 4 GiB", path) : yd_fail(err, YD_E_NOMEM, "no memory for a model");
-        yd_st_close(st);
-        yd_model_free(m);
-        return rc;
+    (void)yd_st_bytes(st, &len);
+    if (!m) rc = yd_fail(&why, YD_E_NOMEM, "no memory for a model");
+    else if (len > MODEL_MAX_BYTES) rc = yd_fail(&why, YD_E_INVALID, "more than 4 GiB");
+    if (!rc) {
+        snprintf(m->path, sizeof m->path, "%s", path);
+        rc = load_checked(m, config, st, &why);
     }
-    snprintf(m->path, sizeof m->path, "%s", path);
-    yd_err why = {0};
-    hash_start(&h, bytes, len);
-    rc = load_config(m, config, st, &at, &why);
-    if (!rc) rc = load_weights(m, st, &at, &why);
-    if (!rc) rc = yd_map_net_read(st, m->cfg.scale, &m->map_net, &why);
-    m->cfg.map_net = m->map_net;
-    hash_end(&h);
-    snprintf(m->checksum, sizeof m->checksum, "sha256:%s", h.hex);
     yd_st_close(st);
     if (rc) {
         yd_fail_field(err, rc, why.field, why.accepted, "%.200s: %s", path, why.detail);
@@ -358,121 +393,4 @@ int yd_model_init(const yd_model_config *cfg, uint64_t seed, int zero_init, yd_m
     }
     yd_graph_free(g);
     return rc;
-}
-
-// params as 16-bit copies, kept alive until the file is written.
-static int narrow(const float *src, size_t n, uint16_t **dst, yd_err *err)
-{
-    *dst = yd_malloc(n * sizeof **dst);
-    if (!*dst) return yd_fail(err, YD_E_NOMEM, "no memory to save a model");
-    for (size_t i = 0; i < n; i++) (*dst)[i] = yd_bf16_from_f32(src[i]);
-    return 0;
-}
-
-static int add_params(yd_st_writer *w, const yd_graph *g, const float *const *params, yd_dtype dt, uint16_t **copies, yd_err *err)
-{
-    for (int i = 0; i < g->n_params; i++) {
-        const yd_tensor *p = &g->tensors[g->params[i]];
-        int64_t dims[4];
-        for (int d = 0; d < p->ndim; d++) dims[d] = p->dims[d];
-        const void *data = params[i];
-        if (dt == YD_BF16) {
-            int rc = narrow(params[i], yd_tensor_numel(p), &copies[i], err);
-            if (rc) return rc;
-            data = copies[i];
-        }
-        int rc = yd_st_writer_add(w, p->name, dt == YD_BF16 ? YD_ST_BF16 : YD_ST_F32, p->ndim, dims, data, err);
-        if (rc) return rc;
-    }
-    return 0;
-}
-
-int yd_model_save(const yd_model_config *cfg, const float *const *params, int n_params, yd_dtype dt, const char *path, yd_err *err)
-{
-    yd_graph *g = NULL;
-    yd_st_writer *w = NULL;
-    uint16_t **copies = NULL;
-    char text[CONFIG_PRINT_MAX];
-    int rc = yd_net_build(&cfg->net, cfg->window, cfg->window, YD_F32, 0, &g, err);
-    if (rc) return rc;
-    if (g->n_params != n_params) {
-        rc = yd_fail(err, YD_E_INTERNAL, "%d parameters given for a network that has %d", n_params, g->n_params);
-        goto out;
-    }
-    w = yd_st_writer_new();
-    copies = yd_calloc((size_t)n_params, sizeof *copies);
-    if (!w || !copies) {
-        rc = yd_fail(err, YD_E_NOMEM, "no memory to save a model");
-        goto out;
-    }
-    if (yd_model_config_print(cfg, text, sizeof text) >= sizeof text) {
-        rc = yd_fail(err, YD_E_INTERNAL, "the model's config is longer than %zu bytes", sizeof text);
-        goto out;
-    }
-    rc = yd_st_writer_metadata(w, "yoda.config", text, err);
-    if (!rc) rc = add_params(w, g, params, dt, copies, err);
-    if (!rc) rc = yd_st_writer_save(w, path, err);
-out:
-    for (int i = 0; copies && i < n_params; i++) yd_free(copies[i]);
-    yd_free(copies);
-    yd_st_writer_free(w);
-    yd_graph_free(g);
-    return rc;
-}
-
-// Everything of a file as it is, with another config inside and, unless it is NULL, another learned map.
-static int write_again(const yd_safetensors *st, const yd_model_config *cfg, const yd_map_net *net, const char *path, yd_err *err)
-{
-    yd_map_store store;
-    char text[CONFIG_PRINT_MAX];
-    int rc = 0;
-    yd_st_writer *w = yd_st_writer_new();
-    if (!w) return yd_fail(err, YD_E_NOMEM, "no memory to write a model");
-    if (yd_model_config_print(cfg, text, sizeof text) >= sizeof text)
-        rc = yd_fail(err, YD_E_INTERNAL, "the model's config is longer than %zu bytes", sizeof text);
-    const char *key;
-    for (size_t i = 0; !rc && (key = yd_st_metadata_key(st, i)); i++) rc = yd_st_writer_metadata(w, key, yd_st_metadata(st, key), err);
-    if (!rc) rc = yd_st_writer_metadata(w, "yoda.config", text, err);
-    for (size_t i = 0; !rc && i < yd_st_count(st); i++) {
-        const yd_st_tensor *t = yd_st_at(st, i);
-        if (net && strncmp(t->name, YD_MAP_PREFIX, sizeof YD_MAP_PREFIX - 1) == 0) continue;
-        rc = yd_st_writer_add(w, t->name, t->dtype, t->ndim, t->dims, t->data, err);
-    }
-    if (!rc && net) rc = yd_map_net_add(net, &store, w, err);
-    if (!rc) rc = yd_st_writer_save(w, path, err);
-    yd_st_writer_free(w);
-    return rc;
-}
-
-static int rewrite(const char *in, const char *out, const char *const *changes, int n, const yd_map_net *net, yd_err *err)
-{
-    void *bytes = NULL;
-    size_t len = 0;
-    yd_safetensors *st = NULL;
-    yd_public_net at = {.root = ""};
-    if (strlen(in) >= sizeof((yd_model *)0)->path) return yd_fail(err, YD_E_IO, "the model's path is longer than 511 bytes");
-    int rc = yd_file_read(in, MODEL_MAX_BYTES, &bytes, &len, err);
-    if (rc) return rc;
-    yd_model *m = yd_calloc(1, sizeof *m);
-    if (!m) rc = yd_fail(err, YD_E_NOMEM, "no memory for a model");
-    else snprintf(m->path, sizeof m->path, "%s", in);
-    if (!rc) rc = yd_tensors_open_memory(bytes, len, &st, err);
-    if (!rc) rc = load_config(m, NULL, st, &at, err);
-    for (int i = 0; !rc && i < n; i++) rc = yd_model_config_update(&m->cfg, changes[i], strlen(changes[i]), err);
-    if (!rc) rc = load_weights(m, st, &at, err);
-    if (!rc) rc = write_again(st, &m->cfg, net, out, err);
-    yd_model_free(m);
-    yd_st_close(st);
-    yd_free(bytes);
-    return rc;
-}
-
-int yd_model_rewrite(const char *in, const char *out, const char *const *changes, int n, yd_err *err)
-{
-    return rewrite(in, out, changes, n, NULL, err);
-}
-
-int yd_model_put_map(const char *in, const char *out, const yd_map_net *net, yd_err *err)
-{
-    return rewrite(in, out, NULL, 0, net, err);
 }

@@ -148,7 +148,8 @@ int yd_model_config_update(yd_model_config *cfg, const char *json, size_t len, y
 // Defaults of every field, before parsing: the SR3 conventions.
 void yd_model_config_init(yd_model_config *cfg);
 
-// Load a model file: read, check against its network (missing and unexpected tensors are named), checksum. YD_E_IO, YD_E_CHECKPOINT,
+// Load a model file in any container (core/tensors.h): read, check against its network (missing and unexpected tensors are named), checksum; a
+// checksum that the file carries must hold. YD_E_IO, YD_E_CHECKPOINT,
 // YD_E_INVALID (over 4 GiB), YD_E_NOMEM; every message names the file.
 //
 // A checkpoint of the public SR3 code needs no config: what its tensors do not say is then as in the published configs, and told in
@@ -162,9 +163,11 @@ int yd_model_init(const yd_model_config *cfg, uint64_t seed, int zero_init, yd_m
 // Save parameters (params[i] in graph order) as f32 or bf16. tmp + fsync + rename.
 int yd_model_save(const yd_model_config *cfg, const float *const *params, int n_params, yd_dtype dt, const char *path, yd_err *err);
 
-// Write a model file anew with config texts laid over its own, one after the other. Weights, in their type and to the bit, and other
-// metadata stay; the tensors must fit the changed network. in and out may be the same file. Errors of loading, YD_E_IO.
-int yd_model_rewrite(const char *in, const char *out, const char *const *changes, int n, yd_err *err);
+// Write a model file anew as one of ours: the network's tensors under the names above, the config and a checksum of the whole file inside
+// (core/seal.h). config: a config file of its own as in yd_model_load_with, or NULL; changes: config texts laid over it, one after the
+// other. Weights, in their type and to the bit, the learned map and other metadata stay; the tensors must fit the changed network. in
+// and out may be the same file. Errors of loading, YD_E_IO.
+int yd_model_rewrite(const char *in, const char *config, const char *out, const char *const *changes, int n, yd_err *err);
 // Write a model file anew with this learned map in place of its own, if it had one; everything else stays to the bit. The same errors.
 int yd_model_put_map(const char *in, const char *out, const yd_map_net *net, yd_err *err);
 

@@ -55,6 +55,8 @@ yd_st_writer *yd_st_writer_new(void);
 int yd_st_writer_metadata(yd_st_writer *w, const char *key, const char *value, yd_err *err);
 // data is borrowed until yd_st_writer_save returns.
 int yd_st_writer_add(yd_st_writer *w, const char *name, yd_st_dtype dt, int ndim, const int64_t *dims, const void *data, yd_err *err);
+// Have the file carry a checksum of itself (core/seal.h), so that whoever loads it finds every changed bit.
+int yd_st_writer_seal(yd_st_writer *w, yd_err *err);
 int yd_st_writer_save(yd_st_writer *w, const char *path, yd_err *err);
 void yd_st_writer_free(yd_st_writer *w);
 

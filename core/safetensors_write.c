@@ -8,6 +8,8 @@
 #include "core/file.h"
 #include "core/json.h"
 #include "core/mem.h"
+#include "core/seal.h"
+#include "core/sha256.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -34,6 +36,7 @@ struct yd_st_writer {
     size_t count, capacity;
     meta *metadata;
     size_t metas, meta_capacity;
+    int sealed;
 };
 
 static const struct type_row {
@@ -126,6 +129,16 @@ int yd_st_writer_add(yd_st_writer *w, const char *name, yd_st_dtype dt, int ndim
     if (!e.name) return no_memory(err);
     w->entries[w->count++] = e;
     return 0;
+}
+
+int yd_st_writer_seal(yd_st_writer *w, yd_err *err)
+{
+    char empty[sizeof YD_SEAL_ALGORITHM + YD_SEAL_DIGITS];
+    snprintf(empty, sizeof empty, "%s%0*d", YD_SEAL_ALGORITHM, YD_SEAL_DIGITS, 0);
+    int rc = yd_st_writer_metadata(w, YD_SEAL_KEY, empty, err);
+    if (!rc) rc = yd_st_writer_metadata(w, YD_SEAL_MARK, YD_SEAL_KEY, err);
+    if (!rc) w->sealed = 1;
+    return rc;
 }
 
 // ---- the header
@@ -231,10 +244,32 @@ static int make_header(yd_st_writer *w, text *t, yd_err *err)
 
 // ---- the file
 
+static void length_prefix(const text *header, uint8_t prefix[8])
+{
+    for (int i = 0; i < 8; i++) prefix[i] = (uint8_t)((uint64_t)header->len >> (8 * i));
+}
+
+// Put the checksum of everything, with zeros in its place, in its place.
+static void seal(const yd_st_writer *w, text *header)
+{
+    uint8_t prefix[8], digest[32];
+    char digits[YD_SEAL_DIGITS + 1];
+    yd_sha256 s;
+    length_prefix(header, prefix);
+    yd_sha256_init(&s);
+    yd_sha256_update(&s, prefix, sizeof prefix);
+    yd_sha256_update(&s, header->s, header->len);
+    for (size_t i = 0; i < w->count; i++) yd_sha256_update(&s, w->entries[i].data, w->entries[i].bytes);
+    yd_sha256_final(&s, digest);
+    for (size_t i = 0; i < sizeof digest; i++) snprintf(digits + 2 * i, 3, "%02x", digest[i]);
+    char *place = memmem(header->s, header->len, YD_SEAL_BEFORE, sizeof YD_SEAL_BEFORE - 1);
+    memcpy(place + sizeof YD_SEAL_BEFORE - 1, digits, YD_SEAL_DIGITS);
+}
+
 static int write_parts(const yd_st_writer *w, const text *header, yd_file_writer *f, yd_err *err)
 {
     uint8_t prefix[8];
-    for (int i = 0; i < 8; i++) prefix[i] = (uint8_t)((uint64_t)header->len >> (8 * i));
+    length_prefix(header, prefix);
     int rc = yd_file_writer_write(f, prefix, sizeof prefix, err);
     if (rc == 0) rc = yd_file_writer_write(f, header->s, header->len, err);
     for (size_t i = 0; rc == 0 && i < w->count; i++)
@@ -247,6 +282,7 @@ int yd_st_writer_save(yd_st_writer *w, const char *path, yd_err *err)
     text header = {0};
     yd_file_writer f = {.fd = -1};
     int rc = make_header(w, &header, err);
+    if (rc == 0 && w->sealed) seal(w, &header);
     if (rc == 0) rc = yd_file_writer_open(&f, path, err);
     if (rc == 0) {
         rc = write_parts(w, &header, &f, err);

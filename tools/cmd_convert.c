@@ -1,8 +1,9 @@
-// yoda convert: a model file with the same weights and another config inside, so that profiles, defaults or a name can be chosen after
-// training.
+// yoda convert: any checkpoint of a network that yodad runs as a model file of ours, with its config and a checksum inside; or one of ours with
+// another config, so that profiles, defaults or a name can be chosen after training.
 //
-// --config lays a text over the file's config, --set single values; each becomes a small JSON text for core's reader, which checks every
-// field. Read next: yd_model_rewrite in core/model.c.
+// --config is the config itself where it is one of the public code; otherwise it is laid over the file's, as are --set's single values. Each
+// becomes a small JSON text for core's reader, which checks every field. Read next: core/model_write.c.
+#include "core/file.h"
 #include "core/json.h"
 #include "core/mem.h"
 #include "core/model.h"
@@ -18,6 +19,7 @@
 typedef struct changes {
     char *text[MAX_CHANGES];
     int n;
+    const char *base; // a config file to begin with, or NULL
 } changes;
 
 typedef struct builder {
@@ -83,20 +85,23 @@ static int add_change(changes *c, const char *text, yd_err *err)
     return 0;
 }
 
+// Is it a config of the public code, {"model": {"unet"...}}?
+static int is_public(const char *text, size_t len)
+{
+    yd_json *j = NULL;
+    const int found = yd_json_parse(text, len, YD_JSON_COMMENTS, &j, NULL) == 0 && yd_json_get(j, yd_json_get(j, 0, "model"), "unet") >= 0;
+    yd_json_free(j);
+    return found;
+}
+
 static int add_file(changes *c, const char *path, yd_err *err)
 {
     void *bytes = NULL;
     size_t len = 0;
-    int rc = yd_file_read(path, CONFIG_MAX_BYTES, &bytes, &len, err);
-    char *text = rc ? NULL : yd_malloc(len + 1);
-    if (!rc && !text) rc = yd_fail(err, YD_E_NOMEM, "no memory for the config");
+    int rc = yd_file_read(path, CONFIG_MAX_BYTES, &bytes, &len, err); // ends with a NUL
     if (!rc && memchr(bytes, 0, len)) rc = yd_fail(err, YD_E_CHECKPOINT, "%s holds a NUL byte and is no JSON", path);
-    if (!rc) {
-        memcpy(text, bytes, len);
-        text[len] = 0;
-        rc = add_change(c, text, err);
-    }
-    yd_free(text);
+    if (!rc && is_public(bytes, len)) c->base = path;
+    else if (!rc) rc = add_change(c, bytes, err);
     yd_free(bytes);
     return rc;
 }
@@ -115,36 +120,46 @@ static int add_values(changes *c, const char *list, yd_err *err)
     return rc;
 }
 
+static int convert(changes *c, const char *config, const char *set, const char *in, const char *out, const char **subject, yd_err *err)
+{
+    *subject = config;
+    int rc = config ? add_file(c, config, err) : 0;
+    if (rc) return rc;
+    *subject = NULL;
+    rc = add_values(c, set, err);
+    if (rc) return rc;
+    *subject = in;
+    rc = yd_model_rewrite(in, c->base, out, (const char *const *)c->text, c->n, err);
+    if (rc == 0) printf("%s: %d change%s%s\n", out, c->n, c->n == 1 ? "" : "s", c->base ? ", config inside" : "");
+    return rc;
+}
+
 int yd_cmd_convert(int argc, char **argv)
 {
     static const yd_usage usage = {"convert",
-                                   "IN OUT",
+                                   "IN [OUT]",
                                    2,
-                                   0,
-                                   "write a model file with the same weights and another config inside",
+                                   YD_ARGS_SOME,
+                                   "write a checkpoint as a model file, or a model file with another config inside",
+                                   "  yoda convert I640000_E37_gen.pth -o sr3.safetensors --config sr_sr3_16_128.json\n"
                                    "  yoda convert model.safetensors tuned.safetensors --set profiles.fast.steps=3,profiles.fast.eta=0\n"
                                    "  yoda convert model.safetensors model.safetensors --config profiles.json\n"};
-    const char *operands[2], *config = NULL, *set = NULL;
+    const char *operands[2] = {NULL, NULL}, *config = NULL, *set = NULL, *out = NULL, *subject = NULL;
     const yd_arg args[] = {
-        {"config", 'c', YD_ARG_TEXT, &config, 0, 0, "FILE", "JSON laid over the config: what it says replaces, the rest stays"},
+        {"out", 'o', YD_ARG_TEXT, &out, 0, 0, "FILE", "model file to write, instead of OUT"},
+        {"config", 'c', YD_ARG_TEXT, &config, 0, 0, "FILE", "config of the public code, or JSON laid over the config: what it says replaces"},
         {"set", 's', YD_ARG_TEXT, &set, 0, 0, "LIST", "single values over both, KEY=VALUE,...; a key's parts have dots between"},
     };
     int status = yd_args_parse(&usage, args, sizeof args / sizeof *args, argc, argv, operands);
     if (status != YD_ARGS_GO_ON) return status;
+    if (!out == !operands[1]) {
+        fprintf(stderr, "yoda convert: one file to write is needed (accepted: OUT or --out FILE)\n");
+        return 2;
+    }
     changes c = {.n = 0};
     yd_err err;
     yd_err_clear(&err);
-    const char *subject = config;
-    int rc = config ? add_file(&c, config, &err) : 0;
-    if (rc == 0) {
-        subject = NULL;
-        rc = add_values(&c, set, &err);
-    }
-    if (rc == 0) {
-        subject = operands[0];
-        rc = yd_model_rewrite(operands[0], operands[1], (const char *const *)c.text, c.n, &err);
-    }
-    if (rc == 0) printf("%s: %d change%s\n", operands[1], c.n, c.n == 1 ? "" : "s");
+    int rc = convert(&c, config, set, operands[0], out ? out : operands[1], &subject, &err);
     for (int i = 0; i < c.n; i++) yd_free(c.text[i]);
     return rc < 0 ? yd_cli_fail("convert", subject, &err) : 0;
 }

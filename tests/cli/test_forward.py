@@ -1,5 +1,5 @@
 """yoda forward against tensors computed by the public SR3 implementation."""
-from harness import (busy_picture, case, check, floats, read_safetensors, relative_difference, shared, tiny_model,
+from harness import (busy_picture, case, check, floats, read_bytes, read_safetensors, relative_difference, shared, tiny_model,
                      write_safetensors, yoda, yoda_fails)
 
 TOLERANCE = 2e-5
@@ -13,6 +13,18 @@ def forward(folder, name, *arguments):
     ours, reference = read_safetensors("out.safetensors")[0][name], read_safetensors(io)[0][name]
     check(ours[1] == reference[1], f"shape {ours[1]}, not {reference[1]}")
     return floats(ours), floats(reference)
+
+
+def forward_checkpoint(folder, file, name, *arguments):
+    """The same with the checkpoint as that code saved it, and with what yoda convert makes of it: the same bytes."""
+    model, io, config = (shared(f"fixtures/{folder}/{f}") for f in [file, "io.safetensors", "config.json"])
+    yoda("forward", model, "--in", io, "--out", "out.safetensors", *arguments)
+    yoda("convert", model, "-o", "ours.safetensors", "--config", config)
+    yoda("forward", "ours.safetensors", "--in", io, "--out", "again.safetensors", *arguments)
+    check(read_bytes("out.safetensors") == read_bytes("again.safetensors"), "the converted model is another one")
+    said = read_safetensors("ours.safetensors")[1]
+    check(said["yoda.checksum"].startswith("sha256:") and "yoda-model-1" in said["yoda.config"], said)
+    return floats(read_safetensors("out.safetensors")[0][name]), floats(read_safetensors(io)[0][name])
 
 
 def agrees(ours, reference, tolerance=TOLERANCE):
@@ -44,6 +56,14 @@ def sr3_deep_rect_evaluation_agrees():
 @case
 def ddpm_tiny_evaluation_agrees():
     agrees(*forward("ddpm_tiny", "eps"))
+
+
+@case
+def checkpoints_as_they_are_agree():
+    for folder in ["sr3_tiny", "sr3_deep_rect", "sr3_legacy_format", "ddpm_tiny"]:
+        agrees(*forward_checkpoint(folder, "I1_E1_gen.pth", "eps"))
+    for folder in ["sr3_tiny", "sr3_legacy_format"]:
+        agrees(*forward_checkpoint(folder, "I1_E1_gen.pth", "sample", "--trace"))
 
 
 @case
