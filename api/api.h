@@ -28,6 +28,9 @@ const char *yd_api_address(const yd_api *api);
 void yd_api_open(yd_api *api);
 int yd_api_inherited(const yd_api *api);
 
+// The settings or the keys have changed: go by them from now on. Streams end whose owners have no key any more that reads.
+void yd_api_reload(yd_api *api);
+
 // Accept no further connection and close those that are between two requests; the others are served to their end. Idempotent.
 void yd_api_quiesce(yd_api *api);
 

@@ -107,7 +107,8 @@ static int grow(yd_request *r, size_t need, yd_err *err)
     while (cap < need) cap = cap > max / 2 ? max : cap * 2;
     if (b->announced && cap > b->announced) cap = b->announced; // never less than need: the parser counts
     const size_t more = cap - b->cap;
-    if (more > (size_t)r->api->cfg->max_queue_bytes - r->api->body_bytes)
+    const size_t all = (size_t)r->api->cfg->max_queue_bytes; // it may have become less than there is
+    if (r->api->body_bytes > all || more > all - r->api->body_bytes)
         return yd_fail(err, YD_E_QUEUE_FULL, "the uploads under way fill the memory that is set aside for them");
     uint8_t *p = yd_realloc(b->bytes, cap);
     if (!p) return yd_fail(err, YD_E_NOMEM, "no memory for a body of %zu bytes", cap);

@@ -390,6 +390,11 @@ int yd_guard_new(uv_loop_t *loop, const yd_guard_limits *limits, yd_guard **out,
     return 0;
 }
 
+void yd_guard_limit(yd_guard *g, const yd_guard_limits *limits)
+{
+    g->limits = *limits;
+}
+
 static void tick_closed(uv_handle_t *h)
 {
     yd_free(h);

@@ -35,6 +35,8 @@ typedef struct yd_guard_limits {
 
 // YD_E_NOMEM.
 int yd_guard_new(uv_loop_t *loop, const yd_guard_limits *limits, yd_guard **out, yd_err *err);
+// Other limits from now on; a phase that has begun keeps its deadline.
+void yd_guard_limit(yd_guard *g, const yd_guard_limits *limits);
 // Every yd_conn must be closed before. The memory goes when the loop has closed the handles.
 void yd_guard_free(yd_guard *g);
 unsigned yd_guard_open_count(const yd_guard *g);

@@ -8,5 +8,7 @@
 void yd_streams_heartbeat(yd_api *api);
 // Let every stream send what is there, then end.
 void yd_streams_end_all(yd_api *api);
+// End those whose owner has no key any more that reads.
+void yd_streams_end_ownerless(yd_api *api);
 
 #endif

@@ -329,6 +329,15 @@ fail_socket:
     return rc;
 }
 
+void yd_api_reload(yd_api *api)
+{
+    const yd_guard_limits limits = guard_limits(api->cfg);
+    const uint64_t beat = (uint64_t)api->cfg->sse_heartbeat_ms;
+    yd_guard_limit(api->guard, &limits);
+    uv_timer_start(&api->pump->heartbeat, on_heartbeat, beat, beat);
+    yd_streams_end_ownerless(api);
+}
+
 const char *yd_api_address(const yd_api *api)
 {
     return api->address;

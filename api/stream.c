@@ -13,6 +13,7 @@
 
 #include "api/respond.h"
 #include "core/base64.h"
+#include "core/keys.h"
 #include "core/mem.h"
 #include "daemon/clock.h"
 
@@ -200,6 +201,18 @@ void yd_streams_end_all(yd_api *api)
     for (yd_link *l = api->streams.next; l != &api->streams; l = l->next) {
         yd_stream *s = YD_CONTAINER(l, yd_stream, in_api);
         s->ending = 1;
+        yd_request_wake(s->r);
+    }
+}
+
+// Nothing of what is there is sent any more.
+void yd_streams_end_ownerless(yd_api *api)
+{
+    const yd_keys *keys = yd_service_keys(api->service);
+    for (yd_link *l = api->streams.next; keys && l != &api->streams; l = l->next) {
+        yd_stream *s = YD_CONTAINER(l, yd_stream, in_api);
+        if (yd_keys_owner(keys, s->r->owner, YD_SCOPE_READ)) continue;
+        s->failed = 1;
         yd_request_wake(s->r);
     }
 }

@@ -74,6 +74,10 @@ int yd_codecs_open(uv_loop_t *loop, const yd_config *cfg, yd_metrics *metrics, c
 // Be told once, when the first process is ready: from then on yd_image_kinds says what is read.
 void yd_codecs_on_ready(yd_codecs *all, void (*fn)(void *arg), void *arg);
 int yd_codecs_ready(const yd_codecs *all);
+// Address space that a process is started with: what the largest picture of these settings needs.
+uint64_t yd_codec_most_memory(const yd_config *cfg);
+// The limits of pictures have grown beyond what the processes were started for: others take their place, after the pictures they are at.
+void yd_codecs_renew(yd_codecs *all);
 // Kill and reap every process; calls under way are done with YD_E_CANCELLED. The struct is freed, then closed is called.
 void yd_codecs_close(yd_codecs *all, void (*closed)(void *arg), void *arg);
 

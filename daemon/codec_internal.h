@@ -33,6 +33,7 @@ typedef struct yd_codec_slot {
     uint64_t process; // number of this process
     int64_t since_us; // of the call
     int served;       // pictures of this process
+    int stale;        // it ends when it has nothing to do
     int failures;     // starts in a row that came to nothing
     const char *why;  // the daemon ended it: the reason; NULL: it ended by itself
 } yd_codec_slot;
@@ -71,8 +72,6 @@ void yd_codec_calls_drop(yd_codecs *all);
 // Milliseconds of processor that a call may take, and of time.
 int64_t yd_codec_cpu_ms(const yd_codec_call *c);
 int64_t yd_codec_wall_ms(const yd_codec_call *c);
-// The most address space that any call asks for.
-uint64_t yd_codec_most_memory(const yd_config *cfg);
 
 // ---- codec_pool.c ----
 void yd_codecs_pump(yd_codecs *all);

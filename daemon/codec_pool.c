@@ -329,10 +329,20 @@ void yd_codecs_pump(yd_codecs *all)
     for (int i = 0; i < all->n && !all->closing; i++) {
         yd_codec_slot *s = &all->slot[i];
         if (s->state != YD_CODEC_IDLE) continue;
+        if (s->stale) {
+            end(s, "recycled");
+            continue;
+        }
         yd_codec_call *c = yd_codec_call_next(all);
         if (!c) return;
         give(s, c);
     }
+}
+
+void yd_codecs_renew(yd_codecs *all)
+{
+    for (int i = 0; i < all->n; i++) all->slot[i].stale = all->slot[i].state != YD_CODEC_EMPTY;
+    yd_codecs_pump(all);
 }
 
 // ---- starting
@@ -359,7 +369,7 @@ static void start(yd_codec_slot *s)
     yd_err err = {0};
     int fd;
     int rc = yd_codec_spawn(s->all->program, yd_codec_most_memory(s->all->cfg), &s->pid, &fd, &err);
-    s->served = 0;
+    s->served = s->stale = 0;
     s->why = NULL;
     s->process = ++s->all->processes;
     s->region_id = 0;

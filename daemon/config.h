@@ -1,13 +1,15 @@
-// The configuration: one immutable struct, made once at start.
+// The configuration: one struct, made at the start. SIGHUP has it made again; what can change without a restart is then taken over.
 //
 // Sources, each overriding the one before: defaults, the config file (a JSON object, --config FILE), the environment (YODAD_NAME),
 // flags (--name VALUE or --name=VALUE). One list gives a setting its three spellings: max_body_bytes in the file,
 // YODAD_MAX_BODY_BYTES in the environment, --max-body-bytes as a flag. Unknown names and values out of range are errors that name
-// the setting, where it came from and what it accepts. Threads: read-only after yd_config_load.
+// the setting, where it came from and what it accepts. Threads: any may read it, but for the
+// settings that yd_config_live names: those belong to the loop's.
 #ifndef YD_DAEMON_CONFIG_H
 #define YD_DAEMON_CONFIG_H
 
 #include "core/err.h"
+#include "daemon/text.h"
 #include <jansson.h>
 #include <stdint.h>
 
@@ -116,11 +118,12 @@
     NUMBER(fake_nan_at, 0, 0, 1000000000, "the fake device predicts NaN in this unit; 0 never")                        \
     NUMBER(fake_fail_at, 0, 0, 1000000000, "the fake device fails in this run; 0 never")
 
-#define YD_TEXT_MAX 256
+#define YD_TEXT_MAX   256
+#define YD_CHOICE_MAX 16
 
 typedef struct yd_config {
 #define YD_FIELD_TEXT(name, def, help)             char name[YD_TEXT_MAX];
-#define YD_FIELD_CHOICE(name, def, words, help)    char name[16];
+#define YD_FIELD_CHOICE(name, def, words, help)    char name[YD_CHOICE_MAX];
 #define YD_FIELD_NUMBER(name, def, min, max, help) int64_t name;
 #define YD_FIELD_SWITCH(name, def, help)           int name;
     YD_CONFIG(YD_FIELD_TEXT, YD_FIELD_CHOICE, YD_FIELD_NUMBER, YD_FIELD_SWITCH)
@@ -145,6 +148,11 @@ int yd_config_load(int argc, char **argv, char **env, yd_config *cfg, yd_config_
 int yd_config_set(yd_config *cfg, const char *name, const char *value, yd_err *err);
 // Checks between settings: listen can be parsed, beyond loopback only with insecure_no_auth. Part of yd_config_load.
 int yd_config_check(yd_config *cfg, yd_err *err);
+// Can this setting change without a restart?
+int yd_config_live(const char *name);
+// Take over from `next`, which has been checked, what can change without a restart. taken, left: names of what has changed and was taken over
+// or is only different after a restart, with commas.
+void yd_config_take(yd_config *cfg, const yd_config *next, yd_text *taken, yd_text *left);
 // The effective configuration, a new reference. NULL: out of memory.
 json_t *yd_config_json(const yd_config *cfg);
 // The text of --help; release with yd_free. NULL: out of memory.

@@ -18,4 +18,6 @@ typedef struct yd_conf_row {
 const yd_conf_row *yd_conf_rows(size_t *n);
 const yd_conf_row *yd_conf_find(const char *name); // NULL: no such setting
 
+size_t yd_config_live_count(void);                  // settings that can change without a restart
+
 #endif

@@ -382,6 +382,22 @@ int yd_deliveries_open(yd_service *s, yd_err *err)
     return 0;
 }
 
+// The timer is started for what waits: more may have a turn now.
+int yd_deliveries_reload(yd_service *s, const yd_config *next, yd_err *err)
+{
+    yd_secrets *secrets = NULL;
+    int rc = read_secrets(next, &secrets, err);
+    if (!rc && s->deliveries) rc = yd_outgoing_reload(s->outgoing, next, err);
+    if (rc || !s->deliveries) { // what is not there yet is opened when the settings have been taken over
+        yd_secrets_free(secrets);
+        return rc;
+    }
+    yd_secrets_free(s->deliveries->secrets);
+    s->deliveries->secrets = secrets;
+    uv_timer_start(&s->deliveries->timer, on_timer, 0, 0);
+    return 0;
+}
+
 static void on_timer_closed(uv_handle_t *h)
 {
     yd_service *s = h->data;

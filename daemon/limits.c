@@ -1,9 +1,10 @@
-// What owners may have: weight, jobs at a time, units of work; and the key file, read again.
+// What owners may have: weight, jobs at a time, units of work; and settings that change while they hold.
 // Threads: the loop's.
 #include "daemon/service_internal.h"
 
-#include "daemon/clock.h"
 #include "core/keys.h"
+#include "daemon/clock.h"
+#include "daemon/log.h"
 
 struct yd_keys *yd_service_keys(const yd_service *s)
 {
@@ -17,17 +18,45 @@ double yd_owner_weight(void *service, const char *owner)
     return l ? l->weight : 1;
 }
 
-int yd_service_reload(yd_service *s, yd_err *err)
+static void take_keys(yd_service *s, yd_keys *next)
 {
-    yd_keys *next = NULL;
-    if (!*s->cfg->keys) return 0;
-    const int rc = yd_keys_load(s->cfg->keys, &next, err);
-    if (rc) return rc;
+    if (!next) return;
     yd_keys_carry(next, s->keys);
     yd_keys_free(s->keys);
     s->keys = next;
     yd_owners_weigh(s->owners);
-    return 0;
+}
+
+// What has copied settings for itself is told of the new ones.
+static int spread(yd_service *s, uint64_t codec_memory, yd_err *err)
+{
+    const yd_config *cfg = s->cfg;
+    yd_log_set_level(cfg->log_level);
+    yd_policy *p = &s->sched.policy;
+    p->max_running = cfg->max_running < YD_RUNNING_MAX ? (int)cfg->max_running : YD_RUNNING_MAX;
+    p->max_idle_us = cfg->max_idle_ms * 1000;
+    p->reserve_us = cfg->reserve_after_ms * 1000;
+    p->slack_s = (double)cfg->share_slack_ms / 1000;
+    p->catch_up_s = (double)cfg->share_catch_up_ms / 1000;
+    if (yd_codec_most_memory(cfg) > codec_memory) yd_codecs_renew(s->codecs);
+    const int rc = s->deliveries ? 0 : yd_deliveries_open(s, err);
+    yd_pipeline_kick(s);
+    return rc;
+}
+
+int yd_service_reload(yd_service *s, yd_config *cfg, const yd_config *next, yd_text *taken, yd_text *left, yd_err *err)
+{
+    yd_keys *keys = NULL;
+    const uint64_t codec_memory = yd_codec_most_memory(cfg);
+    int rc = *cfg->keys && *next->keys ? yd_keys_load(next->keys, &keys, err) : 0;
+    if (!rc) rc = yd_deliveries_reload(s, next, err);
+    if (rc) {
+        yd_keys_free(keys);
+        return rc;
+    }
+    take_keys(s, keys);
+    yd_config_take(cfg, next, taken, left);
+    return spread(s, codec_memory, err);
 }
 
 int yd_service_admit_owner(const yd_service *s, const char *owner, yd_err *err)

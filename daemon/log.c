@@ -1,4 +1,4 @@
-// One write(2) a line, so that lines of different threads never mix. State: the level, set once at start.
+// One write(2) a line, so that lines of different threads never mix. State: the level.
 #include "daemon/log.h"
 
 #include "daemon/clock.h"
@@ -16,7 +16,7 @@ typedef struct line {
 } line;
 
 static const char *const names[] = {"debug", "info", "warn", "error"};
-static yd_log_level min_level = YD_LOG_INFO;
+static _Atomic yd_log_level min_level = YD_LOG_INFO;
 
 void yd_log_set_level(const char *level)
 {

@@ -7,7 +7,7 @@
 
 typedef enum { YD_LOG_DEBUG, YD_LOG_INFO, YD_LOG_WARN, YD_LOG_ERROR } yd_log_level;
 
-// "debug", "info", "warn", "error". Call before other threads exist; anything else leaves the level as it is.
+// "debug", "info", "warn", "error". Anything else leaves the level as it is.
 void yd_log_set_level(const char *level);
 int yd_log_enabled(yd_log_level level);
 

@@ -32,6 +32,8 @@
 extern char **environ;
 
 typedef struct program {
+    int argc;
+    char **argv;
     yd_config cfg;
     uv_loop_t loop;
     uv_signal_t term, interrupt, hangup;
@@ -123,17 +125,32 @@ static void on_signal(uv_signal_t *h, int number)
     if (!p->stopping) begin_shutdown(p, p->signals > 1);
 }
 
-// What may change without a restart: the keys.
+static void tell_reloaded(char *taken, char *left)
+{
+    yd_log(YD_LOG_INFO, NULL, "reloaded", "changed", taken ? taken : "", NULL);
+    if (left && *left) yd_log(YD_LOG_WARN, NULL, "settings have changed that count after a restart only", "settings", left, NULL);
+    yd_free(taken);
+    yd_free(left);
+}
+
+// Settings, keys and secrets are read again; what cannot be used changes nothing.
 static void on_hangup(uv_signal_t *h, int number)
 {
     program *p = h->data;
+    yd_config next;
+    yd_config_action ignored;
     yd_err err = {0};
+    yd_text taken = {0}, left = {0};
     (void)number;
     if (p->stopping) return;
-    if (yd_service_reload(p->service, &err))
-        yd_log(YD_LOG_ERROR, NULL, "the keys were not read again, the old ones hold", "why", err.detail, NULL);
+    int rc = yd_config_load(p->argc, p->argv, environ, &next, &ignored, &err);
+    if (!rc) rc = yd_service_reload(p->service, &p->cfg, &next, &taken, &left, &err);
+    char *changed = yd_text_take(&taken, NULL), *unchanged = yd_text_take(&left, NULL);
+    if (rc)
+        yd_log(YD_LOG_ERROR, NULL, "the settings were not read again, the old ones hold", "field", err.field, "why", err.detail, NULL);
     else
-        yd_log(YD_LOG_INFO, NULL, "reloaded", NULL);
+        tell_reloaded(changed, unchanged);
+    if (!rc && p->api) yd_api_reload(p->api);
     yd_supervisor_reloaded(p->supervisor);
 }
 
@@ -253,6 +270,8 @@ int main(int argc, char **argv)
     if (argc > 1 && strcmp(argv[1], YD_CODEC_ARGUMENT) == 0) return yd_codec_child_main(argc, argv, yd_codec_perform);
     yd_cpu_prepare_process(argv);
     yd_supervise_begin();
+    p.argc = argc;
+    p.argv = argv;
     if (yd_config_load(argc, argv, environ, &p.cfg, &action, &err)) return fail(&err);
     if (action != YD_RUN) return show(action, &p.cfg);
     yd_log_set_level(p.cfg.log_level);

@@ -1,7 +1,7 @@
 // The outgoing thread: which calls have their turn, libcurl's multi interface around them, and the way back to the loop.
 //
 //   todo --(thread)--> waiting --turn--> active --ended--> back --(async)--> done
-// The mutex guards todo, back and quit. What waits or is active belongs to the thread. Calls are few: lists are walked.
+// The mutex guards todo, back, next and quit. What waits or is active belongs to the thread. Calls are few: lists are walked.
 #include "daemon/outgoing.h"
 
 #include "core/mem.h"
@@ -19,6 +19,8 @@ typedef struct call_list {
 
 struct yd_outgoing {
     const yd_config *cfg;
+    yd_config *own;  // the thread's copy
+    yd_config *next; // what is to take its place; under the mutex
     yd_metrics *metrics;
     CURLM *multi;
     uv_async_t async;
@@ -139,7 +141,7 @@ static void cancelled(yd_outgoing *o, yd_out_call *c)
 
 static int start(yd_outgoing *o, yd_out_call *c)
 {
-    int rc = yd_out_prepare(c, o->cfg, &o->received);
+    int rc = yd_out_prepare(c, o->own, &o->received);
     if (!rc && curl_multi_add_handle(o->multi, (CURL *)c->easy)) rc = yd_fail(&c->err, YD_E_NOMEM, "no memory for a request to %s", c->target.host);
     if (!rc) return 0;
     yd_out_release(c);
@@ -157,7 +159,7 @@ static int has_turn(const yd_outgoing *o, const yd_out_call *c)
         lane++;
         host += strcmp(a->target.host, c->target.host) == 0;
     }
-    return lane < o->cfg->outgoing_connections && host < o->cfg->outgoing_per_host;
+    return lane < o->own->outgoing_connections && host < o->own->outgoing_per_host;
 }
 
 static void begin_waiting(yd_outgoing *o)
@@ -189,7 +191,7 @@ static void end_cancelled(yd_outgoing *o, int all)
 
 static void transfer_ended(yd_outgoing *o, yd_out_call *c, int code)
 {
-    const int follow = yd_out_judge(c, o->cfg, code);
+    const int follow = yd_out_judge(c, o->own, code);
     stop(o, c);
     if (follow && start(o, c) == 0) return;
     drop(&o->active, c);
@@ -216,6 +218,9 @@ static int take_todo(yd_outgoing *o)
         drop(&o->todo, c);
         push(&o->waiting, c);
     }
+    if (o->next) *o->own = *o->next;
+    yd_free(o->next);
+    o->next = NULL;
     const int quit = o->quit;
     pthread_mutex_unlock(&o->mutex);
     return quit;
@@ -264,6 +269,8 @@ static void *no_thread(yd_outgoing *o)
 {
     curl_multi_cleanup(o->multi);
     pthread_mutex_destroy(&o->mutex);
+    yd_free(o->own);
+    yd_free(o->next);
     yd_free(o);
     return NULL;
 }
@@ -289,11 +296,15 @@ int yd_outgoing_open(uv_loop_t *loop, const yd_config *cfg, yd_metrics *metrics,
 {
     if (curl_global_init(CURL_GLOBAL_DEFAULT)) return yd_fail(err, YD_E_INTERNAL, "libcurl cannot be used");
     yd_outgoing *o = yd_calloc(1, sizeof *o);
-    if (!o || !(o->multi = curl_multi_init())) {
+    yd_config *own = yd_malloc(sizeof *own);
+    if (!o || !own || !(o->multi = curl_multi_init())) {
         yd_free(o);
+        yd_free(own);
         return yd_fail(err, YD_E_NOMEM, "no memory for outgoing connections");
     }
     o->cfg = cfg;
+    o->own = own;
+    *own = *cfg;
     o->metrics = metrics;
     atomic_init(&o->received, 0);
     pthread_mutex_init(&o->mutex, NULL);
@@ -330,6 +341,20 @@ void yd_outgoing_close(yd_outgoing *o, void (*closed)(void *arg), void *arg)
     pthread_join(o->thread, NULL);
     tell(o);
     uv_close((uv_handle_t *)&o->async, on_handle_closed);
+}
+
+int yd_outgoing_reload(yd_outgoing *o, const yd_config *cfg, yd_err *err)
+{
+    yd_config *next = yd_malloc(sizeof *next);
+    if (!next) return yd_fail(err, YD_E_NOMEM, "no memory for other settings");
+    *next = *cfg;
+    pthread_mutex_lock(&o->mutex);
+    yd_config *unused = o->next;
+    o->next = next;
+    pthread_mutex_unlock(&o->mutex);
+    yd_free(unused);
+    curl_multi_wakeup(o->multi);
+    return 0;
 }
 
 void yd_outgoing_start(yd_outgoing *o, yd_out_call *c)

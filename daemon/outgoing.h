@@ -77,8 +77,11 @@ int yd_outgoing_permits(const yd_config *cfg, yd_out_kind kind, const char *url,
 // How long to wait after `failed` attempts (from 1): doubling from base_ms, at most max_ms, of which a random half is left away.
 int64_t yd_outgoing_wait_ms(int failed, int64_t base_ms, int64_t max_ms, uint32_t random);
 
-// Start the thread; cfg and metrics are borrowed. YD_E_NOMEM, YD_E_INTERNAL.
+// Start the thread; metrics is borrowed, and cfg for the loop's own use. YD_E_NOMEM, YD_E_INTERNAL.
 int yd_outgoing_open(uv_loop_t *loop, const yd_config *cfg, yd_metrics *metrics, yd_outgoing **out, yd_err *err);
+// The settings have changed: hold to these lists and limits from now on, calls under way too, from their next connection. cfg is copied for
+// the thread. YD_E_NOMEM: the old ones hold.
+int yd_outgoing_reload(yd_outgoing *o, const yd_config *cfg, yd_err *err);
 // Calls under way are done with YD_E_CANCELLED; then the struct is freed and closed is called. Nothing may be started afterwards.
 void yd_outgoing_close(yd_outgoing *o, void (*closed)(void *arg), void *arg);
 

@@ -6,8 +6,10 @@
 
 #include "core/mem.h"
 #include "daemon/clock.h"
+#include <arpa/inet.h>
 #include <curl/curl.h>
 #include <errno.h>
+#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -38,6 +40,22 @@ static curl_socket_t open_socket(void *arg, curlsocktype purpose, struct curl_so
     }
     c->opened++;
     return socket(a->family, a->socktype | SOCK_CLOEXEC, a->protocol);
+}
+
+// A connection that is used again was made by the networks of its time, which may have changed since.
+static int judge_connection(void *arg, char *address, char *local, int port, int local_port)
+{
+    yd_out_call *c = arg;
+    struct sockaddr_in four = {.sin_family = AF_INET};
+    struct sockaddr_in6 six = {.sin6_family = AF_INET6};
+    const int is_six = strchr(address, ':') != NULL;
+    (void)local;
+    (void)port;
+    (void)local_port;
+    if (inet_pton(is_six ? AF_INET6 : AF_INET, address, is_six ? (void *)&six.sin6_addr : (void *)&four.sin_addr) != 1) return CURL_PREREQFUNC_ABORT;
+    c->refused = yd_address_refused(is_six ? (struct sockaddr *)&six : (struct sockaddr *)&four, now.cfg->outgoing_networks);
+    if (c->refused) c->opened = 0;
+    return c->refused ? CURL_PREREQFUNC_ABORT : CURL_PREREQFUNC_OK;
 }
 
 static size_t take_header(char *data, size_t size, size_t n, void *arg)
@@ -147,6 +165,8 @@ static CURLcode set_callbacks(CURL *e, yd_out_call *c)
     if (!rc) rc = curl_easy_setopt(e, CURLOPT_ERRORBUFFER, c->why);
     if (!rc) rc = curl_easy_setopt(e, CURLOPT_OPENSOCKETFUNCTION, open_socket);
     if (!rc) rc = curl_easy_setopt(e, CURLOPT_OPENSOCKETDATA, c);
+    if (!rc) rc = curl_easy_setopt(e, CURLOPT_PREREQFUNCTION, judge_connection);
+    if (!rc) rc = curl_easy_setopt(e, CURLOPT_PREREQDATA, c);
     if (!rc) rc = curl_easy_setopt(e, CURLOPT_HEADERFUNCTION, take_header);
     if (!rc) rc = curl_easy_setopt(e, CURLOPT_HEADERDATA, c);
     if (!rc) rc = curl_easy_setopt(e, CURLOPT_WRITEFUNCTION, take_body);

@@ -105,8 +105,9 @@ void yd_arrival_abandon(yd_arrival *a);
 
 // The keys, or NULL: nobody is asked for one. Valid until control returns to the loop.
 struct yd_keys *yd_service_keys(const yd_service *s);
-// Read the key file again; when it cannot be used the old keys stay. YD_E_CONFIG, YD_E_NOMEM.
-int yd_service_reload(yd_service *s, yd_err *err);
+// Go on with other settings: read keys and secrets again and take over from `next`, which has been checked, what can change without a restart
+// (config.h). cfg: the one the service was opened with. An error naming the setting: nothing has changed.
+int yd_service_reload(yd_service *s, yd_config *cfg, const yd_config *next, yd_text *taken, yd_text *left, yd_err *err);
 // May this owner have another job? Jobs that are being stored are not counted yet. YD_E_LIMIT with retry_ms.
 int yd_service_admit_owner(const yd_service *s, const char *owner, yd_err *err);
 

@@ -150,6 +150,8 @@ void yd_fetches_end(yd_service *s, int park);  // cancel every job whose picture
 
 // ---- delivery.c ----
 int yd_deliveries_open(yd_service *s, yd_err *err); // when the store is open; nothing where no setting names hosts
+// The settings have changed to `next`, which is about to be taken over. What can fail is done first: then nothing has changed.
+int yd_deliveries_reload(yd_service *s, const yd_config *next, yd_err *err);
 void yd_deliveries_close(yd_service *s);            // holds the service until it is over
 // Is there room and a secret for what a job asks for? YD_E_QUEUE_FULL, YD_E_SETTING.
 int yd_deliveries_admit(const yd_service *s, const yd_job_record *r, yd_err *err);

@@ -1,5 +1,5 @@
 // Signatures of webhooks as the Standard Webhooks scheme has them: HMAC-SHA256 over "ID.TIMESTAMP.BODY", in base64 after "v1,".
-// Secrets are read once, at the start. Threads: any, after that.
+// A set of secrets is read once and never changed. Threads: any, after that.
 #ifndef YD_DAEMON_SIGNATURE_H
 #define YD_DAEMON_SIGNATURE_H
 

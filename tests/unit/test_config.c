@@ -1,5 +1,5 @@
 // The configuration: sources and their order, ranges, unknown names, the listen address, printing.
-#include "daemon/config.h"
+#include "daemon/config_internal.h"
 
 #include "core/mem.h"
 #include "tests/unit/t.h"
@@ -134,6 +134,30 @@ static void printed_is_read_back(void)
     json_decref(o);
 }
 
+static void what_is_taken_over(void)
+{
+    yd_text taken = {0}, left = {0};
+    size_t n, found = 0;
+    yd_config_init(&cfg);
+    yd_config next = cfg;
+    yd_config_take(&cfg, &next, &taken, &left);
+    CHECK(taken.len == 0 && left.len == 0);
+    CHECK(!yd_config_set(&next, "max_pixels", "1000", &err) && !yd_config_set(&next, "fetch_hosts", "a.example", &err) &&
+          !yd_config_set(&next, "log_level", "debug", &err) && !yd_config_set(&next, "content_cache", "false", &err));
+    CHECK(!yd_config_set(&next, "threads", "3", &err) && !yd_config_set(&next, "listen", "127.0.0.1:1", &err) && !yd_config_set(&next, "keys", "file", &err));
+    yd_config_take(&cfg, &next, &taken, &left);
+    CHECK(cfg.max_pixels == 1000 && !strcmp(cfg.fetch_hosts, "a.example") && !strcmp(cfg.log_level, "debug") && !cfg.content_cache);
+    CHECK(cfg.threads == 0 && strcmp(cfg.listen, next.listen) && !*cfg.keys);
+    char *a = yd_text_take(&taken, NULL), *b = yd_text_take(&left, NULL);
+    CHECK(a && !strcmp(a, "log_level,max_pixels,content_cache,fetch_hosts"));
+    CHECK(b && !strcmp(b, "listen,threads,keys"));
+    yd_free(a);
+    yd_free(b);
+    const yd_conf_row *rows = yd_conf_rows(&n);
+    for (size_t i = 0; i < n; i++) found += (size_t)yd_config_live(rows[i].name);
+    CHECK(found == yd_config_live_count()); // every name on the list is a setting's
+}
+
 int main(int argc, char **argv)
 {
     static const t_case cases[] = {
@@ -144,6 +168,7 @@ int main(int argc, char **argv)
         {"config: broken files", bad_files},
         {"config: help, version, check", actions},
         {"config: what is printed can be read back", printed_is_read_back},
+        {"config: what is taken over without a restart", what_is_taken_over},
     };
     return t_main(argc, argv, cases, sizeof cases / sizeof cases[0]);
 }
