@@ -231,6 +231,10 @@ def dockerfile(root):
     need("apt-get install" not in text, "installs packages by itself")
     need(any(re.match(r'ENTRYPOINT \["', line) for line in final), "the ENTRYPOINT is not in exec form")
     need("STOPSIGNAL SIGTERM" in final, "the STOPSIGNAL is not SIGTERM")
+    need(all(re.search(r"@sha256:[0-9a-f]{64}$", b) for b in bases), "a base is not named by its digest")
+    need(any(line.startswith("HEALTHCHECK ") and re.search(r'CMD \["/usr/bin/yodad", "--probe"\]', line) for line in final),
+         "the HEALTHCHECK is not yodad's own")
+    need(any(line.startswith("LABEL ") for line in final), "has no labels")
     return out
 
 
@@ -276,6 +280,62 @@ def systemd_exposure(root):
             rated = systemd_analyze(root, path, "security", "--offline=true", f"--threshold={limit}", drop_ins=more)
             if rated.returncode:
                 out.append(f"{path} {' '.join(more)}: " + (rated.stdout.strip().splitlines() or ["cannot be rated"])[-1])
+    return out
+
+
+def judged(program, *arguments, **kw):
+    """What a tool says of a file it refuses; nothing when it takes it, or is not installed here."""
+    found = shutil.which(program, path=os.environ.get("PATH", "") + ":/usr/sbin")
+    if not found:
+        return []
+    said = subprocess.run([found, *arguments], capture_output=True, text=True, **kw)
+    return [(said.stderr + said.stdout).strip()[-600:]] if said.returncode else []
+
+
+def balancers(root):
+    """HAProxy, nginx and Compose take the configurations that ship."""
+    out = []
+    for path in files(root, (".cfg",), ["deploy"]):
+        out += [f"{path}: {said}" for said in judged("haproxy", "-c", "-f", os.path.join(root, path))]
+    for path in files(root, ("nginx.conf",), ["deploy"]):
+        with tempfile.TemporaryDirectory() as scratch:
+            out += [f"{path}: {said}" for said in judged("nginx", "-t", "-p", scratch, "-c", os.path.abspath(os.path.join(root, path)))]
+    for path in files(root, ("compose.yaml",), ["deploy"]):
+        out += [f"{path}: {said}" for said in judged("docker-compose", "-f", os.path.join(root, path), "config", "-q")]
+    return out
+
+
+def dashboards(root):
+    """(path, panel's title, expression) of every query of a dashboard."""
+    for path in files(root, (".json",), ["deploy"]):
+        for panel in json.loads(read(root, path)).get("panels", []):
+            for target in panel.get("targets", []):
+                yield path, panel["title"], target["expr"]
+
+
+def watching(root):
+    """Prometheus takes its configuration, the alerts fire when they should, dashboards ask for metrics that there are."""
+    out = []
+    known = set()
+    for path in files(root, (".c",), ["daemon"]):
+        known |= set(re.findall(r'head\(&?t, "(yodad_\w+)"', read(root, path)))
+    asked = [(path, title, expr) for path, title, expr in dashboards(root)]
+    asked += [(path, "alerts", read(root, path)) for path in files(root, ("alerts.yml",), ["deploy"])]
+    for path, title, expr in asked:
+        for name in sorted(set(re.findall(r"yodad_\w+", expr))):
+            if re.sub(r"_(bucket|sum|count)$", "", name) not in known:
+                out.append(f"{path}: {title}: there is no metric {name}")
+    for path in files(root, ("alerts_test.yml",), ["deploy"]):
+        out += [f"{path}: {said}" for said in judged("promtool", "test", "rules", os.path.join(root, path))]
+    for path in files(root, ("prometheus.yml",), ["deploy"]):
+        if os.path.dirname(path).endswith("prometheus"):
+            out += [f"{path}: {said}" for said in judged("promtool", "check", "config", os.path.join(root, path))]
+    with tempfile.TemporaryDirectory() as scratch:
+        rules_file = os.path.join(scratch, "rules.yml")
+        with open(rules_file, "w") as f:
+            json.dump({"groups": [{"name": "d", "rules": [{"record": f"x{i}", "expr": e.replace("$__rate_interval", "1m")}
+                                                           for i, (_, _, e) in enumerate(dashboards(root))]}]}, f)
+        out += [f"a dashboard's query: {said}" for said in judged("promtool", "check", "rules", rules_file)]
     return out
 
 
@@ -334,6 +394,17 @@ PLANTED = {
         {"Dockerfile": 'FROM a:1 AS b\nRUN deploy/install-deps build\nFROM a:1\nRUN deploy/install-deps run\nUSER root\n'
                        'STOPSIGNAL SIGTERM\nENTRYPOINT ["x"]\n'},
     ],
+    balancers: [
+        {"deploy/haproxy/haproxy.cfg": "frontend x\n    no such word\n"},
+        {"deploy/nginx/nginx.conf": "no_such_word;\n"},
+        {"deploy/compose/compose.yaml": "services: {x: {no_such_word: 1}}\n"},
+    ],
+    watching: [
+        {"deploy/grafana/d.json": '{"panels": [{"title": "x", "targets": [{"expr": "yodad_no_such_metric"}]}]}'},
+        {"deploy/grafana/d.json": '{"panels": [{"title": "x", "targets": [{"expr": "sum(("}]}]}'},
+        {"deploy/prometheus/prometheus.yml": "no_such_word: 1\n"},
+        {"deploy/prometheus/alerts_test.yml": "tests: [{input_series: [], alert_rule_test: [{eval_time: 1m, alertname: X, exp_alerts: [{}]}]}]\n"},
+    ],
     systemd_syntax: [{"systemd/x.service": GOOD_UNIT + "NoSuchSetting=yes\n"},
                      {"systemd/x.service": GOOD_UNIT, "systemd/drop-ins/x.conf": "[Service]\nNoSuchSetting=yes\n"},
                      {"systemd/x.sysusers": "q nobody\n"}, {"systemd/x.tmpfiles": "no line\n"}],
@@ -355,4 +426,6 @@ CODE_RULES = [layers, unsafe_functions, ending_functions, top_comment, script_co
 
 def rules():
     """Every rule that can run here. systemd's need systemd."""
-    return CODE_RULES + [dockerfile] + ([systemd_syntax, systemd_exposure] if systemd_available() else [])
+    tools = {balancers: ("haproxy", "nginx", "docker-compose"), watching: ("promtool",)}
+    usable = [rule for rule, needed in tools.items() if all(shutil.which(p, path=os.environ.get("PATH", "") + ":/usr/sbin") for p in needed)]
+    return CODE_RULES + [dockerfile] + usable + ([systemd_syntax, systemd_exposure] if systemd_available() else [])
