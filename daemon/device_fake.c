@@ -54,14 +54,13 @@ static int run(yd_device *d, int engine, yd_sampler *const *sampler, const yd_un
     const float factor = f->dtype[engine] == YD_BF16 ? 0.5f : 0.25f; // so that a unit on the wrong engine shows
     if (++f->runs == f->fail_at)
         return yd_fail(errs, YD_E_DEVICE, "the fake device fails in its run %lld", (long long)f->runs);
-    wait_us(f->batch_us);
+    wait_us(f->batch_us + n * f->unit_us); // at once: every wait ends a little late
     for (int i = 0; i < n; i++) {
         float level;
         yd_sampler_gather(sampler[i], &unit[i], f->x, &level);
         for (int p = 0; p < WINDOW * WINDOW; p++)
             for (int c = 0; c < 3; c++) f->pred[p * 3 + c] = factor * f->x[p * 6 + c];
         if (++f->units == f->nan_at) f->pred[0] = NAN;
-        wait_us(f->unit_us);
         done[i] = yd_sampler_scatter(sampler[i], &unit[i], f->pred, &info[i], &errs[i]);
     }
     return 0;
