@@ -1,12 +1,12 @@
 // Attention maps: for every pixel of the upsampled picture, how much of the diffusion it deserves, in [0,1].
 //
 // Each method is one file in core/attention/ that fills one row of the table in attention.c; `learned` is a network of the model's own
-// (core/learned_map.h). Methods get the LR picture already upsampled to the working grid. Deterministic: the same picture gives the same bits on
+// (core/learned_map.h). Beside the methods there are networks by name, as "dino-vits8:max" (core/attention_nets.h). Methods get the LR picture already upsampled to the working grid. Deterministic: the same picture gives the same bits on
 // any thread. Reentrant.
 #ifndef YD_CORE_ATTENTION_H
 #define YD_CORE_ATTENTION_H
 
-#include "core/err.h"
+#include "core/attention_nets.h"
 #include "core/learned_map.h"
 #include <stddef.h>
 #include <stdint.h>
@@ -25,10 +25,17 @@ const yd_attention_method *yd_attention_methods(size_t *n);
 // Find one by name. YD_E_SETTING naming "attention" and listing the methods when there is none.
 int yd_attention_find(const char *name, const yd_attention_method **out, yd_err *err);
 
-// Make a map by any method; net is the model's, or NULL when it has none. YD_E_SETTING naming "attention" when the method needs one,
-// YD_E_NOMEM.
-int yd_attention_compute(const yd_attention_method *m, const yd_map_net *net, const uint8_t *rgb, int w, int h, float *map, yd_err *err);
-// Would it? The same error, before anything is computed.
-int yd_attention_available(const yd_attention_method *m, const yd_map_net *net, yd_err *err);
+// The networks that maps may be asked of. Borrowed; NULL: there is none.
+typedef struct yd_attention_with {
+    const yd_map_net *map_net; // the model's
+    yd_attention_nets *nets;
+} yd_attention_with;
+
+// Is this the name of a method, or does it look like that of a network? YD_E_SETTING naming "attention" when neither.
+int yd_attention_check(const char *name, yd_err *err);
+// Can a map be made by this name? YD_E_SETTING naming "attention" and what there is, when not.
+int yd_attention_available(const char *name, const yd_attention_with *with, yd_err *err);
+// Make a map by a method's or a network's name. Errors as above, those of yd_attention_nets_map, YD_E_NOMEM.
+int yd_attention_compute(const char *name, const yd_attention_with *with, const uint8_t *rgb, int w, int h, float *map, yd_err *err);
 
 #endif

@@ -7,6 +7,7 @@
 #include "core/json.h"
 #include "core/mem.h"
 #include "core/sha256.h"
+#include "core/tensors.h"
 
 #include <math.h>
 #include <stdarg.h>
@@ -191,7 +192,7 @@ int yd_attention_net_open(const char *path, const yd_attention_net_options *opt,
     yd_safetensors *st;
     char hex[65];
     *out = NULL;
-    int rc = yd_st_open(path, &st, err);
+    int rc = yd_tensors_open(path, &st, err);
     if (rc) return rc;
     if (o.heads == 0) o.heads = heads_beside(path);
     rc = yd_attention_net_open_tensors(st, &o, out, err);

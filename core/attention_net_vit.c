@@ -64,10 +64,10 @@ static int settle_heads(const yd_attention_net_options *opt, yd_vit_shape *s, yd
 {
     s->heads = opt->heads ? opt->heads : s->dim % HEAD_DIM == 0 ? s->dim / HEAD_DIM : 0;
     if (s->heads >= 1 && s->heads <= YD_ATTENTION_MAX_HEADS && s->dim % s->heads == 0) return 0;
-    return yd_fail_field(err, YD_E_CHECKPOINT, "num_heads", "a divisor of the channels, up to 64, in a config.json beside the file",
-                         s->heads ? "%d channels cannot be %d heads"
-                                  : "%d channels are no multiple of 64: the number of heads must be said (%d)",
-                         s->dim, s->heads);
+    static const char accepted[] = "a divisor of the channels, up to 64, in a config.json beside the file";
+    if (!s->heads)
+        return yd_fail_field(err, YD_E_CHECKPOINT, "num_heads", accepted, "%d channels are no multiple of 64: the number of heads must be said", s->dim);
+    return yd_fail_field(err, YD_E_CHECKPOINT, "num_heads", accepted, "%d channels cannot be %d heads", s->dim, s->heads);
 }
 
 // ---- weights -------------------------------------------------------------------------------------------------------

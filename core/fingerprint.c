@@ -5,6 +5,7 @@
 // Owns nothing.
 #include "core/fingerprint.h"
 
+#include "core/attention_nets.h"
 #include "core/image.h"
 #include "core/json.h"
 #include "core/sha256.h"
@@ -137,6 +138,7 @@ void yd_fingerprint_make(const char *model, const yd_model_config *cfg, const yd
     note_heif(fp->heif);
     note_text("zlibVersion", fp->zlib);
     note_lcms(fp->lcms);
+    if (attention && cfg) yd_attention_nets_mark(cfg->nets, attention, fp->attention, sizeof fp->attention);
     if (attention && strcmp(attention, "sift") == 0) set(fp->vlfeat, vl_get_version_string());
 }
 

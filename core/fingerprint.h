@@ -35,7 +35,8 @@
     X(heif, "libheif, where libvips has loaded it")                                                                    \
     X(zlib, "zlib")                                                                                                    \
     X(lcms, "lcms2")                                                                                                   \
-    X(vlfeat, "libvlfeat, for maps that it has a part in")
+    X(vlfeat, "libvlfeat, for maps that it has a part in")                                                             \
+    X(attention, "the attention network: 32 digits of its checksum, sizes that it is shown, norm, resize")
 
 typedef struct yd_fingerprint {
 #define YD_FINGERPRINT_TEXT(name, what) char name[80];

@@ -114,6 +114,7 @@ typedef struct yd_model_config {
     yd_storage dtype;     // among the defaults in the file
     yd_public_said from;
     const yd_map_net *map_net; // of attention=learned, or NULL; not in the config's text: the model's, borrowed
+    struct yd_attention_nets *nets; // attention networks by name, or NULL; likewise, of whoever runs the model
 } yd_model_config;
 
 typedef struct yd_model {

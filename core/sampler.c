@@ -31,7 +31,6 @@
 
 int yd_sample_settings_check(const yd_sample_settings *set, yd_err *err)
 {
-    const yd_attention_method *m;
     if (set->steps < 1 || set->steps > YD_MAX_STEPS)
         return yd_fail_field(err, YD_E_SETTING, "steps", "an integer from 1 to 4000", "steps is %d", set->steps);
     if (!(set->eta >= 0.0f && set->eta <= 1.0f))
@@ -44,15 +43,14 @@ int yd_sample_settings_check(const yd_sample_settings *set, yd_err *err)
         return yd_fail_field(err, YD_E_SETTING, "lr_noise", "forward, or eta > 0", "lr_noise=literal draws with the sampler's sigma, which is 0 for eta=0");
     if (!(set->fidelity >= 0.0 && set->fidelity <= 1.0))
         return yd_fail_field(err, YD_E_SETTING, "fidelity", "a number from 0 to 1", "fidelity is out of range");
-    return yd_attention_find(set->attention, &m, err);
+    return yd_attention_check(set->attention, err);
 }
 
 int yd_sampler_accepts(const yd_model_config *cfg, const yd_sample_settings *set, yd_err *err)
 {
-    const yd_attention_method *m = NULL;
+    const yd_attention_with with = {cfg->map_net, cfg->nets};
     int rc = yd_sample_settings_check(set, err);
-    if (!rc) rc = yd_attention_find(set->attention, &m, err);
-    if (!rc) rc = yd_attention_available(m, cfg->map_net, err);
+    if (!rc) rc = yd_attention_available(set->attention, &with, err);
     if (!rc && set->fidelity > 0.0 && cfg->prediction == YD_PREDICT_EPS)
         rc = yd_fail_field(err, YD_E_SETTING, "fidelity", "0 for this model",
                            "fidelity is %g, but the model predicts noise: its first prediction is no picture to be faithful to", set->fidelity);

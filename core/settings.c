@@ -78,10 +78,11 @@ static int parse_seed(const char *value, uint64_t *out, yd_err *err)
 
 static int parse_attention(const char *value, yd_sample_settings *set, yd_err *err)
 {
-    const yd_attention_method *m;
-    int rc = yd_attention_find(value, &m, err);
+    const int rc = yd_attention_check(value, err);
     if (rc) return rc;
-    snprintf(set->attention, sizeof set->attention, "%s", m->name);
+    if (strlen(value) >= sizeof set->attention)
+        return yd_fail_field(err, YD_E_SETTING, "attention", "a name of at most 31 bytes", "attention=%.40s... is not accepted", value);
+    snprintf(set->attention, sizeof set->attention, "%s", value);
     return 1;
 }
 

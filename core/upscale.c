@@ -106,32 +106,45 @@ static int keep(const yd_output *out, const yd_image *in, yd_prepared *p, yd_err
     return 0;
 }
 
-static int make_map(const yd_attention_method *method, const yd_map_net *net, const uint16_t *up, yd_prepared *p, yd_err *err)
+// What the network is shown of the picture.
+static int make_shown(yd_attention_nets *nets, const char *name, const uint8_t *bytes, yd_prepared *p, yd_err *err)
+{
+    yd_prepare_begun *c = &p->begun;
+    yd_attention_net_info info;
+    int rc = yd_attention_nets_find(nets, name, &c->ref, err);
+    if (rc) return rc;
+    yd_attention_nets_info(nets, (size_t)c->ref.net, &info);
+    yd_attention_input_size(&info, yd_attention_nets_options(nets), p->w, p->h, &c->shown_w, &c->shown_h);
+    c->shown = yd_malloc((size_t)c->shown_w * (size_t)c->shown_h * 3);
+    if (!c->shown) return no_memory(c->shown_w, c->shown_h, err);
+    c->awaits = 1;
+    return yd_attention_input(bytes, p->w, p->h, c->shown, c->shown_w, c->shown_h, err);
+}
+
+// The map, or where a network makes it, what that is shown.
+static int begin_map(const yd_model_config *cfg, const char *name, yd_prepared *p, yd_err *err)
 {
     const size_t px = (size_t)p->w * (size_t)p->h;
+    const yd_attention_with with = {cfg->map_net, cfg->nets};
     uint8_t *bytes = yd_malloc(px * 3);
     p->map = yd_malloc(px * sizeof *p->map);
     int rc = bytes && p->map ? 0 : no_memory(p->w, p->h, err);
     if (!rc) {
-        narrow(up, bytes, px * 3);
-        rc = yd_attention_compute(method, net, bytes, p->w, p->h, p->map, err);
+        narrow(p->begun.up, bytes, px * 3);
+        rc = yd_attention_is_net(name) ? make_shown(cfg->nets, name, bytes, p, err) : yd_attention_compute(name, &with, bytes, p->w, p->h, p->map, err);
     }
     yd_free(bytes);
     return rc;
 }
 
-// What the sampler begins with, and what of it has to be freed.
-typedef struct condition {
-    yd_sampler_picture given;
-    uint16_t *up, *own;
-    float *exact;
-} condition;
-
-static void condition_clear(condition *c)
+static void begun_clear(yd_prepared *p)
 {
+    yd_prepare_begun *c = &p->begun;
     yd_free(c->exact);
     yd_free(c->up);
     yd_free(c->own);
+    yd_free(c->shown);
+    memset(c, 0, sizeof *c);
 }
 
 static uint16_t to_word(float v)
@@ -140,8 +153,9 @@ static uint16_t to_word(float v)
     return (uint16_t)lrint(((double)v + 1.0) * 32767.5);
 }
 
-static int make_condition(const yd_model_config *cfg, const yd_image *in, const yd_prepared *p, condition *c, yd_err *err)
+static int make_condition(const yd_model_config *cfg, const yd_image *in, yd_prepared *p, yd_err *err)
 {
+    yd_prepare_begun *c = &p->begun;
     const size_t n = (size_t)p->w * (size_t)p->h * 3;
     int rc = visible(in, &c->given.lr, &c->own, err);
     if (rc) return rc;
@@ -156,25 +170,57 @@ static int make_condition(const yd_model_config *cfg, const yd_image *in, const 
     return rc;
 }
 
+// An encoder wants the source, which may be gone when the map is there.
+static int keep_source(const yd_model_config *cfg, const yd_image *in, yd_prepare_begun *c, yd_err *err)
+{
+    const size_t bytes = (size_t)in->w * (size_t)in->h * 3 * sizeof *c->own;
+    if (!yd_net_has_encoder(&cfg->net)) c->given.lr = NULL;
+    if (!c->given.lr || c->own) return 0;
+    c->own = yd_malloc(bytes);
+    if (!c->own) return no_memory(in->w, in->h, err);
+    memcpy(c->own, c->given.lr, bytes);
+    c->given.lr = c->own;
+    return 0;
+}
+
+int yd_prepare_begin(const yd_model_config *cfg, const yd_sample_settings *set, const yd_output *out, const yd_image *in, yd_prepared *p,
+                     yd_err *err)
+{
+    memset(p, 0, sizeof *p);
+    int rc = settle_sizes(cfg, out, in->w, in->h, p, err);
+    if (!rc) rc = yd_attention_check(set->attention, err);
+    if (!rc) rc = keep(out, in, p, err);
+    if (!rc) rc = make_condition(cfg, in, p, err);
+    if (!rc) rc = begin_map(cfg, set->attention, p, err);
+    return rc || !p->begun.awaits ? rc : keep_source(cfg, in, &p->begun, err);
+}
+
+int yd_prepare_end(const yd_model_config *cfg, const yd_sample_settings *set, yd_prepared *p, const float *raw, yd_err *err)
+{
+    const yd_prepare_begun *c = &p->begun;
+    int rc = 0;
+    if (c->awaits) rc = yd_attention_nets_finish(cfg->nets, &c->ref, raw, c->shown_w, c->shown_h, p->map, p->w, p->h, err);
+    if (!rc) rc = yd_sampler_new_from(cfg, set, p->w, p->h, &c->given, p->map, &p->sampler, err);
+    begun_clear(p);
+    return rc;
+}
+
 int yd_prepare(const yd_model_config *cfg, const yd_sample_settings *set, const yd_output *out, const yd_image *in, yd_prepared *p,
                yd_err *err)
 {
-    const yd_attention_method *method;
-    condition c = {.up = NULL};
-    memset(p, 0, sizeof *p);
-    int rc = settle_sizes(cfg, out, in->w, in->h, p, err);
-    if (!rc) rc = yd_attention_find(set->attention, &method, err);
-    if (!rc) rc = keep(out, in, p, err);
-    if (!rc) rc = make_condition(cfg, in, p, &c, err);
-    if (!rc) rc = make_map(method, cfg->map_net, c.up, p, err);
-    if (!rc) rc = yd_sampler_new_from(cfg, set, p->w, p->h, &c.given, p->map, &p->sampler, err);
-    condition_clear(&c);
+    float *raw = NULL;
+    int rc = yd_prepare_begin(cfg, set, out, in, p, err);
+    const yd_prepare_begun *c = &p->begun;
+    if (!rc && c->awaits) rc = yd_attention_nets_look(cfg->nets, &c->ref, c->shown, c->shown_w, c->shown_h, &raw, err);
+    if (!rc) rc = yd_prepare_end(cfg, set, p, raw, err);
+    yd_free(raw);
     return rc;
 }
 
 void yd_prepared_clear(yd_prepared *p)
 {
     yd_sampler_free(p->sampler);
+    begun_clear(p);
     yd_free(p->map);
     yd_free(p->alpha);
     yd_image_meta_unref(p->meta);
@@ -265,7 +311,9 @@ int yd_upscale_bytes(const yd_model_config *cfg, const yd_sample_settings *set, 
     const size_t exact = cfg->conditioning == YD_CONDITION_PILLOW8 ? 0 : px * 3 * sizeof(float);
     const size_t making = low * (2 * rgb + 3) + yd_alpha_fill_bytes(in_w, in_h) + px * 3 + yd_resize_u16_bytes(in_w, in_h, 3, p.w, p.h);
     const size_t lasting = yd_sampler_bytes(cfg, set, p.w, p.h) + px * sizeof(float) + low * word;
-    const size_t before = low * (2 * rgb + word) + px * rgb + exact + most(making, lasting + px * 3);
+    yd_attention_ref ref;
+    const int shown = cfg->nets && yd_attention_is_net(set->attention) && yd_attention_nets_find(cfg->nets, set->attention, &ref, NULL) == 0;
+    const size_t before = low * (2 * rgb + word) + px * rgb + exact + most(making, lasting + px * 3) + (shown ? yd_attention_nets_bytes(cfg->nets, &ref) : 0);
     const size_t resampling = p.w == p.out_w && p.h == p.out_h ? 0 : px * rgb + yd_resize_u16_bytes(p.w, p.h, 3, p.out_w, p.out_h);
     const size_t after = lasting + end * (rgb + word) + px * 3 + resampling + end + low + yd_resize_u16_bytes(in_w, in_h, 1, p.out_w, p.out_h);
     *bytes = most(before, after);

@@ -13,9 +13,21 @@
 #ifndef YD_CORE_UPSCALE_H
 #define YD_CORE_UPSCALE_H
 
+#include "core/attention_nets.h"
 #include "core/image.h"
 #include "core/output.h"
 #include "core/sampler.h"
+
+// Between yd_prepare_begin and yd_prepare_end: what the sampler begins with, and of a map that awaits its network what that is to be shown.
+typedef struct yd_prepare_begun {
+    yd_sampler_picture given;
+    uint16_t *up, *own; // up(LR), w*h*3; the source's colours, where they are not the picture's
+    float *exact;
+    int awaits;           // 1: end wants the raw maps of `shown`
+    yd_attention_ref ref; // by this network
+    uint8_t *shown;       // shown_w*shown_h*3
+    int shown_w, shown_h;
+} yd_prepare_begun;
 
 typedef struct yd_prepared {
     int w, h;            // native grid
@@ -27,6 +39,7 @@ typedef struct yd_prepared {
     uint16_t *alpha;     // the source's, in_w*in_h, or NULL
     yd_image_meta *meta; // the source's, or NULL
     yd_sampler *sampler;
+    yd_prepare_begun begun;
 } yd_prepared;
 
 // Upsample, compute the attention map, make the sampler. out: size and depth of the result; NULL: native size, depth of the source. *in
@@ -34,6 +47,13 @@ typedef struct yd_prepared {
 int yd_prepare(const yd_model_config *cfg, const yd_sample_settings *set, const yd_output *out, const yd_image *in, yd_prepared *p,
                yd_err *err);
 void yd_prepared_clear(yd_prepared *p);
+
+// The same in two parts, for who runs attention networks somewhere else. Begin does all but a network's map and the sampler. Where
+// p->begun.awaits is set, end wants the raw maps of what is shown, and *in is not needed any more; else raw is NULL, and *in must still be
+// there. Errors as above; the two may run on different threads, one after the other.
+int yd_prepare_begin(const yd_model_config *cfg, const yd_sample_settings *set, const yd_output *out, const yd_image *in, yd_prepared *p,
+                     yd_err *err);
+int yd_prepare_end(const yd_model_config *cfg, const yd_sample_settings *set, yd_prepared *p, const float *raw, yd_err *err);
 
 // The result with alpha and metadata re-attached (before the last step: the present state in its place). *out owns its pixels. YD_E_NOMEM.
 int yd_finish(const yd_prepared *p, yd_image *out, yd_err *err);

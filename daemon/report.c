@@ -48,7 +48,7 @@ static json_t *attention_json(const yd_service *s)
     const yd_attention_method *m = yd_attention_methods(&n);
     json_t *a = json_array();
     for (size_t i = 0; a && i < n; i++)
-        if (yd_attention_available(&m[i], s->model.map_net, NULL) == 0)
+        if (m[i].compute || s->model.map_net)
             json_array_append_new(a, json_pack("{s:s, s:s}", "name", m[i].name, "summary", m[i].summary));
     return a;
 }

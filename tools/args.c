@@ -158,7 +158,7 @@ int yd_args_parse(const yd_usage *u, const yd_arg *args, size_t n, int argc, cha
             return USAGE_ERROR;
         }
     }
-    const int enough = u->optional == YD_ARGS_SOME ? found > 0 : u->optional ? found == 0 : 0;
+    const int enough = u->optional == YD_ARGS_ANY ? 1 : u->optional == YD_ARGS_SOME ? found > 0 : u->optional ? found == 0 : 0;
     if (found < u->n_operands && !enough) {
         fprintf(stderr, "yoda %s: something is missing (usage: yoda %s %s [options])\n", u->command, u->command,
                 u->operands);

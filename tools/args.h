@@ -37,12 +37,13 @@ typedef struct yd_usage {
     const char *command;  // "upscale"
     const char *operands; // "IN OUT", "" when there are none
     int n_operands;
-    int optional;         // 1: they may all be left out; YD_ARGS_SOME: one is enough. operands[] stays as it was where none came
+    int optional;         // 1: they may all be left out; YD_ARGS_SOME: one is enough; YD_ARGS_ANY: any number. operands[] stays as it was where none came
     const char *summary;  // what it does
     const char *examples; // printed under "Examples:", lines indented by two
 } yd_usage;
 
 #define YD_ARGS_SOME  2
+#define YD_ARGS_ANY   3
 #define YD_ARGS_GO_ON (-1)
 
 // Parse argv[1..]. Fills the options' variables and operands[0..n_operands-1]. YD_ARGS_GO_ON, or the exit status to end with: 0 after

@@ -1,5 +1,6 @@
 // What the subcommands share: see cli.h.
 #include "tools/cli.h"
+#include "core/attention_nets.h"
 #include "core/mem.h"
 #include "core/output.h"
 #include <glob.h>
@@ -51,9 +52,18 @@ static int model_in(const char *folder, const char *name, char *dst, size_t cap)
     if (!*folder || snprintf(pattern, sizeof pattern, "%s/%s.safetensors", folder, name ? name : "*") >= (int)sizeof pattern) return 0;
     if (name) return access(pattern, F_OK) == 0 && snprintf(dst, cap, "%s", pattern) < (int)cap;
     if (glob(pattern, 0, NULL, &found) != 0) return 0; // sorted
-    const int fits = snprintf(dst, cap, "%s", found.gl_pathv[0]) < (int)cap;
+    size_t i = 0;
+    while (i < found.gl_pathc && yd_attention_file(found.gl_pathv[i])) i++;
+    const int fits = i < found.gl_pathc && snprintf(dst, cap, "%s", found.gl_pathv[i]) < (int)cap;
     globfree(&found);
     return fits;
+}
+
+void yd_cli_model_folder(char *dst, size_t cap)
+{
+    for (int i = 0; model_folder(i, dst, cap); i++)
+        if (*dst && access(dst, R_OK | X_OK) == 0) return;
+    *dst = 0;
 }
 
 // "yoda-compact-4x, yoda-photo-4x": what --model may name, for an error.

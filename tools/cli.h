@@ -28,9 +28,13 @@ int yd_cmd_forward(int argc, char **argv);
 int yd_cli_fail(const char *command, const char *subject, const yd_err *err);
 
 // The model to use: a path (it has a slash or a dot, or such a file is there), or the name of one in the first of these folders that has
-// it: ../models and ../share/yodad/models seen from the program, ./models. named NULL: $YODA_MODEL, which may be either, or the first by name.
+// it: ../models and ../share/yodad/models seen from the program, ./models. named NULL: $YODA_MODEL, which may be either, or the first by name that
+// is no attention network.
 // YD_E_NOT_FOUND, naming what is there.
 int yd_cli_find_model(const char *named, char *dst, size_t cap, yd_err *err);
+
+// The first of these folders that is there; "" when none is.
+void yd_cli_model_folder(char *dst, size_t cap);
 
 // Load it; what had to be assumed about a public checkpoint is a warning on stderr. Errors of yd_model_load_with.
 int yd_cli_load_model(const char *path, const char *config, yd_model **out, yd_err *err);

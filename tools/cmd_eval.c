@@ -231,7 +231,7 @@ static int settle_options(yd_eval *e, yd_err *err)
     if (a->sr && (a->settings.n || a->sweeps.n || a->method))
         return yd_fail_field(err, YD_E_SETTING, "sr", "--hr alone with settings", "finished results have no settings: --sr goes without --setting, --sweep and --method");
     int rc = settle_degradation(e, err);
-    if (rc == 0) rc = yd_attention_find(a->bins_map, &e->bins_map, err);
+    if (rc == 0) rc = yd_attention_check(a->bins_map, err);
     if (rc == 0 && a->sheet) rc = yd_cli_image_format(a->sheet, &ignored, err);
     if (rc == 0 && a->curves) rc = yd_eval_curves_check(a->curves, err);
     return rc;
@@ -245,8 +245,10 @@ static int settle_model(yd_eval *e, const char **subject, yd_err *err)
     *subject = a->session.model;
     if (e->has_model) rc = yd_session_open(&a->session, &e->session, err);
     if (rc < 0) return rc;
-    if (e->has_model) e->map_net = e->session.model->map_net;
-    if ((rc = yd_attention_available(e->bins_map, e->map_net, err)) < 0) return rc;
+    if (!e->has_model) rc = yd_cli_attention_open(&a->session.attention, a->session.threads, &e->session.attention, err);
+    if (rc < 0) return rc;
+    e->with = (yd_attention_with){e->has_model ? e->session.model->map_net : NULL, e->session.attention.nets};
+    if ((rc = yd_attention_available(a->bins_map, &e->with, err)) < 0) return rc;
     const int own = e->has_model ? e->session.model->cfg.scale : DEFAULT_SCALE;
     e->scale = a->scale ? (int)a->scale : own;
     if (e->has_model && e->scale != own) return yd_fail_field(err, YD_E_SETTING, "scale", "the model's", "the model enlarges %dx, not %dx", own, e->scale);
@@ -367,6 +369,7 @@ int yd_cmd_eval(int argc, char **argv)
         {"curves", 0, YD_ARG_TEXT, &a.curves, 0, 0, "OUT", "plot (.svg or .png): quality against work, shares per step, bins"},
         YD_MODEL_ARG(&a.session),
         YD_SAMPLING_ARGS(&a.sampling),
+        YD_ATTENTION_ARGS(&a.session.attention),
         YD_WINDOW_ARGS(&a.session),
         YD_DEVICE_ARGS(&a.session),
         {"quiet", 'q', YD_ARG_FLAG, &a.quiet, 0, 0, NULL, "no progress, no remarks; the table stays"},

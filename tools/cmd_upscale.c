@@ -197,6 +197,7 @@ int yd_cmd_upscale(int argc, char **argv)
         {"color-space", 0, YD_ARG_TEXT, &a.output[COLOR_SPACE], 0, 0, "C", "source or srgb (default source)"},
         {"report", 0, YD_ARG_TEXT, &a.report, 0, 0, "FILE", "write a picture of what was invented, print its figures"},
         {"preview", 0, YD_ARG_TEXT, &a.preview, 0, 0, "DIR", "write the prediction after every step into this folder"},
+        YD_ATTENTION_ARGS(&a.session.attention),
         YD_WINDOW_ARGS(&a.session),
         YD_DEVICE_ARGS(&a.session),
         {"quiet", 'q', YD_ARG_FLAG, &a.quiet, 0, 0, NULL, "no progress, no summary"},

@@ -41,9 +41,10 @@ typedef struct cell { // of one map, form and bound
 typedef struct survey {
     yd_model *model;
     yd_model_config cfg; // its config
+    yd_cli_attention attention;
     yd_allocation allocation;
     int steps, shrink, n_maps, n_forms, n_bounds, n_shapes, n_pictures;
-    const yd_attention_method *map[MAX_LIST];
+    char map[MAX_LIST][64]; // attention by name
     yd_mask_form form[2];
     double bound[MAX_LIST];
     shape shape[MAX_LIST];
@@ -150,9 +151,10 @@ static int count_windows(const survey *s, const canvas *c, const shape *sh, coun
 static int count_canvas(const survey *s, canvas *c, yd_err *err)
 {
     const long px = (long)c->w * c->h;
+    const yd_attention_with with = {s->cfg.map_net, s->cfg.nets};
     int rc = 0;
     for (int m = 0; m < s->n_maps; m++) {
-        rc = yd_attention_compute(s->map[m], s->cfg.map_net, c->up, c->w, c->h, c->map, err);
+        rc = yd_attention_compute(s->map[m], &with, c->up, c->w, c->h, c->map, err);
         for (int k = 0; k < s->n_forms * s->n_bounds && rc == 0; k++) {
             const int form = k / s->n_bounds, bound = k % s->n_bounds;
             cell *at = cell_at(s, m, form, bound);
@@ -200,19 +202,20 @@ static int too_many(const char *option, yd_err *err)
 
 static int read_maps(survey *s, const char *list, yd_err *err)
 {
+    const yd_attention_with with = {s->cfg.map_net, s->cfg.nets};
     char item[64];
     int rc = 0;
     if (!list) {
         size_t n;
         const yd_attention_method *all = yd_attention_methods(&n);
         for (size_t i = 0; i < n && i < MAX_LIST; i++)
-            if (yd_attention_available(&all[i], s->cfg.map_net, NULL) == 0) s->map[s->n_maps++] = &all[i];
+            if (all[i].compute || s->cfg.map_net) snprintf(s->map[s->n_maps++], sizeof *s->map, "%s", all[i].name);
         return 0;
     }
     while ((rc = next_item(&list, item, sizeof item, "maps", err)) > 0) {
         if (s->n_maps == MAX_LIST) return too_many("maps", err);
-        if ((rc = yd_attention_find(item, &s->map[s->n_maps], err)) < 0) return rc;
-        if ((rc = yd_attention_available(s->map[s->n_maps++], s->cfg.map_net, err)) < 0) return rc;
+        if ((rc = yd_attention_available(item, &with, err)) < 0) return rc;
+        memcpy(s->map[s->n_maps++], item, sizeof item);
     }
     return rc;
 }
@@ -285,7 +288,7 @@ static void print_csv(const survey *s, int timed)
         const int bound = k % s->n_bounds, form = k / s->n_bounds % s->n_forms, map = k / s->n_bounds / s->n_forms;
         for (int i = 0; i < s->n_shapes; i++) {
             const shape *sh = &s->shape[i];
-            printf("%s,%s,%g,%s,%d,%d,%.6f,%d,%d,%.0f,%.0f,%.6f,%.6f", s->map[map]->name, s->form[form] == YD_MASK_MAX ? "max" : "add",
+            printf("%s,%s,%g,%s,%d,%d,%.6f,%d,%d,%.0f,%.0f,%.6f,%.6f", s->map[map], s->form[form] == YD_MASK_MAX ? "max" : "add",
                    s->bound[bound], allocation_name[s->allocation], s->steps, s->n_pictures, at->by[i].pixels / s->n_pictures, sh->window, sh->overlap, at->by[i].units,
                    at->by[i].units_all, at->by[i].share / s->n_pictures, at->by[i].read / s->n_pictures);
             if (timed)
@@ -306,7 +309,7 @@ static void print_shapes(const survey *s)
 
 static void print_map(const survey *s, int map, int timed)
 {
-    printf("\n%s\n  form bound   pixels", s->map[map]->name);
+    printf("\n%s\n  form bound   pixels", s->map[map]);
     print_shapes(s);
     putchar('\n');
     for (int k = 0; k < s->n_forms * s->n_bounds; k++) {
@@ -355,7 +358,10 @@ static int load_config(const work_args *a, survey *s, yd_err *err)
     char path[1024];
     int rc = yd_cli_find_model(a->session.model, path, sizeof path, err);
     if (rc == 0) rc = yd_cli_load_model(path, a->session.config, &s->model, err);
-    if (rc == 0) s->cfg = s->model->cfg;
+    if (rc == 0) rc = yd_cli_attention_open(&a->session.attention, a->session.threads, &s->attention, err);
+    if (rc) return rc;
+    s->cfg = s->model->cfg;
+    s->cfg.nets = s->attention.nets;
     return rc;
 }
 
@@ -428,7 +434,7 @@ int yd_cmd_work(int argc, char **argv)
     const yd_arg args[] = {
         YD_MODEL_ARG(&a.session),
         {"steps", 'n', YD_ARG_LONG, &a.steps, 1, YD_MAX_STEPS, "N", "denoising steps (default: the model's)"},
-        {"maps", 'a', YD_ARG_TEXT, &a.maps, 0, 0, "LIST", "attention methods (default: all)"},
+        {"maps", 'a', YD_ARG_TEXT, &a.maps, 0, 0, "LIST", "attention methods and networks (default: all methods)"},
         {"forms", 0, YD_ARG_TEXT, &a.forms, 0, 0, "LIST", "mask forms (default add,max)"},
         {"bounds", 'l', YD_ARG_TEXT, &a.bounds, 0, 0, "LIST", "lower bounds (default 0,0.2,0.4,0.6)"},
         {"allocation", 0, YD_ARG_TEXT, &a.allocation, 0, 0, "NAME", "late, strided, windows (default: the model's)"},
@@ -437,6 +443,7 @@ int yd_cmd_work(int argc, char **argv)
         {"shrink", 0, YD_ARG_FLAG, &a.shrink, 0, 0, NULL, "the pictures are originals: shrink them first"},
         {"csv", 0, YD_ARG_FLAG, &a.csv, 0, 0, NULL, "comma-separated values, one line per combination"},
         {"time", 0, YD_ARG_FLAG, &a.timed, 0, 0, NULL, "time a unit of each window here, estimate seconds a picture"},
+        YD_ATTENTION_ARGS(&a.session.attention),
         YD_DEVICE_ARGS(&a.session),
     };
     int status = yd_args_parse(&usage, args, sizeof args / sizeof *args, argc, argv, a.pictures);
@@ -448,5 +455,6 @@ int yd_cmd_work(int argc, char **argv)
     int rc = run(&a, &s, &subject, &err);
     yd_free(s.cells);
     yd_model_free(s.model);
+    yd_cli_attention_close(&s.attention);
     return rc < 0 ? yd_cli_fail("work", subject, &err) : 0;
 }

@@ -128,8 +128,7 @@ typedef struct yd_eval {
     yd_degrade_ranges ranges;
     yd_lpips *lpips;         // NULL: none
     yd_inception *inception; // NULL: none
-    const yd_attention_method *bins_map;
-    const yd_map_net *map_net; // the model's, or NULL
+    yd_attention_with with; // what the bins' map may be of
     int n_bins;
     yd_eval_file *files;
     int n_files, n_measured;

@@ -197,7 +197,7 @@ int yd_eval_canvas_load(const yd_eval *e, yd_eval_file *file, yd_eval_canvas *c,
     if (!c->lr || !c->bicubic || !c->map) return yd_fail(err, YD_E_NOMEM, "no memory for %d x %d pixels", c->w, c->h);
     rc = degrade(e, file, c, err);
     if (rc == 0) rc = yd_resize_bicubic_u8(c->lr, c->lw, c->lh, 3, c->bicubic, c->w, c->h, err);
-    if (rc == 0) rc = yd_attention_compute(e->bins_map, e->map_net, c->bicubic, c->w, c->h, c->map, err);
+    if (rc == 0) rc = yd_attention_compute(e->args->bins_map, &e->with, c->bicubic, c->w, c->h, c->map, err);
     return rc;
 }
 

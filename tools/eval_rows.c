@@ -109,7 +109,6 @@ static int read_method(const char *name, yd_eval_method *out, yd_err *err)
 static int settle(const yd_eval *e, const yd_model_config *cfg, const spec *s, yd_eval_row *row, yd_err *err)
 {
     yd_sampling_args sampling = e->args->sampling;
-    const yd_attention_method *ignored;
     int rc = 0;
     for (int i = 0; i < s->n && rc == 0; i++) {
         if (strcmp(s->pair[i].key, "method") == 0) rc = read_method(s->pair[i].value, &row->method, err);
@@ -124,9 +123,7 @@ static int settle(const yd_eval *e, const yd_model_config *cfg, const spec *s, y
         if (rc == 0) rc = yd_fail_field(err, YD_E_SETTING, s->pair[i].key, "a sampling setting, quality or method", "there is no setting '%s'", s->pair[i].key);
         else if (rc > 0) rc = 0;
     }
-    if (rc == 0) rc = yd_sampler_accepts(cfg, &row->set, err);
-    if (rc == 0) rc = yd_attention_find(row->set.attention, &ignored, err);
-    return rc;
+    return rc ? rc : yd_sampler_accepts(cfg, &row->set, err);
 }
 
 // The k-th combination of the sweeps on one base.

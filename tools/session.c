@@ -18,6 +18,8 @@ int yd_session_open(const yd_session_options *opt, yd_session *s, yd_err *err)
     yd_backend_info be;
     int rc = yd_cli_find_model(opt->model, s->path, sizeof s->path, err);
     if (rc == 0) rc = yd_cli_load_model(s->path, opt->config, &s->model, err);
+    if (rc == 0) rc = yd_cli_attention_open(&opt->attention, opt->threads, &s->attention, err);
+    if (rc == 0) s->model->cfg.nets = s->attention.nets;
     if (rc == 0) rc = yd_model_config_windows(&s->model->cfg, (int)opt->window, (int)opt->overlap, err);
     if (rc == 0) rc = yd_cli_open_backend(opt->device, opt->threads, opt->winograd, &s->backend, err);
     if (rc == 0) rc = yd_cli_dtype(opt->dtype, s->backend, &engine.dtype, err);
@@ -35,6 +37,7 @@ void yd_session_close(yd_session *s)
     yd_engine_free(s->engine);
     if (s->backend) s->backend->close(s->backend);
     yd_model_free(s->model);
+    yd_cli_attention_close(&s->attention);
     memset(s, 0, sizeof *s);
 }
 

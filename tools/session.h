@@ -4,7 +4,7 @@
 #define YD_TOOLS_SESSION_H
 
 #include "core/engine.h"
-#include "tools/args.h"
+#include "tools/attention_args.h"
 
 typedef struct yd_session_options {
     const char *model;  // NULL: the default model
@@ -15,6 +15,7 @@ typedef struct yd_session_options {
     const char *winograd; // "auto", "off"
     long window;        // 0: the model's own
     long overlap;       // -1: the same share of the window as the model's
+    yd_attention_args attention;
 } yd_session_options;
 
 #define YD_SESSION_DEFAULTS                                                                                            \
@@ -53,9 +54,10 @@ typedef struct yd_session {
     yd_backend *backend;
     yd_engine *engine;
     yd_engine_info info;
+    yd_cli_attention attention; // what the model's config has as its nets
 } yd_session;
 
-// Load, compile, warm up. Close with yd_session_close, also after a failure.
+// Load, compile, warm up. *out stays where it is. Close with yd_session_close, also after a failure.
 int yd_session_open(const yd_session_options *opt, yd_session *out, yd_err *err);
 void yd_session_close(yd_session *s);
 

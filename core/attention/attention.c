@@ -43,17 +43,35 @@ int yd_attention_find(const char *name, const yd_attention_method **out, yd_err 
     return yd_fail_field(err, YD_E_SETTING, "attention", accepted, "there is no attention method '%.64s'", name);
 }
 
-int yd_attention_available(const yd_attention_method *m, const yd_map_net *net, yd_err *err)
+int yd_attention_check(const char *name, yd_err *err)
 {
-    if (m->compute || net) return YD_OK;
+    const yd_attention_method *m;
+    return yd_attention_is_net(name) ? 0 : yd_attention_find(name, &m, err);
+}
+
+int yd_attention_available(const char *name, const yd_attention_with *with, yd_err *err)
+{
+    const yd_attention_method *m;
+    yd_attention_ref ref;
+    if (yd_attention_is_net(name)) return yd_attention_nets_find(with->nets, name, &ref, err);
+    const int rc = yd_attention_find(name, &m, err);
+    if (rc || m->compute || with->map_net) return rc;
     char accepted[200];
     list_names(0, accepted, sizeof accepted);
     return yd_fail_field(err, YD_E_SETTING, "attention", accepted, "the model has no learned attention map");
 }
 
-int yd_attention_compute(const yd_attention_method *m, const yd_map_net *net, const uint8_t *rgb, int w, int h, float *map, yd_err *err)
+int yd_attention_compute(const char *name, const yd_attention_with *with, const uint8_t *rgb, int w, int h, float *map, yd_err *err)
 {
-    if (m->compute) return m->compute(rgb, w, h, map, err);
-    const int rc = yd_attention_available(m, net, err);
-    return rc ? rc : yd_map_net_run(net, rgb, w, h, map, err);
+    const yd_attention_method *m;
+    yd_attention_ref ref;
+    int rc = yd_attention_available(name, with, err);
+    if (rc) return rc;
+    if (yd_attention_is_net(name)) {
+        rc = yd_attention_nets_find(with->nets, name, &ref, err);
+        return rc ? rc : yd_attention_nets_map(with->nets, &ref, rgb, w, h, map, err);
+    }
+    rc = yd_attention_find(name, &m, err);
+    if (rc) return rc;
+    return m->compute ? m->compute(rgb, w, h, map, err) : yd_map_net_run(with->map_net, rgb, w, h, map, err);
 }

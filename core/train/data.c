@@ -99,9 +99,10 @@ static int degrade(const uint8_t *hr, int w, int h, int scale, uint8_t *up, yd_e
 static int attention_bytes(const yd_attention_method *method, const yd_picture *p, yd_err *err)
 {
     const size_t n = (size_t)p->w * (size_t)p->h;
+    const yd_attention_with none = {0};
     float *map = yd_malloc(n * sizeof *map);
     if (!map) return yd_fail(err, YD_E_NOMEM, "out of memory for an attention map of %d x %d", p->w, p->h);
-    int rc = yd_attention_compute(method, NULL, p->up, p->w, p->h, map, err);
+    int rc = yd_attention_compute(method->name, &none, p->up, p->w, p->h, map, err);
     for (size_t i = 0; !rc && i < n; i++) {
         float a = map[i] > 0 ? (map[i] < 1 ? map[i] : 1.0f) : 0.0f;
         p->map[i] = (uint8_t)(a * 255.0f + 0.5f);

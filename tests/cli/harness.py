@@ -62,9 +62,9 @@ def clean_environment(extra):
     return env
 
 
-def yoda(*arguments, status=0, **extra_env):
+def yoda(*arguments, status=0, program=YODA, **extra_env):
     """Run yoda; the result has stdout and stderr. Any other exit status than the expected one is a failure."""
-    r = subprocess.run([YODA, *map(str, arguments)], capture_output=True, text=True, env=clean_environment(extra_env), timeout=300)
+    r = subprocess.run([program, *map(str, arguments)], capture_output=True, text=True, env=clean_environment(extra_env), timeout=300)
     check(r.returncode == status, f"yoda {' '.join(map(str, arguments))}: status {r.returncode}, not {status}\n{r.stdout}{r.stderr}")
     return r
 

@@ -76,20 +76,20 @@ static int compare_size(yd_attention_net *net, const yd_safetensors *io, const y
     return 1;
 }
 
-static void compare_folder(const char *folder, const char *called, int sizes)
+static void compare_folder(const char *folder, const char *file, const char *called, int sizes)
 {
     char path[1024], rel[256];
     yd_attention_net *net = NULL;
     yd_safetensors *io = NULL;
     yd_err err = {0};
-    snprintf(rel, sizeof rel, "fixtures/%s/weights.safetensors", folder);
+    snprintf(rel, sizeof rel, "fixtures/%s/%s", folder, file);
     const char *found = t_shared(rel);
     if (!found) {
         t_skip("no fixtures");
         return;
     }
     CHECK_MSG(yd_attention_net_open(found, NULL, &net, &err) == 0, "%s", err.detail); // heads are in the config beside it
-    snprintf(path, sizeof path, "%.*sio.safetensors", (int)(strlen(found) - strlen("weights.safetensors")), found);
+    snprintf(path, sizeof path, "%.*sio.safetensors", (int)(strlen(found) - strlen(file)), found);
     CHECK(yd_st_open(path, &io, &err) == 0);
     if (!net || !io) return;
     const yd_attention_net_info *info = yd_attention_net_info_of(net);
@@ -105,12 +105,14 @@ static void compare_folder(const char *folder, const char *called, int sizes)
 
 static void test_fixture(void)
 {
-    compare_folder("dino_tiny", "dino-vit48x3-8", 3);
+    compare_folder("dino_tiny", "weights.safetensors", "dino-vit48x3-8", 3);
+    compare_folder("dino_tiny", "dino_tiny8_pretrain.pth", "dino-vit48x3-8", 3); // as it is published
 }
 
 static void test_fixture_of_teacher(void)
 {
-    compare_folder("dino_tiny_full_checkpoint", "dino-vit36x2-8", 2);
+    compare_folder("dino_tiny_full_checkpoint", "weights.safetensors", "dino-vit36x2-8", 2);
+    compare_folder("dino_tiny_full_checkpoint", "dino_tiny_full_checkpoint.pth", "dino-vit36x2-8", 2);
 }
 
 // ---- plain loops

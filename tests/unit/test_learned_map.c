@@ -113,12 +113,12 @@ static void test_sizes(void)
 
 static void test_without_a_net(void)
 {
-    const yd_attention_method *m = NULL;
+    const yd_attention_with none = {0};
     yd_err err = {0};
     uint8_t rgb[3] = {0};
     float map[1];
-    CHECK(yd_attention_find("learned", &m, NULL) == 0);
-    CHECK(yd_attention_compute(m, NULL, rgb, 1, 1, map, &err) == YD_E_SETTING);
+    CHECK(yd_attention_check("learned", NULL) == 0);
+    CHECK(yd_attention_compute("learned", &none, rgb, 1, 1, map, &err) == YD_E_SETTING);
     CHECK(strcmp(err.field, "attention") == 0 && strstr(err.accepted, "edge") && !strstr(err.accepted, "learned"));
 }
 
