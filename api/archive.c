@@ -36,6 +36,7 @@ typedef struct archive {
     struct sum_task *task;
     size_t n, at;    // members; which one is sent, or counted on in the directory
     int in_directory, over;
+    int damaged; // a member is: the archive breaks off before it
     uint64_t sent, directory_offset;
     const uint8_t *now; // what is being sent
     size_t now_len, now_pos;
@@ -51,12 +52,15 @@ typedef struct sum_task {
     archive *archive; // NULL: nobody waits any more
     yd_blob *blob;
     uint32_t crc;
+    int rc; // of its check
 } sum_task;
 
 static void sum_work(uv_work_t *work)
 {
     sum_task *t = work->data;
-    t->crc = (uint32_t)crc32_z(0, t->blob->bytes, t->blob->len);
+    yd_err ignored; // the log has it
+    t->rc = yd_blob_check(t->blob, &ignored);
+    t->crc = t->rc ? 0 : (uint32_t)crc32_z(0, t->blob->bytes, t->blob->len);
 }
 
 static void sum_after(uv_work_t *work, int status)
@@ -68,7 +72,8 @@ static void sum_after(uv_work_t *work, int status)
     if (a) {
         a->task = NULL;
         a->member[a->at].zip.crc = t->crc;
-        a->member[a->at].summed = 1;
+        a->member[a->at].summed = !t->rc;
+        a->damaged |= t->rc != 0;
         if (a->r) yd_request_wake(a->r);
     }
     yd_free(t);
@@ -126,7 +131,7 @@ static void drop(yd_request *r)
 static ssize_t read_more(void *cls, uint64_t pos, char *buf, size_t max)
 {
     archive *a = cls;
-    if (!a->r) return MHD_CONTENT_READER_END_WITH_ERROR; // the client is gone
+    if (!a->r || a->damaged) return MHD_CONTENT_READER_END_WITH_ERROR; // !r: the client is gone
     size_t n = 0;
     while (n < max && (a->now_pos < a->now_len || next_part(a))) {
         const size_t left = a->now_len - a->now_pos, k = left < max - n ? left : max - n;

@@ -99,6 +99,78 @@ static void answer_blob(yd_request *r, const yd_job *j, yd_blob *b, int attachme
     yd_blob_unref(b);
 }
 
+// ---- as it is: what has been on a disk is held against its digest before the first byte, on a pool thread
+
+typedef struct check_task {
+    uv_work_t work;
+    yd_request *r; // NULL once nobody waits any more
+    yd_blob *blob;
+    yd_err err;
+    int rc, attachment;
+    char id[64];
+} check_task;
+
+static void check_work(uv_work_t *work)
+{
+    check_task *t = work->data;
+    t->rc = yd_blob_check(t->blob, &t->err);
+}
+
+static void free_check(check_task *t)
+{
+    yd_blob_unref(t->blob);
+    yd_free(t);
+}
+
+static void check_after(uv_work_t *work, int status)
+{
+    check_task *t = work->data;
+    (void)status;
+    t->work.data = NULL;
+    if (t->r)
+        yd_request_wake(t->r);
+    else
+        free_check(t);
+}
+
+static void drop_check(yd_request *r)
+{
+    check_task *t = r->wait;
+    t->r = NULL;
+    if (!t->work.data) free_check(t); // otherwise check_after does
+}
+
+static void checked(yd_request *r)
+{
+    check_task *t = r->wait;
+    yd_job *j;
+    if (t->rc || yd_service_find(r->service, r->owner, t->id, &j, &t->err))
+        yd_respond_problem_with(r, &t->err, json_pack("{s:s}", "job", t->id));
+    else
+        answer_blob(r, j, yd_blob_ref(t->blob), t->attachment);
+}
+
+// Takes the reference.
+static void check_blob(yd_request *r, const yd_job *j, yd_blob *b, int attachment)
+{
+    yd_err err = {0};
+    check_task *t = yd_calloc(1, sizeof *t);
+    if (t) {
+        *t = (check_task){.r = r, .blob = b, .attachment = attachment};
+        t->work.data = t;
+        snprintf(t->id, sizeof t->id, "%s", yd_job_id(j));
+    }
+    if (!t || uv_queue_work(r->api->loop, &t->work, check_work, check_after)) {
+        yd_fail(&err, YD_E_NOMEM, "no memory to read a picture");
+        yd_blob_unref(b);
+        yd_free(t);
+        yd_respond_problem(r, &err);
+        return;
+    }
+    yd_request_release(r); // it may have waited for the job
+    yd_request_wait(r, checked, drop_check, t);
+}
+
 // ---- in another format, by Accept
 
 typedef struct format_wait {
@@ -174,7 +246,10 @@ void yd_answer_result(yd_request *r, yd_job *j, int attachment)
         return;
     }
     if (!rc && wanted == native) {
-        answer_blob(r, j, b, attachment);
+        if (yd_blob_fresh(b))
+            answer_blob(r, j, b, attachment);
+        else
+            check_blob(r, j, b, attachment);
         return;
     }
     if (!rc) {

@@ -64,7 +64,7 @@ static void save_work(yd_task *task)
     yd_service *s = task->job->service;
     yd_sampler_seal(t->state, t->len, t->fingerprint);
     uv_mutex_lock(&s->checkpoints_mutex);
-    t->rc = yd_spool_write(s->checkpoints, t->name, &(yd_piece){t->state, t->len}, 1, 0, &t->err);
+    t->rc = yd_spool_write(s->checkpoints, t->name, &(yd_piece){t->state, t->len}, 1, YD_SPOOL_REPLACE, &t->err);
     if (!t->rc) t->rc = yd_spool_sync(s->checkpoints, &t->err);
     uv_mutex_unlock(&s->checkpoints_mutex);
     yd_free(t->state);

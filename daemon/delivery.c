@@ -178,6 +178,8 @@ static int prepare_result(delivery *d, yd_err *err)
 {
     d->result = yd_blob_ref(d->job->rec.result);
     if (!d->result) return yd_fail(err, YD_E_INTERNAL, "the job has no result");
+    const int rc = yd_blob_check(d->result, err); // reads the file in the first attempt after a restart
+    if (rc) return rc;
     for (size_t i = 0; i < d->errand.n_headers; i++) add_header(d, d->errand.headers[i]);
     snprintf(d->head[0], sizeof d->head[0], "Content-Type: %s", d->result->mime);
     if (!has_content_type(&d->errand)) add_header(d, d->head[0]);

@@ -148,7 +148,8 @@ static int take_result(yd_codec_call *c, yd_err *err)
 
 static int give_source(yd_codec_call *c, yd_err *err)
 {
-    return yd_codec_put_file(c, of(c)->input->bytes, of(c)->input->len, err);
+    const int rc = yd_blob_check(of(c)->input, err);
+    return rc ? rc : yd_codec_put_file(c, of(c)->input->bytes, of(c)->input->len, err);
 }
 
 static int account(yd_codec_call *c, yd_err *err)

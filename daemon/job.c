@@ -265,6 +265,11 @@ static json_t *used_settings(const yd_service *s, const yd_job_record *r)
     return yd_job_settings_json(&r->settings, &model);
 }
 
+static int is_damaged(const yd_job_record *r)
+{
+    return yd_blob_damaged(r->result) || yd_blob_damaged(r->invented) || yd_blob_damaged(r->attention) || yd_blob_damaged(r->activation);
+}
+
 json_t *yd_service_job_json(const yd_service *s, const yd_job *j)
 {
     const yd_job_record *r = &j->rec;
@@ -276,6 +281,7 @@ json_t *yd_service_job_json(const yd_service *s, const yd_job *j)
     if (!o) return NULL;
     json_object_set_new(o, "fingerprint", json_string(r->fingerprint));
     if (r->cached) json_object_set_new(o, "cached", json_true());
+    if (is_damaged(r)) json_object_set_new(o, "damaged", json_true());
     if (add_errands(o, r)) {
         json_decref(o);
         return NULL;

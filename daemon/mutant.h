@@ -11,7 +11,8 @@ enum {
     YD_MUTANT_NO_FOLDER_SYNC, // a rename is relied on before its folder is synced
     YD_MUTANT_NO_COMMIT_SYNC, // a commit does not sync the write-ahead log
     YD_MUTANT_EARLY_UNLINK,   // a file goes before the transaction that forgets it
-    YD_MUTANT_NO_REQUEUE      // what was under way is not taken up after a restart
+    YD_MUTANT_NO_REQUEUE,     // what was under way is not taken up after a restart
+    YD_MUTANT_TRUST_FILES     // a stored picture is sent without a look at its digest
 };
 
 #ifndef YD_MUTANT

@@ -101,6 +101,7 @@ static int give(yd_codec_call *call, yd_err *err)
         *err = c->err;
         return c->rc;
     }
+    if (c->from && (c->rc = yd_blob_check(c->from, err))) return c->rc;
     if (c->as_is) {
         c->answer = yd_blob_ref(c->from);
         return YD_CODEC_NOTHING;

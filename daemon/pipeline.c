@@ -7,7 +7,6 @@
 #include "daemon/service_internal.h"
 
 #include "core/mem.h"
-#include "core/sha256.h"
 #include "daemon/clock.h"
 #include "daemon/log.h"
 #include <math.h>
@@ -93,12 +92,8 @@ typedef struct prepare_task {
 static int give_input(yd_codec_call *c, yd_err *err)
 {
     const prepare_task *t = (const prepare_task *)(const void *)c;
-    char digest[65];
-    if (t->input->mapped) { // it has been on a disk
-        yd_sha256_hex(t->input->bytes, t->input->len, digest);
-        if (strcmp(digest, t->input->sha256) != 0) return yd_fail(err, YD_E_IO, "the picture that was stored is damaged");
-    }
-    return yd_codec_put_file(c, t->input->bytes, t->input->len, err);
+    const int rc = yd_blob_check(t->input, err);
+    return rc ? rc : yd_codec_put_file(c, t->input->bytes, t->input->len, err);
 }
 
 static int prepare_decoded(yd_codec_call *c, yd_err *err)

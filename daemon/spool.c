@@ -103,6 +103,30 @@ static int is_there(const yd_spool *s, const char *name, size_t len)
     return fstatat(s->fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode) && (size_t)st.st_size == len;
 }
 
+static int begins_with(int fd, size_t at, const yd_piece *p)
+{
+    uint8_t there[16384];
+    for (size_t done = 0; done < p->len;) {
+        const size_t want = p->len - done < sizeof there ? p->len - done : sizeof there;
+        const ssize_t n = pread(fd, there, want, (off_t)(at + done));
+        if (n < 0 && errno == EINTR) continue;
+        if (n <= 0 || memcmp(there, (const uint8_t *)p->bytes + done, (size_t)n) != 0) return 0;
+        done += (size_t)n;
+    }
+    return 1;
+}
+
+// A file that was damaged on the disk is as long as it was.
+static int has_bytes(const yd_spool *s, const char *name, const yd_piece *piece, int n)
+{
+    const int fd = openat(s->fd, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+    int same = fd >= 0;
+    size_t at = 0;
+    for (int i = 0; i < n && same; at += piece[i++].len) same = begins_with(fd, at, &piece[i]);
+    if (fd >= 0) close(fd);
+    return same;
+}
+
 static int write_all(int fd, const void *bytes, size_t len)
 {
     for (const char *p = bytes; len > 0;) {
@@ -129,12 +153,12 @@ static int write_temp(const yd_spool *s, const yd_piece *piece, int n)
     return rc;
 }
 
-int yd_spool_write(yd_spool *s, const char *name, const yd_piece *piece, int n, int keep, yd_err *err)
+int yd_spool_write(yd_spool *s, const char *name, const yd_piece *piece, int n, yd_spool_keep keep, yd_err *err)
 {
     size_t len = 0;
     if (!is_name(name)) return yd_fail(err, YD_E_INVALID, "'%.70s' is no name of a file in %s", name, s->path);
     for (int i = 0; i < n; i++) len += piece[i].len;
-    if (keep && is_there(s, name, len)) return 0;
+    if (keep && is_there(s, name, len) && (keep == YD_SPOOL_KEEP_LENGTH || has_bytes(s, name, piece, n))) return 0;
     int bad = write_temp(s, piece, n);
     if (!bad) bad = must_fail() ? -1 : renameat(s->fd, TEMP_NAME, s->fd, name);
     if (bad) {

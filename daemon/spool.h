@@ -25,9 +25,11 @@ typedef struct yd_piece {
 int yd_spool_open(const char *folder, const char *name, yd_spool **out, yd_err *err);
 void yd_spool_close(yd_spool *s); // NULL is fine
 
-// Write a file of these pieces. keep 1: a file of this name and length is the same and stays. Durable after the next yd_spool_sync.
+typedef enum { YD_SPOOL_REPLACE, YD_SPOOL_KEEP_LENGTH, YD_SPOOL_KEEP_BYTES } yd_spool_keep;
+
+// Write a file of these pieces. keep: one of this name that is as long, or that has the same bytes, stays. Durable after the next yd_spool_sync.
 // YD_E_INVALID for a name that is none, YD_E_STORAGE, YD_E_IO.
-int yd_spool_write(yd_spool *s, const char *name, const yd_piece *piece, int n, int keep, yd_err *err);
+int yd_spool_write(yd_spool *s, const char *name, const yd_piece *piece, int n, yd_spool_keep keep, yd_err *err);
 // Make every write so far durable. Does nothing when there is nothing to do. YD_E_IO: none of those since the last success may be relied on.
 int yd_spool_sync(yd_spool *s, yd_err *err);
 void yd_spool_remove(yd_spool *s, const char *name); // a file that is not there is fine

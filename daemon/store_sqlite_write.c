@@ -92,7 +92,7 @@ static void write_files(yd_sqlite_store *s, yd_store_op *op)
         char name[65];
         if (!b || b->mapped) continue; // mapped: it came from here
         name_of(b, name);
-        op->rc = yd_spool_write(s->spool, name, &(yd_piece){b->bytes, b->len}, 1, 1, &op->err);
+        op->rc = yd_spool_write(s->spool, name, &(yd_piece){b->bytes, b->len}, 1, YD_SPOOL_KEEP_BYTES, &op->err);
         doubt(s, name); // should the transaction not take place
     }
 }
@@ -103,7 +103,7 @@ static int refer(yd_sqlite_store *s, yd_store_op *op, int64_t order, yd_record_f
     char name[65];
     name_of(b, name);
     if (b->mapped) {
-        int rc = yd_spool_write(s->spool, name, &(yd_piece){b->bytes, b->len}, 1, 1, &op->err);
+        int rc = yd_spool_write(s->spool, name, &(yd_piece){b->bytes, b->len}, 1, YD_SPOOL_KEEP_LENGTH, &op->err);
         if (!rc) rc = yd_spool_sync(s->spool, &op->err);
         if (rc) return rc;
     }

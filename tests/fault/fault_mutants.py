@@ -19,6 +19,7 @@ MUTANTS = [
     ("NO_FOLDER_SYNC", POWER, "the folder was never synced"),
     ("NO_COMMIT_SYNC", POWER, "told before the log of the database was synced"),
     ("EARLY_UNLINK", POWER, "a file went before the record of it"),
+    ("TRUST_FILES", ["tests/api/run", "test_damage"], "nothing of it is sent"),
     ("NO_REQUEUE", KILL, "no acknowledged job is lost"),
 ]
 

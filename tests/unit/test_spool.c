@@ -25,7 +25,7 @@ static void teardown(void)
     CHECK(system(command) == 0);
 }
 
-static int write_text(const char *name, const char *text, int keep)
+static int write_text(const char *name, const char *text, yd_spool_keep keep)
 {
     const size_t half = strlen(text) / 2;
     const yd_piece piece[] = {{text, half}, {text + half, strlen(text) - half}};
@@ -51,6 +51,13 @@ static int is(const char *name, const char *text)
     return text ? now && strcmp(now, text) == 0 : now == NULL;
 }
 
+static ino_t inode(const char *name)
+{
+    char path[YD_SPOOL_PATH_MAX];
+    struct stat st;
+    return yd_spool_path(s, name, path) == 0 && stat(path, &st) == 0 ? st.st_ino : 0;
+}
+
 // Everything in the folder, temporary names too.
 static int entries(void)
 {
@@ -66,10 +73,14 @@ static int entries(void)
 static void whole_files(void)
 {
     setup();
-    CHECK(write_text("abc", "hello", 0) == 0 && yd_spool_sync(s, &err) == 0 && is("abc", "hello"));
-    CHECK(write_text("abc", "other", 1) == 0 && is("abc", "hello")); // the same name and length: the same
-    CHECK(write_text("abc", "longer than that", 1) == 0 && is("abc", "longer than that"));
-    CHECK(write_text("abc", "other", 0) == 0 && is("abc", "other"));
+    CHECK(write_text("abc", "hello", YD_SPOOL_REPLACE) == 0 && yd_spool_sync(s, &err) == 0 && is("abc", "hello"));
+    CHECK(write_text("abc", "other", YD_SPOOL_KEEP_LENGTH) == 0 && is("abc", "hello")); // the same name and length: the same
+    CHECK(write_text("abc", "hellO", YD_SPOOL_KEEP_BYTES) == 0 && is("abc", "hellO")); // other bytes: mended
+    const ino_t stays = inode("abc");
+    CHECK(write_text("abc", "hellO", YD_SPOOL_KEEP_BYTES) == 0 && inode("abc") == stays);
+    CHECK(write_text("abc", "hello", YD_SPOOL_REPLACE) == 0 && is("abc", "hello") && inode("abc") != stays);
+    CHECK(write_text("abc", "longer than that", YD_SPOOL_KEEP_BYTES) == 0 && is("abc", "longer than that"));
+    CHECK(write_text("abc", "other", YD_SPOOL_REPLACE) == 0 && is("abc", "other"));
     CHECK(yd_spool_sync(s, &err) == 0 && yd_spool_sync(s, &err) == 0);
     yd_spool_remove(s, "abc");
     yd_spool_remove(s, "abc");
@@ -77,7 +88,7 @@ static void whole_files(void)
     CHECK(yd_spool_free_bytes(s) > 0);
     struct stat st;
     char path[YD_SPOOL_PATH_MAX];
-    CHECK(write_text("abc", "secret", 0) == 0 && yd_spool_path(s, "abc", path) == 0 && stat(path, &st) == 0);
+    CHECK(write_text("abc", "secret", YD_SPOOL_REPLACE) == 0 && yd_spool_path(s, "abc", path) == 0 && stat(path, &st) == 0);
     CHECK((st.st_mode & 0777) == 0600); // nobody else's
     teardown();
 }
@@ -89,11 +100,11 @@ static void names(void)
     char path[YD_SPOOL_PATH_MAX];
     setup();
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
-        CHECK_MSG(write_text(bad[i], "x", 0) == YD_E_INVALID, "'%s'", bad[i]);
+        CHECK_MSG(write_text(bad[i], "x", YD_SPOOL_REPLACE) == YD_E_INVALID, "'%s'", bad[i]);
         CHECK_MSG(yd_spool_path(s, bad[i], path) == -1, "'%s'", bad[i]);
         yd_spool_remove(s, bad[i]);
     }
-    CHECK(write_text("00000000-0000-4000-8000-0000000000af", "x", 0) == 0 && entries() == 1);
+    CHECK(write_text("00000000-0000-4000-8000-0000000000af", "x", YD_SPOOL_REPLACE) == 0 && entries() == 1);
     teardown();
     yd_spool *none = NULL;
     CHECK(yd_spool_open("/proc/nowhere", "files", &none, &err) == YD_E_CONFIG && !none && strcmp(err.field, "state_dir") == 0);
@@ -113,10 +124,10 @@ static void every_call_fails(void)
         int rc = -1;
         long k = 0;
         setup();
-        CHECK(write_text("abc", "before", 0) == 0 && yd_spool_sync(s, &err) == 0);
+        CHECK(write_text("abc", "before", YD_SPOOL_REPLACE) == 0 && yd_spool_sync(s, &err) == 0);
         while (rc && ++k < 20) {
             yd_spool_fail_at(k, kinds[i].error);
-            rc = write_text("abc", "after that", 0);
+            rc = write_text("abc", "after that", YD_SPOOL_REPLACE);
             const int written = rc == 0;
             if (!rc) rc = yd_spool_sync(s, &err);
             yd_spool_fail_at(0, 0);
@@ -128,7 +139,7 @@ static void every_call_fails(void)
             CHECK(yd_spool_sync(s, &err) == YD_E_IO);
             yd_spool_fail_at(0, 0);
             CHECK(yd_spool_sync(s, &err) == 0);
-            CHECK(write_text("abc", "before", 0) == 0 && yd_spool_sync(s, &err) == 0);
+            CHECK(write_text("abc", "before", YD_SPOOL_REPLACE) == 0 && yd_spool_sync(s, &err) == 0);
         }
         CHECK_MSG(rc == 0 && k == 7, "%ld calls", k - 1); // open, two writes, fsync, rename, fsync of the folder
         CHECK(is("abc", "after that"));
@@ -145,7 +156,7 @@ static void sweeping(void)
 {
     char path[128];
     setup();
-    CHECK(write_text("aa", "1", 0) == 0 && write_text("bb", "2", 0) == 0 && write_text("cc", "3", 0) == 0);
+    CHECK(write_text("aa", "1", YD_SPOOL_REPLACE) == 0 && write_text("bb", "2", YD_SPOOL_REPLACE) == 0 && write_text("cc", "3", YD_SPOOL_REPLACE) == 0);
     snprintf(path, sizeof path, "%s/files/.new", folder); // a crash in the middle of writing
     FILE *f = fopen(path, "w");
     CHECK(f && fclose(f) == 0);
