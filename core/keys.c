@@ -297,6 +297,15 @@ int yd_keys_work(yd_keys *k, const char *name, double units, int64_t now_us, lon
     return yd_fail(err, YD_E_LIMIT, "'%s' has %.0f units of work an hour, and the job may need %.0f", name, most, units);
 }
 
+void yd_keys_give_back(yd_keys *k, const char *name, double units, int64_t now_us)
+{
+    owner *o = find_owner(k, name);
+    if (!o || o->limits.units_per_hour <= 0) return;
+    const double most = o->limits.units_per_hour;
+    take(&o->work, 0, most, most / HOUR_S, now_us);
+    o->work.level = fmin(most, o->work.level + units);
+}
+
 void yd_keys_carry(yd_keys *next, const yd_keys *old)
 {
     for (size_t i = 0; i < next->n_owners; i++) {

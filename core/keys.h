@@ -49,6 +49,8 @@ const yd_key_limits *yd_keys_limits(const yd_keys *k, const char *owner);
 int yd_keys_request(yd_keys *k, const char *owner, int64_t now_us, long *wait_ms, yd_err *err);
 // So many units of work. 0; YD_E_LIMIT and *wait_ms; YD_E_SETTING when they are more than an hour's.
 int yd_keys_work(yd_keys *k, const char *owner, double units, int64_t now_us, long *wait_ms, yd_err *err);
+// So many of the units that were taken are not needed after all. The budget never holds more than an hour's.
+void yd_keys_give_back(yd_keys *k, const char *owner, double units, int64_t now_us);
 
 // A new key and the SHA-256 in hex that goes into the file. YD_E_IO: no entropy.
 int yd_key_make(char key[YD_KEY_TEXT], char hash[65], yd_err *err);

@@ -22,6 +22,7 @@ struct yd_arrival {
     yd_service *service;
     yd_job_record rec;
     yd_estimate estimate;
+    yd_booking booking; // until the job has it
     size_t len;
     yd_job *job;
     yd_arrival *repeats, *next; // others that ask for the same job meanwhile
@@ -45,6 +46,8 @@ static void answer(yd_arrival *a, int rc, yd_job *j, const yd_err *err)
 static void refuse(yd_arrival *a, int rc, const yd_err *err)
 {
     a->service->input_bytes -= a->len;
+    yd_service_settle(a->service, a->rec.owner, 0, &a->booking);
+    yd_service_uncount(a->service, a->rec.owner, &a->booking);
     answer(a, rc, NULL, err);
 }
 
@@ -111,6 +114,7 @@ static void on_stored(yd_store_op *op)
     if (!op->rc && s->closing) op->rc = yd_fail(&op->err, YD_E_DRAINING, "the server has shut down");
     if (op->rc) {
         j->stage = YD_STAGE_DONE; // it never held a place
+        yd_service_settle(s, j->rec.owner, 0, &j->booking);
         if (!j->gone) yd_job_forget(j);
         yd_job_unpin(j);
         answer_repeats(a, op->rc, NULL, &op->err);
@@ -176,6 +180,8 @@ static int make_job(yd_arrival *a, yd_store_op **op, yd_err *err)
     if (*op && yd_idmap_put(s->jobs, j->rec.id, j) == 0) {
         if (yd_repeat_storing(j) == 0) {
             j->arrival = a;
+            j->booking = a->booking;
+            a->booking = (yd_booking){0};
             yd_job_pin(j); // until it is stored
             return 0;
         }
@@ -253,7 +259,7 @@ static void looked(yd_codec_call *c)
         return;
     }
     yd_share_key(s, &a->rec);
-    if (!yd_share_fill(s, &a->rec) && (rc = yd_service_charge(s, a->rec.owner, a->estimate.units, &c->err)))
+    if (!yd_share_fill(s, &a->rec) && (rc = yd_service_book(s, a->rec.owner, a->estimate.units, &a->booking, &c->err)))
         refuse(a, rc, &c->err);
     else
         persist(a);

@@ -36,6 +36,7 @@ static void let_go(yd_job *j)
     j->has_prep = 0;
     if (j->stage != YD_STAGE_DONE) {
         j->stage = YD_STAGE_DONE;
+        yd_service_settle(s, j->rec.owner, j->computed, &j->booking);
         yd_scheduler_leave(&s->sched, &j->turn);
         s->under_way--;
         yd_delivery_add(j);
@@ -59,6 +60,7 @@ void yd_job_unpin(yd_job *j)
 void yd_job_forget(yd_job *j)
 {
     yd_job_stir(j);
+    yd_service_uncount(j->service, j->rec.owner, &j->booking);
     yd_idmap_remove(j->service->jobs, j->rec.id);
     yd_events_close(j->events);
     j->gone = 1;
@@ -135,6 +137,7 @@ static void count_end(const yd_job *j)
 static void tell_end(yd_job *j, char *words)
 {
     yd_job_pin(j);
+    yd_service_uncount(j->service, j->rec.owner, &j->booking);
     count_end(j);
     yd_pictures_serve(j, NULL);
     yd_job_checkpoint_remove(j);

@@ -43,6 +43,12 @@ typedef struct yd_estimate {
     size_t memory;
 } yd_estimate;
 
+// What was taken from an owner's limits for a job (limits.c).
+typedef struct yd_booking {
+    int counted; // among the owner's jobs
+    long units;  // from the owner's budget: the most that it can need, then what its map says, in the end what was computed
+} yd_booking;
+
 typedef struct yd_fetch yd_fetch;
 
 struct yd_job {
@@ -50,6 +56,8 @@ struct yd_job {
     yd_job_record rec;
     yd_estimate estimate;
     yd_turn turn;
+    yd_booking booking;
+    long computed; // units that the device ran for it in this process
     yd_event_log *events;
     yd_job_stage stage;
     atomic_int stop; // 1: units of this job are not computed any more

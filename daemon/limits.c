@@ -62,19 +62,44 @@ int yd_service_reload(yd_service *s, yd_config *cfg, const yd_config *next, yd_t
 int yd_service_admit_owner(const yd_service *s, const char *owner, yd_err *err)
 {
     const yd_key_limits *l = s->keys ? yd_keys_limits(s->keys, owner) : NULL;
-    const yd_share *share = l && l->jobs ? yd_owners_find(s->owners, owner) : NULL;
-    if (!share || share->jobs < l->jobs) return 0;
-    yd_fail(err, YD_E_LIMIT, "'%s' has %d jobs under way, no more than %ld may be", owner, share->jobs, l->jobs);
+    const long jobs = l && l->jobs ? yd_owners_jobs(s->owners, owner) : 0;
+    if (!l || !l->jobs || jobs < l->jobs) return 0;
+    yd_fail(err, YD_E_LIMIT, "'%s' has %ld jobs under way, no more than %ld may be", owner, jobs, l->jobs);
     if (err) err->retry_ms = yd_service_retry_after_ms(s);
     return YD_E_LIMIT;
 }
 
-int yd_service_charge(yd_service *s, const char *owner, long units, yd_err *err)
+static int charge(yd_service *s, const char *owner, long units, yd_booking *b, yd_err *err)
 {
     long wait_ms = 0;
-    int rc = yd_service_admit_owner(s, owner, err);
-    if (rc || !s->keys) return rc;
-    rc = yd_keys_work(s->keys, owner, (double)units, yd_mono_us(), &wait_ms, err);
+    if (!s->keys) return 0;
+    const int rc = yd_keys_work(s->keys, owner, (double)units, yd_mono_us(), &wait_ms, err);
+    if (!rc) b->units = units;
     if (rc && err) err->retry_ms = wait_ms;
     return rc;
+}
+
+int yd_service_book(yd_service *s, const char *owner, long units, yd_booking *b, yd_err *err)
+{
+    int rc = b->counted ? 0 : yd_service_admit_owner(s, owner, err);
+    if (!rc) rc = charge(s, owner, units, b, err);
+    if (!rc && !b->counted) {
+        b->counted = yd_owners_enter(s->owners, owner) == 0;
+        if (!b->counted) rc = yd_fail(err, YD_E_NOMEM, "no memory for another owner of jobs");
+    }
+    if (rc) yd_service_settle(s, owner, 0, b);
+    return rc;
+}
+
+void yd_service_settle(yd_service *s, const char *owner, long units, yd_booking *b)
+{
+    if (b->units <= units) return;
+    if (s->keys) yd_keys_give_back(s->keys, owner, (double)(b->units - units), yd_mono_us());
+    b->units = units;
+}
+
+void yd_service_uncount(yd_service *s, const char *owner, yd_booking *b)
+{
+    if (b->counted) yd_owners_leave(s->owners, owner);
+    b->counted = 0;
 }

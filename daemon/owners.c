@@ -10,6 +10,7 @@
 typedef struct owner {
     struct owner *next;
     yd_share share;
+    long jobs; // queued or running
     char name[];
 } owner;
 
@@ -74,11 +75,17 @@ static void grow(yd_owners *o)
     o->n_slots = n;
 }
 
-const yd_share *yd_owners_find(const yd_owners *o, const char *name)
+static owner *find(const yd_owners *o, const char *name)
 {
-    for (const owner *w = o->slot[slot_of(o, name, o->n_slots)]; w; w = w->next)
-        if (strcmp(w->name, name) == 0) return &w->share;
+    for (owner *w = o->slot[slot_of(o, name, o->n_slots)]; w; w = w->next)
+        if (strcmp(w->name, name) == 0) return w;
     return NULL;
+}
+
+long yd_owners_jobs(const yd_owners *o, const char *name)
+{
+    const owner *w = find(o, name);
+    return w ? w->jobs : 0;
 }
 
 static double weight_of(const yd_owners *o, const char *name)
@@ -93,12 +100,12 @@ void yd_owners_weigh(yd_owners *o)
         for (owner *w = o->slot[i]; w; w = w->next) w->share.weight = weight_of(o, w->name);
 }
 
-yd_share *yd_owners_share(yd_owners *o, const char *name)
+static owner *find_or_make(yd_owners *o, const char *name)
 {
     const size_t len = strlen(name);
-    for (owner *w = o->slot[slot_of(o, name, o->n_slots)]; w; w = w->next)
-        if (strcmp(w->name, name) == 0) return &w->share;
-    owner *w = yd_calloc(1, sizeof *w + len + 1);
+    owner *w = find(o, name);
+    if (w) return w;
+    w = yd_calloc(1, sizeof *w + len + 1);
     if (!w) return NULL;
     memcpy(w->name, name, len + 1);
     w->share.weight = weight_of(o, name);
@@ -107,7 +114,27 @@ yd_share *yd_owners_share(yd_owners *o, const char *name)
     w->next = o->slot[k];
     o->slot[k] = w;
     o->count++;
-    return &w->share;
+    return w;
+}
+
+yd_share *yd_owners_share(yd_owners *o, const char *name)
+{
+    owner *w = find_or_make(o, name);
+    return w ? &w->share : NULL;
+}
+
+int yd_owners_enter(yd_owners *o, const char *name)
+{
+    owner *w = find_or_make(o, name);
+    if (!w) return -1;
+    w->jobs++;
+    return 0;
+}
+
+void yd_owners_leave(yd_owners *o, const char *name)
+{
+    owner *w = find(o, name);
+    if (w && w->jobs > 0) w->jobs--;
 }
 
 void yd_owners_sweep(yd_owners *o, const yd_scheduler *s)
@@ -115,7 +142,7 @@ void yd_owners_sweep(yd_owners *o, const yd_scheduler *s)
     for (size_t i = 0; i < o->n_slots; i++)
         for (owner **at = &o->slot[i]; *at;) {
             owner *w = *at;
-            if (!yd_share_idle(s, &w->share)) {
+            if (w->jobs > 0 || !yd_share_idle(s, &w->share)) {
                 at = &w->next;
                 continue;
             }

@@ -148,6 +148,7 @@ static void begin_compute(yd_job *j, yd_blob *map)
     j->rec.progress.step = work.steps - work.steps_left;
     j->rec.progress.windows_done = work.units - work.units_left;
     j->saved_us = j->computing_us;
+    yd_service_settle(s, j->rec.owner, j->computed + work.units_left, &j->booking);
     yd_scheduler_ready(&s->sched, &j->turn, work.units_left, work.windows, j->computing_us);
     yd_metrics_duration(s->metrics, YD_STAGE_PREPARE, j->rec.timings.prepare_ms / 1000);
     yd_average(&s->prepare_px_s, j->rec.timings.prepare_ms / 1000 / j->rec.grid_w / j->rec.grid_h);
@@ -397,6 +398,7 @@ static void item_back(yd_service *s, yd_batch_item *it, const yd_batch *b)
     yd_scheduler_back(&s->sched, &j->turn, it->ran, b->ran > 0 ? b->run_s / b->ran : 0);
     if (it->preview_now) j->preview_ordered = 0;
     if (it->ran) {
+        j->computed++;
         double share_s = b->ran > 0 ? b->run_s / b->ran : 0;
         j->step_s += share_s;
         j->rec.timings.device_ms += share_s * 1000;

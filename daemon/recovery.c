@@ -147,6 +147,7 @@ static int take_up(yd_service *s, const char *id, yd_err *err)
         return rc;
     }
     s->under_way++;
+    j->booking.counted = yd_owners_enter(s->owners, j->rec.owner) == 0; // over the limit or not: it was taken
     if (j->rec.input) s->input_bytes += j->rec.input->len;
     j->has_checkpoint = 1; // perhaps
     return 0;

@@ -137,7 +137,12 @@ int yd_service_examine_fetched(const yd_service *s, const yd_image_header *h, yd
 
 // ---- limits.c ----
 double yd_owner_weight(void *service, const char *owner); // for yd_owners_new
-int yd_service_charge(yd_service *s, const char *owner, long units, yd_err *err); // YD_E_LIMIT, YD_E_SETTING
+// Count one more job of an owner, unless that was done, and take units from the owner's budget. b: zeroed before first use. YD_E_LIMIT,
+// YD_E_SETTING, YD_E_NOMEM: nothing more is taken than before.
+int yd_service_book(yd_service *s, const char *owner, long units, yd_booking *b, yd_err *err);
+// No more than so many of the units are needed: the others go back.
+void yd_service_settle(yd_service *s, const char *owner, long units, yd_booking *b);
+void yd_service_uncount(yd_service *s, const char *owner, yd_booking *b); // it is not queued or running any more
 
 // ---- arrival.c ----
 void yd_service_enqueue(yd_job *j);     // into the scheduler's queue
