@@ -59,6 +59,12 @@ struct yd_guard {
     unsigned open, n_lingering;
 };
 
+typedef union conn_address { // of any family that is told apart, in less room than sockaddr_storage
+    struct sockaddr any;
+    struct sockaddr_in four;
+    struct sockaddr_in6 six;
+} conn_address;
+
 struct yd_conn {
     yd_link in_all, in_timed;
     yd_guard *guard;
@@ -66,7 +72,7 @@ struct yd_conn {
     yd_conn_phase phase;
     uint64_t since, deadline; // loop milliseconds; deadline 0 = none
     size_t received;
-    struct sockaddr_storage addr;
+    conn_address addr;
     char peer[INET6_ADDRSTRLEN];
     int over_limit, expired, lingers;
     watch *watch;
@@ -172,39 +178,32 @@ const char *yd_conn_peer(const yd_conn *c)
 
 // ---- addresses
 
-static int is_loopback(const struct sockaddr_storage *a)
+static int is_loopback(const conn_address *a)
 {
-    if (a->ss_family == AF_INET) {
-        const struct sockaddr_in *in = (const struct sockaddr_in *)a;
-        return ntohl(in->sin_addr.s_addr) >> 24 == 127;
-    }
-    if (a->ss_family != AF_INET6) return 1; // no network address: a local socket
-    const struct in6_addr *six = &((const struct sockaddr_in6 *)a)->sin6_addr;
+    if (a->any.sa_family == AF_INET) return ntohl(a->four.sin_addr.s_addr) >> 24 == 127;
+    if (a->any.sa_family != AF_INET6) return 1; // no network address: a local socket
+    const struct in6_addr *six = &a->six.sin6_addr;
     return IN6_IS_ADDR_LOOPBACK(six) || (IN6_IS_ADDR_V4MAPPED(six) && six->s6_addr[12] == 127);
 }
 
-static int same_address(const struct sockaddr_storage *a, const struct sockaddr_storage *b)
+static int same_address(const conn_address *a, const conn_address *b)
 {
-    if (a->ss_family != b->ss_family) return 0;
-    if (a->ss_family == AF_INET)
-        return ((const struct sockaddr_in *)a)->sin_addr.s_addr == ((const struct sockaddr_in *)b)->sin_addr.s_addr;
-    if (a->ss_family != AF_INET6) return 0;
-    return !memcmp(&((const struct sockaddr_in6 *)a)->sin6_addr, &((const struct sockaddr_in6 *)b)->sin6_addr,
-                   sizeof(struct in6_addr));
+    if (a->any.sa_family != b->any.sa_family) return 0;
+    if (a->any.sa_family == AF_INET) return a->four.sin_addr.s_addr == b->four.sin_addr.s_addr;
+    return a->any.sa_family == AF_INET6 && !memcmp(&a->six.sin6_addr, &b->six.sin6_addr, sizeof a->six.sin6_addr);
 }
 
 static void take_address(yd_conn *c, const struct sockaddr *addr)
 {
+    conn_address *a = &c->addr;
     if (addr && addr->sa_family == AF_INET)
-        memcpy(&c->addr, addr, sizeof(struct sockaddr_in));
+        memcpy(&a->four, addr, sizeof a->four);
     else if (addr && addr->sa_family == AF_INET6)
-        memcpy(&c->addr, addr, sizeof(struct sockaddr_in6));
+        memcpy(&a->six, addr, sizeof a->six);
     else
-        c->addr.ss_family = AF_UNIX;
-    const void *ip = c->addr.ss_family == AF_INET ? (const void *)&((struct sockaddr_in *)&c->addr)->sin_addr
-                                                  : (const void *)&((struct sockaddr_in6 *)&c->addr)->sin6_addr;
-    if (c->addr.ss_family == AF_UNIX || !inet_ntop(c->addr.ss_family, ip, c->peer, sizeof c->peer))
-        snprintf(c->peer, sizeof c->peer, "local");
+        a->any.sa_family = AF_UNIX;
+    const void *ip = a->any.sa_family == AF_INET ? (const void *)&a->four.sin_addr : (const void *)&a->six.sin6_addr;
+    if (a->any.sa_family == AF_UNIX || !inet_ntop(a->any.sa_family, ip, c->peer, sizeof c->peer)) snprintf(c->peer, sizeof c->peer, "local");
 }
 
 // Counting is a walk over the open connections: at a few thousand of them it is microseconds, and there is no table to keep right.

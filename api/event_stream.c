@@ -18,7 +18,6 @@
 typedef struct stream {
     yd_stream base;
     yd_subscription *sub;
-    char id[64]; // the job's
     uint64_t cursor, live_from;
     int inlined; // previews carry their picture
 } stream;
@@ -28,7 +27,7 @@ static void say_gap(stream *s, uint64_t id)
 {
     yd_job *j;
     json_t *job = NULL;
-    if (!yd_service_find(s->base.r->service, s->base.r->owner, s->id, &j, NULL)) job = yd_service_job_json(s->base.r->service, j);
+    if (!yd_service_find(s->base.r->service, s->base.r->owner, s->base.r->match.param, &j, NULL)) job = yd_service_job_json(s->base.r->service, j);
     char *snapshot = yd_text_json(job, NULL);
     yd_text t = {0};
     yd_stream_begin(&s->base, &t, id, "gap");
@@ -91,7 +90,6 @@ static stream *open_stream(yd_request *r, yd_job *j, uint64_t cursor, yd_err *er
         yd_free(s);
         return NULL;
     }
-    memcpy(s->id, r->match.param, sizeof s->id);
     s->cursor = cursor;
     s->live_from = yd_events_last_id(yd_job_events(j));
     s->inlined = yd_stream_asked(r, "inline", 0);

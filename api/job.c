@@ -23,15 +23,15 @@ static void answer_job(yd_request *r, yd_job *j)
     yd_sha256_hex(text, len, digest);
     snprintf(etag, sizeof etag, "W/\"%.16s\"", digest);
     const int known = yd_etag_listed(yd_request_header(r, "If-None-Match"), etag);
-    const size_t n = known ? 0 : len;
-    struct MHD_Response *resp = MHD_create_response_from_buffer(n, text, MHD_RESPMEM_MUST_COPY);
+    // Of what is known no byte is sent, but its length is said as for a 200.
+    struct MHD_Response *resp = MHD_create_response_from_buffer(len, text, MHD_RESPMEM_MUST_COPY);
     yd_free(text);
     if (resp) {
         yd_header(resp, "Content-Type", "application/json");
         yd_header(resp, "ETag", etag);
         yd_header(resp, "Cache-Control", "no-cache");
     }
-    yd_respond(r, known ? 304 : 200, resp, n);
+    yd_respond(r, known ? 304 : 200, resp, known ? 0 : len);
 }
 
 static int find(yd_request *r, yd_job **j, yd_err *err)

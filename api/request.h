@@ -20,7 +20,7 @@ typedef struct yd_request {
     yd_conn *conn;
     yd_route_match match; // match.param: the {id} of the path
     unsigned method;
-    char method_text[16], path[256]; // as sent, cut: for logs
+    char method_text[16], path[128]; // as sent, cut: for logs
     char id[YD_REQUEST_ID_MAX];      // X-Request-Id
     char trace[56];                  // traceparent, or ""
     const char *owner;               // whose jobs it may see

@@ -87,7 +87,7 @@ static void answer_blob(yd_request *r, const yd_job *j, yd_blob *b, int attachme
     }
     const int known = r->method != YD_POST && yd_etag_listed(yd_request_header(r, "If-None-Match"), etag);
     const int part = kind == YD_RANGE_PART && !known;
-    const size_t n = known ? 0 : (size_t)(last - first + 1), size = b->len;
+    const size_t size = b->len, n = known ? size : (size_t)(last - first + 1); // of what is known only the length is sent
     struct MHD_Response *resp = yd_blob_response(yd_blob_ref(b), known ? 0 : (size_t)first, n);
     if (resp) picture_headers(resp, j, b, etag, attachment);
     if (resp && !part && !known) yd_header(resp, "Content-Digest", digest);
@@ -95,7 +95,7 @@ static void answer_blob(yd_request *r, const yd_job *j, yd_blob *b, int attachme
         snprintf(range, sizeof range, "bytes %" PRIu64 "-%" PRIu64 "/%zu", first, last, size);
         yd_header(resp, "Content-Range", range);
     }
-    yd_respond(r, known ? 304 : part ? 206 : 200, resp, n);
+    yd_respond(r, known ? 304 : part ? 206 : 200, resp, known ? 0 : n);
     yd_blob_unref(b);
 }
 

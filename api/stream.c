@@ -22,8 +22,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define BLOCK_BYTES                                                                                                    \
-    512 // libmicrohttpd's buffer per stream, used for HTTP/1.0; chunks are made in the connection's memory
+#define BLOCK_BYTES 128 // libmicrohttpd's buffer per stream, used for HTTP/1.0; chunks are made in the connection's memory
 #define PIECE_BYTES 12288 // of a picture, encoded at a time; a multiple of 3
 #define RETRY_MS 2000 // when a browser shall come back
 
@@ -133,6 +132,25 @@ static int next_piece(yd_stream *s)
 
 static void drop(yd_request *r);
 
+static const struct {
+    const char *name, *value;
+} headers[] = {{"Cache-Control", "no-store"}, {"X-Accel-Buffering", "no"}, {"Vary", "Accept"}, {"X-Content-Type-Options", "nosniff"}}; // the last is in every answer
+
+static const char *type_of(const yd_stream *s)
+{
+    return s->lines ? "application/x-ndjson" : "text/event-stream; charset=utf-8";
+}
+
+// The head has been sent, or the body would not be asked for: what waits, often for long, need not keep it in memory.
+static void forget_headers(yd_stream *s)
+{
+    if (!s->resp) return;
+    for (size_t i = 0; i < sizeof headers / sizeof headers[0]; i++) (void)MHD_del_response_header(s->resp, headers[i].name, headers[i].value);
+    (void)MHD_del_response_header(s->resp, "Content-Type", type_of(s));
+    (void)MHD_del_response_header(s->resp, "X-Request-Id", s->r->id);
+    s->resp = NULL;
+}
+
 static ssize_t read_more(void *cls, uint64_t pos, char *buf, size_t max)
 {
     yd_stream *s = cls;
@@ -151,6 +169,7 @@ static ssize_t read_more(void *cls, uint64_t pos, char *buf, size_t max)
     yd_free(s->out);
     s->out = NULL;
     s->out_len = s->out_pos = 0;
+    forget_headers(s);
     yd_request_wait(s->r, NULL, drop, s);
     return 0;
 }
@@ -263,10 +282,9 @@ void yd_stream_answer(yd_stream *s)
         r->drop = NULL;
         free_stream(s);
     } else {
-        yd_header(resp, "Content-Type", s->lines ? "application/x-ndjson" : "text/event-stream; charset=utf-8");
-        yd_header(resp, "Cache-Control", "no-store");
-        yd_header(resp, "X-Accel-Buffering", "no");
-        yd_header(resp, "Vary", "Accept");
+        s->resp = resp;
+        yd_header(resp, "Content-Type", type_of(s));
+        for (size_t i = 0; i + 1 < sizeof headers / sizeof headers[0]; i++) yd_header(resp, headers[i].name, headers[i].value);
     }
     yd_respond(r, 200, resp, YD_UNKNOWN_SIZE);
 }

@@ -21,6 +21,7 @@ struct yd_stream { // first in a larger struct
     const yd_stream_kind *kind;
     yd_link in_api;
     yd_request *r; // NULL once the request ended
+    struct MHD_Response *resp; // with headers that are still to be forgotten; NULL afterwards
     int lines;     // JSON lines instead of server-sent events
     int greeted, beat, ending;
     int failed; // out of memory: nothing follows, the client comes back for the rest
