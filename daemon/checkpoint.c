@@ -100,6 +100,7 @@ static void save_after(yd_task *task)
         note(j, t);
     else if (yd_job_state_final(j->rec.state))
         yd_job_checkpoint_remove(j);
+    if (j->handing_over && atomic_load(&j->stop)) yd_pipeline_park(j);
 }
 
 void yd_job_checkpoint_save(yd_job *j, void *state, size_t len)

@@ -85,6 +85,7 @@
     NUMBER(max_wait_ms, 60000, 0, 3600000, "longest wait of a long poll")                                              \
     NUMBER(sse_heartbeat_ms, 15000, 100, 3600000, "time between comment lines on quiet event streams")                 \
     NUMBER(drain_timeout_ms, 30000, 0, 3600000, "running jobs may take this long to finish at shutdown")               \
+    NUMBER(handover_timeout_ms, 10000, 0, 3600000, "then running jobs may take this long to the end of their step, where the next process goes on")  \
     NUMBER(drain_delay_ms, 0, 0, 600000, "at shutdown, keep serving this long while not ready, for balancers")    \
     NUMBER(codec_processes, -1, -1, 64,                                                                                \
            "processes that read and write pictures; -1 suits the cores; 0 lets threads of the daemon do it, unprotected")   \

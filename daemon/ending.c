@@ -232,7 +232,7 @@ void yd_pipeline_park(yd_job *j)
     if (end.state == YD_JOB_RUNNING && end.attempts > 0) end.attempts--; // it did not fail, it was sent away
     end.state = YD_JOB_QUEUED;
     end.started_ms = 0;
-    end.events = yd_events_print(j->events, YD_EVENT_QUEUED, NULL);
+    end.events = yd_events_hand_over(j->events, j->service->store->boot);
     store_end(j, &end, on_parked);
     yd_blob_unref(end.events);
     yd_job_unpin(j);

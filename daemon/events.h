@@ -53,6 +53,10 @@ yd_event_log *yd_events_new(size_t max_events, size_t max_previews);
 // What is in it besides previews as lines "ID TYPE DATA", for a store. words: data of a last event of type `last` that is not in it yet, or
 // NULL. NULL: out of memory.
 yd_blob *yd_events_print(const yd_event_log *log, yd_event_type last, const char *words);
+// The same of a log that its process, the boot-th, adds nothing to any more: whoever goes on right after it has missed nothing.
+yd_blob *yd_events_hand_over(const yd_event_log *log, int64_t boot);
+// Was it handed over? That process, *len without what says so, and the last id it gave; otherwise -1.
+int64_t yd_events_handed_over(const char *lines, size_t *len, uint64_t *last);
 // Fill an empty log from such lines; ids that are given from now on lie above `above` too, and what an earlier process may have told
 // between counts as trimmed. YD_E_INVALID: a line is none (what came before stays), YD_E_NOMEM.
 int yd_events_restore(yd_event_log *log, const char *lines, size_t len, uint64_t above, yd_err *err);

@@ -1,7 +1,8 @@
 // Events as lines of text, as a store keeps them, and back.
 //
 // "ID TYPE DATA\n": the id in decimal, the type's public name, the data as it is sent (JSON on one line). Previews are left out: they are
-// replaceable, and their pictures are many. Threads: the loop thread.
+// replaceable, and their pictures are many. A log that was handed over ends with "0 whole BOOT LAST\n": process BOOT told nothing beyond it, and gave
+// no id above LAST. Threads: the loop thread.
 #include "daemon/events.h"
 
 #include "core/mem.h"
@@ -9,6 +10,8 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+
+#define WHOLE "0 whole "
 
 static void add_line(yd_text *t, uint64_t id, yd_event_type type, const char *data)
 {
@@ -27,6 +30,34 @@ yd_blob *yd_events_print(const yd_event_log *log, yd_event_type last, const char
     if (words) add_line(&t, yd_events_last_id(log) + 1, last, words);
     char *lines = yd_text_take(&t, &len);
     return lines ? yd_blob_new(lines, len, "text/plain", 0) : NULL;
+}
+
+yd_blob *yd_events_hand_over(const yd_event_log *log, int64_t boot)
+{
+    yd_text t = {0};
+    size_t len = 0;
+    yd_blob *told = yd_events_print(log, YD_EVENT_QUEUED, NULL);
+    if (!told) return NULL;
+    yd_text_add(&t, (const char *)told->bytes, told->len);
+    yd_text_printf(&t, WHOLE "%" PRId64 " %" PRIu64 "\n", boot, yd_events_last_id(log));
+    yd_blob_unref(told);
+    char *lines = yd_text_take(&t, &len);
+    return lines ? yd_blob_new(lines, len, "text/plain", 0) : NULL;
+}
+
+int64_t yd_events_handed_over(const char *lines, size_t *len, uint64_t *last)
+{
+    size_t at = *len > 0 ? *len - 1 : 0; // before the last newline
+    while (at > 0 && lines[at - 1] != '\n') at--;
+    const size_t n = *len - at, word = sizeof WHOLE - 1;
+    char text[64], *end;
+    if (n <= word || n >= sizeof text || memcmp(lines + at, WHOLE, word) != 0) return -1;
+    memcpy(text, lines + at, n);
+    text[n] = 0;
+    const long long boot = strtoll(text + word, &end, 10);
+    *last = strtoull(end, NULL, 10);
+    *len = at;
+    return boot;
 }
 
 static int type_of(const char *name, size_t len, yd_event_type *out)

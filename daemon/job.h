@@ -69,6 +69,7 @@ struct yd_job {
     yd_removed_fn removed;
     void *removed_arg;
     int saving, has_checkpoint; // checkpoint.c
+    int handing_over; // it is saved at the end of its step and then left to another process
     int64_t saved_us;
     yd_arrival *arrival;                        // arrival.c: that it is being stored for; NULL: it is stored
     yd_job *leader, *followers, *next_follower; // share.c

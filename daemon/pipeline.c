@@ -274,7 +274,8 @@ static void fill_item(yd_batch_item *it, yd_job *j, int64_t now_us)
     it->preview_every = preview_due(j, now_us) ? j->rec.settings.preview_every : 0;
     it->preview_now = j->wait_preview && !j->preview_ordered;
     it->rgb_bytes = (size_t)j->prep.w * (size_t)j->prep.h * 3;
-    it->save = yd_job_checkpoint_due(j, now_us);
+    it->last = j->handing_over && !j->saving;
+    it->save = it->last || yd_job_checkpoint_due(j, now_us);
     if (it->preview_now) j->preview_ordered = 1;
     yd_job_pin(j);
 }
@@ -341,6 +342,18 @@ void yd_pipeline_park_all(yd_service *s, int waiting)
     yd_service_park_left(s);
 }
 
+int yd_pipeline_hand_over(yd_service *s)
+{
+    int n = 0;
+    for (yd_turn *t = yd_scheduler_next(&s->sched, NULL); t; t = yd_scheduler_next(&s->sched, t)) {
+        yd_job *j = job_of(t);
+        if (j->stage != YD_STAGE_COMPUTING || yd_job_over(j)) continue;
+        j->handing_over = 1;
+        n++;
+    }
+    return n;
+}
+
 void yd_pipeline_end_all(yd_service *s, yd_job_state state, const yd_err *err)
 {
     // From the start each time: readers of events may do anything to the lists.
@@ -386,6 +399,7 @@ static void unit_done(yd_job *j, yd_batch_item *it)
     }
     if (it->rgb && !yd_job_over(j)) hand_out_preview(j, it);
     if (it->state && !yd_job_over(j)) {
+        if (it->last) yd_scheduler_stop(&j->service->sched, &j->turn);
         yd_job_checkpoint_save(j, it->state, yd_sampler_state_bytes(it->sampler));
         it->state = NULL;
     }

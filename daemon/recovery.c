@@ -66,15 +66,20 @@ static yd_job *revive(yd_service *s, yd_job_record *r)
     yd_job *j = yd_job_new(s, r);
     if (!j) return NULL;
     const yd_blob *lines = r->events;
-    const int final = yd_job_state_final(r->state);
-    const uint64_t above = final || s->store->boot <= r->boot ? 0 : (uint64_t)(s->store->boot - r->boot) * EVENT_STRIDE;
+    const char *text = lines ? (const char *)lines->bytes : "";
+    size_t len = lines ? lines->len : 0;
+    uint64_t last = 0;
+    const int64_t from = yd_events_handed_over(text, &len, &last);
+    const int whole = yd_job_state_final(r->state) || s->store->boot <= r->boot || (from >= 0 && from == s->store->boot - 1);
+    const uint64_t above = whole ? 0 : (uint64_t)(s->store->boot - r->boot) * EVENT_STRIDE;
     yd_err ignored; // a history that cannot be read is a history that was trimmed
-    yd_events_restore(j->events, lines ? (const char *)lines->bytes : "", lines ? lines->len : 0, above, &ignored);
+    yd_events_restore(j->events, text, len, above, &ignored);
+    yd_events_skip_to(j->events, last);
     yd_blob_unref(j->rec.events);
     j->rec.events = NULL;
     const int64_t age_ms = yd_wall_ms() - r->created_ms;
     j->created_us -= (age_ms > 0 ? age_ms : 0) * 1000;
-    if (final) j->stage = YD_STAGE_DONE;
+    if (yd_job_state_final(r->state)) j->stage = YD_STAGE_DONE;
     return j;
 }
 

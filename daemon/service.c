@@ -240,9 +240,16 @@ static void end_the_rest(yd_service *s)
         yd_pipeline_end_all(s, YD_JOB_CANCELLED, NULL);
 }
 
+// The time for jobs to finish is over: they come to the end of their step, then whatever is left is left where it stands.
 static void on_drain_time(uv_timer_t *t)
 {
     yd_service *s = t->data;
+    if (s->under_way > 0 && s->store->durable && !s->handing_over) {
+        s->handing_over = 1;
+        const int n = yd_pipeline_hand_over(s);
+        if (n > 0) yd_log(YD_LOG_INFO, NULL, "running jobs are handed over at the end of their step", NULL);
+        if (n > 0 && !uv_timer_start(t, on_drain_time, (uint64_t)s->cfg->handover_timeout_ms, 0)) return;
+    }
     if (s->under_way > 0)
         yd_log(YD_LOG_WARN, NULL, s->store->durable ? "not waiting any longer, what is left is for the next process"
                                                     : "not waiting any longer, cancelling what is left", NULL);
@@ -281,6 +288,7 @@ void yd_service_drain(yd_service *s, int fast, void (*on_drained)(void *arg), vo
         yd_fetches_end(s, 1);
         yd_pipeline_park_all(s, 1);
     }
+    if (fast) s->handing_over = 1; // there is no time for it
     int64_t wait_ms = fast || s->under_way == 0 ? 0 : s->cfg->drain_timeout_ms;
     if (first || fast) uv_timer_start(&s->drain_timer, on_drain_time, (uint64_t)wait_ms, 0);
     if (!first) return;

@@ -60,7 +60,7 @@ struct yd_service {
     double prepare_px_s, encode_px_s; // of a pixel of the grid, of the result; moving averages
 
     uv_timer_t sweep_timer, drain_timer;
-    int leaving, draining, closing;
+    int leaving, draining, handing_over, closing;
     int kicking, kick_again; // see yd_pipeline_kick
     int holds;               // handles, threads and pool tasks that still need this struct
     void (*drain_watch)(void *arg);
@@ -108,6 +108,8 @@ void yd_pipeline_batch_done(void *service, yd_batch *b);
 void yd_pipeline_end_all(yd_service *s, yd_job_state state, const yd_err *err);
 double yd_job_eta_s(const yd_job *j);
 void yd_average(double *mean, double now); // a moving average takes in a new measurement; 0 is none yet
+// Have every job that is on the device saved at the end of its step and then left to another process. Returns how many.
+int yd_pipeline_hand_over(yd_service *s);
 // Leave every job that has not ended (waiting: only those that wait) to the next process.
 void yd_pipeline_park_all(yd_service *s, int waiting);
 

@@ -92,7 +92,11 @@ static void copy_state(yd_batch_item *it)
 {
     if (!it->save || it->done != 1 || it->finished) return;
     it->state = yd_malloc(yd_sampler_state_bytes(it->sampler)); // without memory it is saved another time
-    if (!it->state || !yd_sampler_save(it->sampler, it->state)) return;
+    if (!it->state) return;
+    if (!yd_sampler_save(it->sampler, it->state)) {
+        if (it->last) atomic_store(it->stop, 1); // runs that are ordered already leave it where it stands
+        return;
+    }
     yd_free(it->state);
     it->state = NULL;
 }

@@ -19,11 +19,12 @@ typedef struct yd_batch_item {
     // in
     void *job; // the caller's
     yd_sampler *sampler;
-    const atomic_int *stop;
+    atomic_int *stop;
     int preview_every; // copy the preview when a step is finished whose number is a multiple (the last always); 0: do not
     int preview_now;   // copy the preview after this unit, whether or not a step is finished
     size_t rgb_bytes; // size of a preview
     int save;         // copy the sampler's state when a step is finished
+    int last;         // and stop the job there
     // out
     int ran;      // the unit was computed
     int done;     // 1 it finished a step (info), 0 it did not, negative: the job failed (err)

@@ -110,6 +110,55 @@ def test_a_planned_restart_loses_nothing():
         check(d.stop() == 0, "exit 0")
 
 
+def handed_over(balanced, **flags):
+    """SIGTERM in mid-job without time to finish it; what the next process makes of it. Returns (events, result, seconds to the exit, log)."""
+    query = "?steps=60&sampler=dpmpp_2m&fidelity=0.2"
+    with State() as s:
+        d = s.start(fake_unit_us=4000, drain_timeout_ms=0, checkpoint_interval_ms=3600000, **flags)
+        job = d.job(LARGE, query)
+        deadline = time.monotonic() + 20
+        while d.curl(f"/v1/jobs/{job}").json()["progress"]["step"] < 5 and time.monotonic() < deadline:
+            time.sleep(0.02)
+        streamed = []
+        reading = threading.Thread(target=lambda: streamed.append(events_of(d, job)))
+        reading.start()
+        time.sleep(0.1)
+        began = time.monotonic()
+        d.process.send_signal(signal.SIGTERM)
+        if not balanced:
+            d.process.send_signal(signal.SIGTERM)
+        check(d.stop(seconds=20) == 0, "exit 0")
+        took = time.monotonic() - began
+        reading.join(10)
+        n = s.start(fake_unit_us=100)
+        check(n.wait_state(job, "succeeded", "failed") == "succeeded", "the next process ends it")
+        last = streamed[0][-1][0]
+        rest = events_of(n, job, headers=[f"Last-Event-ID: {last}"])
+        whole = events_of(n, job)
+        result, log = n.curl(f"/v1/jobs/{job}/result").body, n.log_text()
+        check(n.stop() == 0, "exit 0")
+        return streamed[0] + rest, whole, result, took, log
+
+
+def test_hand_over():
+    """A planned restart in mid-job: it goes on at the very step where it was, and a client that comes back sees the next event."""
+    undisturbed = Daemon(device="fake")
+    want = undisturbed.curl("/v1/upscale?steps=60&sampler=dpmpp_2m&fidelity=0.2", data=LARGE).body
+    undisturbed.stop()
+    seen, whole, result, took, log = handed_over(True)
+    check(result == want, "the same bytes", (len(result), len(want)))
+    check(took < 3, "without waiting for the job", took)
+    check("goes on from its checkpoint" in log, "from where it was", log[-400:])
+    for events in (seen, whole):
+        steps = [e[2]["step"] for e in events if e[1] == "step"]
+        check(steps == list(range(1, 61)), "every step once", steps)
+        check(not any(e[1] == "gap" for e in events) and events[-1][1] == "succeeded", "no gap", [e[1] for e in events])
+        check([e[0] for e in events] == sorted({e[0] for e in events}), "ids grow", [e[0] for e in events])
+    seen, whole, result, took, log = handed_over(False)
+    check(result == want and whole[-1][1] == "succeeded", "a second signal loses nothing either")
+    check(took < 2, "and waits for nothing", took)
+
+
 def test_ends_and_deletions_are_stored():
     with State() as s:
         d = s.start(max_running=1)

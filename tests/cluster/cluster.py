@@ -154,7 +154,8 @@ class Clients:
                 self.problem(kind.__name__, type(e).__name__, str(e)[:200])
             time.sleep(rng.uniform(0, 0.05))
 
-    def ask(self, method, path, body=None, headers=None, timeout=60):
+    def ask(self, method, path, body=None, headers=None, timeout=60, status=None):
+        """The body; an answer that is not 2xx is raised. status: a list to which the status is added."""
         with self.lock:
             self.requests += 1
         c = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout * SLOWNESS)
@@ -162,6 +163,8 @@ class Clients:
             c.request(method, path, body, headers or {})
             r = c.getresponse()
             body = r.read()
+            if status is not None:
+                status.append(r.status)
             if not 200 <= r.status < 300:
                 raise RuntimeError(f"{method} {path.split('?')[0]}: {r.status} {body[:200]}")
             return body
@@ -189,18 +192,24 @@ class Clients:
         return json.loads(self.asked("POST", "/v1/jobs" + QUERIES[what[1]], PICTURES[what[0]]))["id"]
 
     def wait_for_it(self, what):
-        self.hold(what, self.asked("POST", "/v1/upscale" + QUERIES[what[1]], PICTURES[what[0]]))
+        status = []
+        body = self.asked("POST", "/v1/upscale" + QUERIES[what[1]], PICTURES[what[0]], status=status)
+        if status[-1] == 202:  # its replica is leaving: the answer says where the picture will be
+            body = self.result_of(json.loads(body)["id"])
+        self.hold(what, body)
 
     def poll(self, what):
-        job = self.submit(what)
+        self.hold(what, self.result_of(self.submit(what)))
+
+    def result_of(self, job):
         while True:
             state = json.loads(self.asked("GET", f"/v1/jobs/{job}?wait=5"))["state"]
             if state not in ("queued", "running"):
                 break
+            time.sleep(0.05)  # a replica that is leaving answers at once
         if state != "succeeded":
-            self.problem("job", state, job)
-            return
-        self.hold(what, self.asked("GET", f"/v1/jobs/{job}/result"))
+            raise RuntimeError(f"job {job} {state}")
+        return self.asked("GET", f"/v1/jobs/{job}/result")
 
     def listen(self, what):
         job, last, names = self.submit(what), 0, []
@@ -211,6 +220,7 @@ class Clients:
                     self.problem("event again", job, number, name)
                 last = number
                 names.append(name)
+            time.sleep(0.05)  # less than the stream's `retry:` says
         with self.lock:
             self.events += len(names)
         steps = names.count("step")

@@ -33,6 +33,11 @@ def test_updates_behind_haproxy():
     updates("haproxy")
 
 
+def test_hand_over_behind_haproxy():
+    """No time for running jobs to finish: each goes on at its step in the next process, its events go on with the next one."""
+    updates("haproxy", drain_timeout_ms=0, fake_unit_us=15000)
+
+
 def test_updates_behind_nginx():
     """nginx asks nobody how they are: nothing is lost because connections wait for the next process in the socket that outlives them."""
     updates("nginx", held=True, drain_delay_ms=0)
