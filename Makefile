@@ -16,7 +16,7 @@ CC := gcc
 endif
 
 # VARIANT: release (default), asan (address + undefined behaviour + leaks), ubsan (undefined behaviour and suspicious arithmetic, at
-# nearly full speed), tsan. Each has its own object tree.
+# nearly full speed), tsan, fuzz (clang: address + undefined behaviour, for libFuzzer). Each has its own object tree.
 VARIANT ?= release
 B := build
 O := $(B)/obj/$(VARIANT)
@@ -48,8 +48,15 @@ else ifeq ($(VARIANT),tsan)
 CFLAGS += -O1 -fsanitize=thread
 CPPFLAGS += -DYD_SANITIZE
 LDFLAGS := -fsanitize=thread -fopenmp
+else ifeq ($(VARIANT),fuzz)
+# libFuzzer is clang's. Without OpenMP: one input at a time, and no runtime of another compiler.
+CC := $(if $(findstring clang,$(CC)),$(CC),clang-14)
+FUZZ_SAN := -fsanitize=address,undefined -fno-sanitize-recover=all
+CFLAGS := $(filter-out -fopenmp -Werror,$(CFLAGS)) -O1 $(FUZZ_SAN) -fsanitize=fuzzer-no-link -w
+CPPFLAGS += -DYD_SANITIZE -Itests/fuzz/one_thread
+LDFLAGS := $(FUZZ_SAN) -fsanitize=fuzzer
 else
-$(error VARIANT is release, asan, ubsan or tsan, not '$(VARIANT)')
+$(error VARIANT is release, asan, ubsan, tsan or fuzz, not '$(VARIANT)')
 endif
 
 CORE_SRC := $(wildcard core/*.c core/attention/*.c core/cpu/*.c core/train/*.c)
@@ -58,6 +65,7 @@ ORACLE_SRC := $(wildcard tests/oracle/*.c)
 YODA_SRC := $(wildcard tools/*.c)
 UNIT_SRC := $(wildcard tests/unit/test_*.c)
 BENCH_SRC := $(wildcard tests/bench/bench_*.c)
+FUZZ_SRC := $(wildcard tests/fuzz/fuzz_*.c)
 
 obj = $(patsubst %.c,$(O)/%.o,$(1))
 CORE_OBJ := $(call obj,$(CORE_SRC))
@@ -65,6 +73,7 @@ DAEMON_OBJ := $(call obj,$(DAEMON_SRC))
 ORACLE_OBJ := $(call obj,$(ORACLE_SRC))
 UNIT_BIN := $(patsubst tests/unit/%.c,$(O)/unit/%,$(UNIT_SRC))
 BENCH_BIN := $(patsubst tests/bench/%.c,$(O)/bench/%,$(BENCH_SRC))
+FUZZ_BIN := $(patsubst tests/fuzz/%.c,$(O)/fuzz/%,$(FUZZ_SRC))
 
 ifeq ($(VARIANT),release)
 BIN := $(B)
@@ -125,12 +134,19 @@ $(O)/bench/%: $(O)/tests/bench/%.o $(O)/tests/bench/common.o $(ORACLE_OBJ) $(DAE
 	$(call say,LD,$@)
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS_DAEMON) $(LIBS_CORE)
 
+# Of VARIANT=fuzz only: main is libFuzzer's.
+$(O)/fuzz/%: $(O)/tests/fuzz/%.o $(DAEMON_OBJ) $(O)/libcore.a
+	@mkdir -p $(@D)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS_DAEMON) $(LIBS_CORE)
+
 # The page and the API description are part of the program.
 $(O)/api/assets.o: $(wildcard api/openapi.json api/web/*)
 
-.PHONY: unit-bins bench-bins
+.PHONY: unit-bins bench-bins fuzz-bins
 unit-bins: $(UNIT_BIN)
 bench-bins: $(BENCH_BIN)
+fuzz-bins: $(FUZZ_BIN)
 
 # Where `make install` puts things; packagers set DESTDIR.
 PREFIX ?= /usr
@@ -164,6 +180,10 @@ ubsan: ## run every test with UBSan alone, optimised as a release nearly is
 tsan: ## run what has threads, and the server under all API tests, with ThreadSanitizer
 	@deploy/install-deps test
 	@tests/run tsan
+
+fuzz: ## throw damaged bytes at every parser, FUZZ_SECONDS (600) each, two at a time; a finding fails (tests/fuzz/run)
+	@deploy/install-deps test
+	@tests/fuzz/run
 
 torture: ## kill, poison and starve the server, in minutes
 	@deploy/install-deps test

@@ -248,6 +248,11 @@ int yd_stream_cursor(const yd_request *r, uint64_t *cursor, yd_err *err)
 {
     const char *text = yd_request_header(r, "Last-Event-ID");
     if (!text || !*text) text = yd_request_arg(r, "last_event_id");
+    return yd_stream_cursor_parse(text, cursor, err);
+}
+
+int yd_stream_cursor_parse(const char *text, uint64_t *cursor, yd_err *err)
+{
     *cursor = 0;
     if (!text || !*text) return 0;
     char *end = NULL;

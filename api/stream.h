@@ -41,6 +41,7 @@ void yd_stream_notify(void *stream); // there may be something to say
 int yd_stream_asked(const yd_request *r, const char *name, int otherwise);
 // Last-Event-ID, from the header or the query; 0 when there is none. YD_E_INVALID.
 int yd_stream_cursor(const yd_request *r, uint64_t *cursor, yd_err *err);
+int yd_stream_cursor_parse(const char *text, uint64_t *cursor, yd_err *err); // of its text, NULL: none
 
 // Saying an event of a job: the names of the job in front of its data (NULL: not), its pictures behind where they are given.
 void yd_stream_tell(yd_stream *s, uint64_t id, const char *name, const char *job, const char *data, yd_blob *picture, yd_blob *mask);

@@ -20,4 +20,7 @@ const yd_conf_row *yd_conf_find(const char *name); // NULL: no such setting
 
 size_t yd_config_live_count(void);                  // settings that can change without a restart
 
+// The text of a config file, which need not be terminated; source names it in errors. YD_E_CONFIG.
+int yd_config_read(yd_config *cfg, const char *text, size_t len, const char *source, yd_err *err);
+
 #endif

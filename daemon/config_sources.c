@@ -34,32 +34,33 @@ static int set_from_json(yd_config *cfg, const char *key, const json_t *v, yd_er
     return yd_config_set(cfg, key, text, err);
 }
 
-static int load_file(yd_config *cfg, const char *path, yd_err *err)
+int yd_config_read(yd_config *cfg, const char *text, size_t len, const char *source, yd_err *err)
 {
     json_error_t je;
+    const char *key;
+    json_t *v, *o = json_loadb(text, len, JSON_REJECT_DUPLICATES, &je);
+    if (!o) return yd_fail_field(err, YD_E_CONFIG, "config", "a JSON object", "%s:%d:%d: %s", source, je.line, je.column, je.text);
+    int rc = json_is_object(o) ? 0 : yd_fail_field(err, YD_E_CONFIG, "config", "a JSON object", "%s holds no JSON object", source);
+    json_object_foreach(o, key, v)
+    {
+        if (rc) break;
+        rc = from(err, set_from_json(cfg, key, v, err), source);
+    }
+    json_decref(o);
+    return rc;
+}
+
+static int load_file(yd_config *cfg, const char *path, yd_err *err)
+{
     FILE *f = fopen(path, "rbe");
     if (!f) return yd_fail_field(err, YD_E_CONFIG, "config", "", "%s: %m", path);
     char *text = yd_malloc(FILE_MAX);
     size_t n = text ? fread(text, 1, FILE_MAX, f) : 0;
     int bad = !text || ferror(f) || n == FILE_MAX;
     fclose(f);
-    json_t *o = bad ? NULL : json_loadb(text, n, JSON_REJECT_DUPLICATES, &je);
+    const int rc = bad ? yd_fail_field(err, YD_E_CONFIG, "config", "", "%s cannot be read or is larger than 1 MiB", path)
+                       : yd_config_read(cfg, text, n, path, err);
     yd_free(text);
-    if (bad) return yd_fail_field(err, YD_E_CONFIG, "config", "", "%s cannot be read or is larger than 1 MiB", path);
-    if (!o)
-        return yd_fail_field(err, YD_E_CONFIG, "config", "a JSON object", "%s:%d:%d: %s", path, je.line, je.column,
-                             je.text);
-    int rc = 0;
-    if (!json_is_object(o))
-        rc = yd_fail_field(err, YD_E_CONFIG, "config", "a JSON object", "%s holds no JSON object", path);
-    const char *key;
-    json_t *v;
-    json_object_foreach(o, key, v)
-    {
-        if (rc) break;
-        rc = from(err, set_from_json(cfg, key, v, err), path);
-    }
-    json_decref(o);
     return rc;
 }
 

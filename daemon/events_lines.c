@@ -74,6 +74,7 @@ static int restore_line(yd_event_log *log, const char *line, size_t len, yd_err 
 {
     char *end;
     yd_event_type type;
+    if (!len || *line < '0' || *line > '9') return yd_fail(err, YD_E_INVALID, "a stored event cannot be read"); // space would be skipped, past the line
     const uint64_t id = strtoull(line, &end, 10);
     const char *name = end + 1, *space = len ? memchr(line, ' ', len) : NULL;
     const char *data = space && space == end ? memchr(name, ' ', len - (size_t)(name - line)) : NULL;
