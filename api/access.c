@@ -9,6 +9,7 @@
 #include "core/mem.h"
 #include "daemon/clock.h"
 #include "core/keys.h"
+#include "daemon/address.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -195,7 +196,7 @@ static const char *bearer(const yd_request *r)
 
 static const char *scope_name(unsigned scope)
 {
-    return scope == YD_SCOPE_SUBMIT ? "submit" : scope == YD_SCOPE_METRICS ? "metrics" : "read";
+    return scope == YD_SCOPE_SUBMIT ? "submit" : scope == YD_SCOPE_METRICS ? "metrics" : scope == YD_SCOPE_ADMIN ? "admin" : "read";
 }
 
 static int check_key(const yd_request *r, const char **who, yd_err *err)
@@ -209,10 +210,22 @@ static int check_key(const yd_request *r, const char **who, yd_err *err)
                          scope_name(r->match.route->scope));
 }
 
+// Where nobody is asked for a key, only who sits at the machine administers it: not who comes through a proxy, nor a page in a browser.
+static int check_local(const yd_request *r, yd_err *err)
+{
+    static const char *const foreign[] = {"Origin", "X-Forwarded-For", "Forwarded"};
+    int local = yd_address_named(yd_conn_peer(r->conn), "127.0.0.0/8, ::1/128") == 1;
+    for (size_t i = 0; i < sizeof foreign / sizeof foreign[0]; i++) local &= yd_request_header(r, foreign[i]) == NULL;
+    if (local) return 0;
+    return yd_fail_field(err, YD_E_FORBIDDEN, "Authorization", "a key with the scope 'admin', or a call from the machine itself",
+                         "this server has no keys, so models are loaded and unloaded from loopback only");
+}
+
 int yd_access_judge(yd_request *r, yd_err *err)
 {
     yd_keys *keys = yd_service_keys(r->service);
     const char *who = "", *token = r->match.route->token ? yd_request_arg(r, "token") : NULL;
+    if (!keys && r->match.route->scope == YD_SCOPE_ADMIN) return check_local(r, err);
     if (!keys || r->match.route->scope == YD_SCOPE_PUBLIC) return 0;
     int rc = token && !bearer(r) ? check_token(r, token, &who, err) : check_key(r, &who, err);
     long wait_ms = 0;

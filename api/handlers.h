@@ -28,7 +28,10 @@ void yd_handle_livez(yd_request *r);        // probes.c
 void yd_handle_readyz(yd_request *r);       // probes.c
 void yd_handle_metrics(yd_request *r);      // probes.c
 void yd_handle_tokens_post(yd_request *r);  // access.c
-void yd_handle_models(yd_request *r);       // probes.c
+void yd_handle_models(yd_request *r);       // models.c
+void yd_handle_model_get(yd_request *r);    // models.c
+void yd_handle_model_load(yd_request *r);   // models.c
+void yd_handle_model_unload(yd_request *r); // models.c
 void yd_handle_capabilities(yd_request *r); // probes.c
 void yd_handle_page(yd_request *r);         // assets.c
 void yd_handle_web_file(yd_request *r);     // assets.c

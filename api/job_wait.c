@@ -18,10 +18,10 @@
 
 #define MAX_PREFER_S (24 * 3600LL)
 
-typedef struct yd_wait_timer {
+struct yd_wait_timer {
     uv_timer_t uv;
     yd_request *r; // NULL once let go
-} yd_wait_timer;
+};
 
 static void timer_closed(uv_handle_t *h)
 {
@@ -34,7 +34,7 @@ static void on_time(uv_timer_t *t)
     if (timer->r) yd_request_wake(timer->r);
 }
 
-static yd_wait_timer *timer_start(yd_request *r, int64_t ms)
+yd_wait_timer *yd_wait_timer_start(yd_request *r, int64_t ms)
 {
     yd_wait_timer *t = yd_calloc(1, sizeof *t);
     if (!t) return NULL;
@@ -46,7 +46,7 @@ static yd_wait_timer *timer_start(yd_request *r, int64_t ms)
     return t;
 }
 
-static void timer_stop(yd_wait_timer *t)
+void yd_wait_timer_stop(yd_wait_timer *t)
 {
     if (!t) return;
     t->r = NULL;
@@ -69,7 +69,7 @@ static void cancel_job(const yd_job_wait *w)
 static void let_go(yd_job_wait *w)
 {
     yd_events_unsubscribe(w->sub);
-    timer_stop(w->timer);
+    yd_wait_timer_stop(w->timer);
     yd_free(w);
 }
 
@@ -113,7 +113,7 @@ int yd_job_wait_start(yd_request *r, yd_job *j, int64_t ms, int cancel_if_gone, 
     w->cancel_if_gone = cancel_if_gone;
     snprintf(w->id, sizeof w->id, "%s", yd_job_id(j));
     int rc = yd_events_subscribe(yd_job_events(j), 0, on_event, w, &w->sub, err);
-    if (!rc && ms >= 0 && !(w->timer = timer_start(r, ms)))
+    if (!rc && ms >= 0 && !(w->timer = yd_wait_timer_start(r, ms)))
         rc = yd_fail(err, YD_E_NOMEM, "no memory to wait for a job");
     if (rc) {
         yd_events_unsubscribe(w->sub);

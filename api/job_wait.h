@@ -6,6 +6,11 @@
 
 #define YD_JOB_ID_TEXT 64
 
+// Wakes a request after so long. A handle of its own: it outlives the wait until the loop has closed it. NULL: out of memory; stopping NULL is fine.
+typedef struct yd_wait_timer yd_wait_timer;
+yd_wait_timer *yd_wait_timer_start(yd_request *r, int64_t ms);
+void yd_wait_timer_stop(yd_wait_timer *t);
+
 typedef struct yd_job_wait {
     yd_request *r;
     yd_subscription *sub;

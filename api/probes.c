@@ -1,4 +1,4 @@
-// What operators and their machines ask: liveness, readiness, metrics, models, capabilities. All answered from memory.
+// What operators and their machines ask: liveness, readiness, metrics, capabilities. All answered from memory.
 // livez says that the loop turns; readyz that a job would be taken, so it is the one for load balancers.
 #include "api/handlers.h"
 #include "api/respond.h"
@@ -31,11 +31,6 @@ void yd_handle_metrics(yd_request *r)
     size_t len = 0;
     char *text = yd_service_metrics_text(r->service, &len);
     yd_respond_text(r, 200, "text/plain; version=0.0.4; charset=utf-8", text, len, 1);
-}
-
-void yd_handle_models(yd_request *r)
-{
-    yd_respond_json(r, 200, yd_service_models(r->service));
 }
 
 void yd_handle_capabilities(yd_request *r)

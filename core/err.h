@@ -28,7 +28,7 @@
     X(LIMIT, 16, "too-many-requests", 429, 1, "Too many requests or connections from this client")                     \
     X(CANCELLED, 17, "cancelled", 409, 0, "The job was cancelled")                                                     \
     X(MEDIA_TYPE, 18, "unsupported-media-type", 415, 0, "The request's content type is not supported")                 \
-    X(CHECKPOINT, 19, "invalid-checkpoint", 500, 0, "A model file cannot be used")                                     \
+    X(CHECKPOINT, 19, "invalid-checkpoint", 422, 0, "A model file cannot be used")                                     \
     X(CONFIG, 20, "invalid-config", 500, 0, "The configuration cannot be used")                                        \
     X(DEVICE, 21, "device-failed", 503, 1, "The compute device failed")                                                \
     X(NUMERIC, 22, "not-finite", 500, 0, "The computation produced NaN or Inf")                                        \
@@ -43,6 +43,8 @@
     X(ADDRESS, 41, "address-refused", 422, 0, "The server does not connect to that address")                           \
     X(KEY_REUSED, 42, "idempotency-key-reused", 422, 0, "The Idempotency-Key was used for another request")             \
     X(NOT_ACCEPTABLE, 43, "not-acceptable", 406, 0, "The picture cannot be sent in any form that the request accepts")  \
+    X(MODEL_ROOM, 44, "model-memory-full", 409, 1, "There is no memory for another model")                              \
+    X(MODEL_AWAY, 45, "model-not-loaded", 503, 1, "The model is not loaded")                                            \
     X(INTERNAL, 26, "internal-error", 500, 0, "An unexpected error")
 
 enum {

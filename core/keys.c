@@ -17,7 +17,7 @@
 #define FILE_MOST     (4 << 20)
 #define BURST_S       10
 #define HOUR_S        3600
-#define ACCEPTED_LINE "OWNER SHA256 [scopes=submit,read,metrics] [weight=] [rate=] [jobs=] [units_per_hour=]"
+#define ACCEPTED_LINE "OWNER SHA256 [scopes=submit,read,metrics,admin] [weight=] [rate=] [jobs=] [units_per_hour=]"
 
 typedef struct bucket {
     double level; // may be taken now
@@ -77,7 +77,7 @@ static int parse_scopes(word w, unsigned *out)
     for (;;) {
         const char *comma = memchr(w.s, ',', w.n);
         const word one = {w.s, comma ? (size_t)(comma - w.s) : w.n};
-        const unsigned bit = is(one, "submit") ? YD_SCOPE_SUBMIT : is(one, "read") ? YD_SCOPE_READ : is(one, "metrics") ? YD_SCOPE_METRICS : 0u;
+        const unsigned bit = is(one, "submit") ? YD_SCOPE_SUBMIT : is(one, "read") ? YD_SCOPE_READ : is(one, "metrics") ? YD_SCOPE_METRICS : is(one, "admin") ? YD_SCOPE_ADMIN : 0u;
         if (!bit) return -1;
         *out |= bit;
         if (!comma) return 0;

@@ -17,7 +17,7 @@
 #define YD_OWNER_MAX 64
 #define YD_KEY_TEXT  46 // "yk_" and 32 random bytes in base64 with - and _, without padding, and a NUL
 
-enum { YD_SCOPE_PUBLIC = 0, YD_SCOPE_SUBMIT = 1, YD_SCOPE_READ = 2, YD_SCOPE_METRICS = 4 };
+enum { YD_SCOPE_PUBLIC = 0, YD_SCOPE_SUBMIT = 1, YD_SCOPE_READ = 2, YD_SCOPE_METRICS = 4, YD_SCOPE_ADMIN = 8 };
 
 typedef struct yd_keys yd_keys;
 

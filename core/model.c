@@ -5,6 +5,7 @@
 // checkpoints carry and the config replaces, and ddpm's frequencies, which are checked. Loading blocks on the disk; a loaded model is
 // read-only. The file is mapped and its weights copied out, while other threads work out its checksum and check the one that it may carry.
 // Read next: core/model_write.c, core/net_unet.c, core/engine.c.
+#include "core/attention_net.h"
 #include "core/file.h"
 #include "core/mem.h"
 #include "core/model.h"
@@ -332,6 +333,25 @@ int yd_model_load_with(const char *path, const char *config, yd_model **out, yd_
     }
     *out = m;
     return 0;
+}
+
+int yd_model_peek(const char *path, yd_model_config *out, yd_err *err)
+{
+    yd_safetensors *st = NULL;
+    yd_public_net at = {.root = ""};
+    yd_model m = {.n_params = 0};
+    if (strlen(path) >= sizeof m.path) return yd_fail(err, YD_E_IO, "the model's path is longer than 511 bytes");
+    yd_attention_net_kind kind;
+    int rc = yd_tensors_open(path, &st, err);
+    if (rc) return rc;
+    snprintf(m.path, sizeof m.path, "%s", path);
+    if (yd_attention_net_recognise(st, &kind))
+        rc = yd_fail(err, YD_E_UNSUPPORTED, "it is a network for attention maps");
+    else
+        rc = load_config(&m, NULL, st, &at, err);
+    yd_st_close(st);
+    if (!rc) *out = m.cfg;
+    return rc;
 }
 
 void yd_model_free(yd_model *m)

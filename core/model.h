@@ -158,6 +158,9 @@ void yd_model_config_init(yd_model_config *cfg);
 int yd_model_load(const char *path, yd_model **out, yd_err *err);
 // The same with a config file of one's own instead of the one inside or beside it. config NULL: as yd_model_load.
 int yd_model_load_with(const char *path, const char *config, yd_model **out, yd_err *err);
+// Only what a file says of itself, without its weights: its config, as yd_model_load would take it. The same errors, the file not always named;
+// YD_E_UNSUPPORTED: it is a network for attention maps (core/attention_net.h).
+int yd_model_peek(const char *path, yd_model_config *out, yd_err *err);
 void yd_model_free(yd_model *m);
 // Make an untrained model: deterministic initial weights from `seed` (second conv of each block and the output conv zero when zero_init).
 int yd_model_init(const yd_model_config *cfg, uint64_t seed, int zero_init, yd_model **out, yd_err *err);

@@ -1,6 +1,6 @@
 // A submission on its way to becoming a job. Nothing of it blocks the loop, and it is a job only once it would survive.
 //
-//   admit, settings (the loop) -> look: header (a codec) and digest (a pool thread) -> examine (the loop) -> persist (the store)
+//   admit, model (the loop; one that is on its way is waited for: demand.c), settings (the loop) -> look: header (a codec) and digest (a pool thread) -> examine (the loop) -> persist (the store)
 //                              -> queue, announce, answer (the loop)
 // The digest is the picture's name in the store and the key to what was computed before: an identical request is answered from there.
 // A request that may be repeated is looked up before it is examined (repeat.c); a repeat waits where the first one is being stored.
@@ -21,12 +21,15 @@ struct yd_arrival {
     yd_codec_call look; // first: what it calls back with
     yd_service *service;
     yd_job_record rec;
+    yd_resident *model; // held, until it has a job that does
     yd_estimate estimate;
     yd_booking booking; // until the job has it
     size_t len;
     yd_job *job;
     yd_arrival *repeats, *next; // others that ask for the same job meanwhile
     int waits, repeated;        // one of those; its job was there, or another one's
+    yd_demand demand;           // its model is not there yet, while `demands`
+    int demands;
     yd_submit_fn fn; // NULL: abandoned
     void *arg;
     char request_id[64];
@@ -38,6 +41,7 @@ static void answer(yd_arrival *a, int rc, yd_job *j, const yd_err *err)
     s->arriving--;
     if (a->fn) a->fn(a->arg, rc, j, err);
     yd_job_record_clear(&a->rec);
+    yd_models_release(s, &a->model);
     yd_free(a);
     yd_service_check_drained(s);
     yd_service_release(s);
@@ -74,7 +78,7 @@ void yd_service_enqueue(yd_job *j)
         yd_pipeline_finish(j, YD_JOB_FAILED, &err);
         return;
     }
-    const yd_ask ask = {.share = share, .engine = e->engine, .units = e->units, .windows = e->windows, .memory = e->memory,
+    const yd_ask ask = {.share = share, .engine = yd_models_engine(j->model, e->engine), .units = e->units, .windows = e->windows, .memory = e->memory,
                         .priority = js->priority, .deadline_us = js->deadline_ms ? j->created_us + js->deadline_ms * 1000 : 0};
     yd_scheduler_enqueue(&s->sched, &j->turn, &ask, j->created_us);
 }
@@ -168,6 +172,7 @@ static int make_job(yd_arrival *a, yd_store_op **op, yd_err *err)
     if (!j) return yd_fail(err, YD_E_NOMEM, "no memory for another job");
     memcpy(j->request_id, a->request_id, sizeof j->request_id);
     j->estimate = a->estimate;
+    j->model = yd_resident_hold(a->model);
     yd_job_record stored = j->rec;
     if (yd_job_state_final(stored.state)) {
         stored.due = j->rec.due = yd_errands_due(stored.errands, stored.state);
@@ -253,7 +258,7 @@ static void looked(yd_codec_call *c)
         repeat(a, before);
         return;
     }
-    if (!rc) rc = a->rec.input ? yd_service_examine(s, &c->header, a->len, &a->rec, &a->estimate, &c->err) : yd_service_name(s, &a->rec, &c->err);
+    if (!rc) rc = a->rec.input ? yd_service_examine(s, a->model, &c->header, a->len, &a->rec, &a->estimate, &c->err) : yd_service_name(s, &a->rec, &c->err);
     if (rc) {
         refuse(a, rc, &c->err);
         return;
@@ -265,35 +270,59 @@ static void looked(yd_codec_call *c)
         persist(a);
 }
 
+// Its model is there: read its settings.
+static int set_out(yd_arrival *a, const yd_submission *sub, yd_resident *model, yd_err *err)
+{
+    int rc = yd_service_begin_record(a->service, sub, model, &a->rec, err);
+    if (rc) return rc;
+    a->model = yd_resident_hold(model);
+    a->look = (yd_codec_call){.op = YD_CODEC_PROBE, .fill = sub->bytes ? give_file : give_nothing, .done = looked,
+                              .limits = yd_service_image_limits(a->service)};
+    a->look.request_id = a->request_id;
+    return 0;
+}
+
+static void on_model(yd_demand *d, int rc, const yd_submission *sub, yd_resident *model, yd_err *err)
+{
+    yd_arrival *a = (yd_arrival *)(void *)((char *)d - offsetof(yd_arrival, demand));
+    a->demands = 0;
+    if (!rc && !a->fn) rc = yd_fail(err, YD_E_CANCELLED, "the client has gone");
+    if (!rc) rc = set_out(a, sub, model, err);
+    if (rc)
+        refuse(a, rc, err);
+    else
+        yd_codec_start(a->service->codecs, &a->look);
+}
+
 int yd_service_submit(yd_service *s, const yd_submission *sub, yd_submit_fn fn, void *arg, yd_arrival **out, yd_err *err)
 {
     yd_arrival *a = yd_calloc(1, sizeof *a);
+    yd_resident *model = NULL;
     int rc = yd_service_admit(s, sub->len, err);
     if (!rc && !a) rc = yd_fail(err, YD_E_NOMEM, "no memory for another job");
-    if (!rc) rc = yd_service_begin_record(s, sub, &a->rec, err);
     if (rc) {
         yd_free(sub->bytes);
-        if (a) yd_job_record_clear(&a->rec);
         yd_free(a);
         return rc;
     }
-    a->service = s;
-    a->fn = fn;
-    a->arg = arg;
+    *a = (yd_arrival){.service = s, .fn = fn, .arg = arg, .len = sub->len, .demand = {.ready = on_model}};
     if (sub->request_id) snprintf(a->request_id, sizeof a->request_id, "%s", sub->request_id);
     a->rec.input = sub->bytes ? yd_blob_new(sub->bytes, sub->len, "application/octet-stream", 0) : NULL;
-    if (sub->bytes && !a->rec.input) {
+    rc = sub->bytes && !a->rec.input ? yd_fail(err, YD_E_NOMEM, "no memory for another job") : yd_models_choose(s, sub, &model, err);
+    if (rc == YD_E_MODEL_AWAY && yd_models_demand(s, sub)) {
+        rc = yd_demand_wait(s, &a->demand, sub, err);
+        a->demands = !rc;
+    } else if (!rc)
+        rc = set_out(a, sub, model, err);
+    if (rc) {
         yd_job_record_clear(&a->rec);
         yd_free(a);
-        return yd_fail(err, YD_E_NOMEM, "no memory for another job");
+        return rc;
     }
-    a->len = sub->len;
-    a->look = (yd_codec_call){.op = YD_CODEC_PROBE, .fill = sub->bytes ? give_file : give_nothing, .done = looked, .limits = yd_service_image_limits(s)};
-    a->look.request_id = a->request_id;
     s->arriving++;
     s->holds++;
     s->input_bytes += a->len;
-    yd_codec_start(s->codecs, &a->look);
+    if (!a->demands) yd_codec_start(s->codecs, &a->look);
     if (out) *out = a;
     return 0;
 }
@@ -301,7 +330,7 @@ int yd_service_submit(yd_service *s, const yd_submission *sub, yd_submit_fn fn, 
 void yd_arrival_abandon(yd_arrival *a)
 {
     a->fn = NULL;
-    if (!a->job && !a->waits) yd_codec_cancel(&a->look);
+    if (!a->job && !a->waits && !a->demands) yd_codec_cancel(&a->look);
 }
 
 int yd_arrival_repeats(const yd_arrival *a)

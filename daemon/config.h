@@ -24,8 +24,11 @@
 #define YD_CONFIG(TEXT, CHOICE, NUMBER, SWITCH)                                                                        \
     TEXT(listen, "127.0.0.1:8080", "address and port to listen on; [::1]:8080 for IPv6; port 0 takes a free one")      \
     TEXT(state_dir, "", "directory for durable state; empty keeps jobs in memory")                                     \
-    TEXT(model_dir, "models", "directory of model files (*.safetensors)")                                              \
-    TEXT(model, "", "model to load, a name in model_dir; empty takes the only or the first one")                       \
+    TEXT(model_dir, "models", "folders of model files (*.safetensors, *.pth, *.pt, *.ckpt), separated by commas; of one name the first counts") \
+    TEXT(model, "", "model of jobs that name none, one of model_dir; empty takes the only or the first one")           \
+    TEXT(models, "", "further models to load at the start, separated by commas, or all")                               \
+    NUMBER(model_memory_bytes, 0, 0, 1024 * YD_GIB, "memory that resident models may take; 0 derives it from the machine's and max_memory_bytes") \
+    SWITCH(load_on_demand, 0, "a job for a model that is not resident has it loaded and waits; otherwise it is refused")   \
     CHOICE(device, "auto", "auto|cpu|fake", "what computes; fake predicts nothing and is for tests of the service")    \
     NUMBER(threads, 0, 0, 1024, "compute threads; 0 takes every core")                                                 \
     CHOICE(dtype, "auto", "auto|f32|bf16|both|f32,bf16|bf16,f32",                                                      \
@@ -116,6 +119,8 @@
     NUMBER(deliveries_max, 1000, 1, 100000, "deliveries that may wait; with more, jobs that ask for one are refused")  \
     NUMBER(fake_unit_us, 1000, 0, 60000000, "time one unit of work takes on the fake device")                          \
     NUMBER(fake_batch_us, 0, 0, 60000000, "time a run of the fake device takes beside its units, so that batches pay")       \
+    NUMBER(fake_models, 1, 1, 9, "models of the fake device")                                                            \
+    NUMBER(fake_load_us, 0, 0, 60000000, "time of each of the four steps in which the fake device loads a model")      \
     NUMBER(fake_nan_at, 0, 0, 1000000000, "the fake device predicts NaN in this unit; 0 never")                        \
     NUMBER(fake_fail_at, 0, 0, 1000000000, "the fake device fails in this run; 0 never")
 

@@ -9,7 +9,7 @@
 
 static const char *const live[] = {
     "log_level", "keys", "stream_token_ttl_s", "trusted_proxies", "proxy_header", "cors_origins", // who may
-    "max_body_bytes", "max_pixels", "max_output_pixels", "max_side", "max_job_units", "queue_max", "max_queue_bytes", "max_batch_items", // how much
+    "max_body_bytes", "max_pixels", "max_output_pixels", "max_side", "max_job_units", "queue_max", "max_queue_bytes", "max_batch_items", "load_on_demand", // how much
     "max_running", "max_idle_ms", "reserve_after_ms", "share_slack_ms", "share_catch_up_ms",                                             // in which order
     "max_finished_jobs", "max_finished_bytes", "job_ttl_s", "idempotency_ttl_s", "tombstone_ttl_s", "max_events", "disk_reserve_bytes",  // for how long
     "checkpoint_interval_ms", "content_cache", "preview_interval_ms", "preview_max_side",                                                //

@@ -1,7 +1,8 @@
 // A device without a network, for tests of the service: every run takes fake_batch_us, every unit in it fake_unit_us, and it predicts a fixed multiple of what it sees.
 //
 // The sampler, the scheduler and everything around are the real ones; only the arithmetic of the network is missing. Failures can be
-// asked for: the fake_nan_at-th unit predicts NaN, the fake_fail_at-th run fails as a whole.
+// asked for: the fake_nan_at-th unit predicts NaN, the fake_fail_at-th run fails as a whole. Its models are no files: fake-2x, and with
+// fake_models more of them fake-2x-2 and so on, each of which predicts a little differently; loading one takes LOAD_STEPS of fake_load_us.
 #include "daemon/device.h"
 
 #include "core/mem.h"
@@ -10,35 +11,30 @@
 #include <string.h>
 #include <time.h>
 
-#define WINDOW 64
+#define WINDOW     64
+#define LOAD_STEPS 4
+
+typedef struct fake_seat {
+    int n_engines, steps;
+    yd_dtype dtype[YD_ENGINES_MAX];
+    float factor; // of what it sees
+} fake_seat;
 
 typedef struct fake_device {
     yd_device base;
-    int64_t batch_us, unit_us, nan_at, fail_at;
+    int64_t batch_us, unit_us, load_us, nan_at, fail_at;
     int64_t units, runs; // so far
-    int max_batch, n_engines;
-    yd_dtype dtype[YD_ENGINES_MAX];
+    int max_batch;
     const yd_config *cfg;
-    yd_model model;
+    fake_seat seats[YD_SEATS];
     float x[WINDOW * WINDOW * 6], pred[WINDOW * WINDOW * 3];
 } fake_device;
 
 static int open_device(yd_device *d, yd_err *err)
 {
-    static const char config[] = "{\"format\":\"yoda-model-1\",\"name\":\"fake-2x\",\"network\":{\"type\":\"sr3\",\"in_"
-                                 "channel\":6,\"out_channel\":3,"
-                                 "\"inner_channel\":8,\"channel_multiplier\":[1],\"res_blocks\":1,\"norm_groups\":4,"
-                                 "\"attn_res\":[],\"image_size\":64},"
-                                 "\"prediction\":\"x0\",\"target\":\"residual\",\"residual_scale\":4,\"clip\":3,"
-                                 "\"schedule\":{\"kind\":\"cosine\"},"
-                                 "\"scale\":2,\"window\":64,\"overlap\":16,\"conditioning\":\"pillow8\","
-                                 "\"defaults\":{\"steps\":4,\"sampler\":\"ddim\",\"eta\":0.5,\"attention\":\"edge\","
-                                 "\"mask_form\":\"add\",\"lower_bound\":0.4}}";
-    fake_device *f = (fake_device *)d;
-    snprintf(f->model.checksum, sizeof f->model.checksum, "sha256:fake");
-    int rc = yd_model_config_parse(config, sizeof config - 1, &f->model.cfg, err);
-    if (!rc) f->n_engines = yd_device_dtypes(f->cfg, &f->model.cfg, 0, f->dtype);
-    return rc;
+    (void)d;
+    (void)err;
+    return 0;
 }
 
 static void wait_us(int64_t us)
@@ -47,11 +43,29 @@ static void wait_us(int64_t us)
     if (us) nanosleep(&wait, NULL);
 }
 
+static int load(yd_device *d, int at, const yd_model *m, yd_err *err)
+{
+    fake_device *f = (fake_device *)d;
+    fake_seat *t = &f->seats[at];
+    (void)err;
+    wait_us(f->load_us);
+    if (++t->steps < LOAD_STEPS) return 1;
+    t->factor = 0.25f + 0.01f * (float)(m->checksum[strlen(m->checksum) - 1] - '1');
+    t->n_engines = yd_device_dtypes(f->cfg, &m->cfg, 0, t->dtype);
+    return 0;
+}
+
+static void unload(yd_device *d, int at)
+{
+    ((fake_device *)d)->seats[at] = (fake_seat){0};
+}
+
 static int run(yd_device *d, int engine, yd_sampler *const *sampler, const yd_unit *unit, int n, int *done, yd_step_info *info,
                yd_err *errs)
 {
     fake_device *f = (fake_device *)d;
-    const float factor = f->dtype[engine] == YD_BF16 ? 0.5f : 0.25f; // so that a unit on the wrong engine shows
+    const fake_seat *t = &f->seats[engine / YD_ENGINES_MAX];
+    const float factor = t->dtype[engine % YD_ENGINES_MAX] == YD_BF16 ? 2 * t->factor : t->factor; // so that a unit on the wrong engine shows
     if (++f->runs == f->fail_at)
         return yd_fail(errs, YD_E_DEVICE, "the fake device fails in its run %lld", (long long)f->runs);
     wait_us(f->batch_us + n * f->unit_us); // at once: every wait ends a little late
@@ -66,22 +80,19 @@ static int run(yd_device *d, int engine, yd_sampler *const *sampler, const yd_un
     return 0;
 }
 
-static const yd_model *model(const yd_device *d)
-{
-    return &((const fake_device *)d)->model;
-}
-
 static int info(const yd_device *d, int engine, yd_engine_info *out)
 {
     const fake_device *f = (const fake_device *)d;
-    if (engine >= f->n_engines) return 0;
+    const fake_seat *t = &f->seats[engine / YD_ENGINES_MAX];
+    if (engine % YD_ENGINES_MAX >= t->n_engines) return 0;
     memset(out, 0, sizeof *out);
-    out->dtype = f->dtype[engine];
+    out->dtype = t->dtype[engine % YD_ENGINES_MAX];
     snprintf(out->backend.name, sizeof out->backend.name, "fake");
     snprintf(out->backend.device, sizeof out->backend.device, "nothing is computed");
     out->backend.batch_pays = f->max_batch > 1 && f->batch_us > 0;
     out->window = WINDOW;
     out->max_batch = f->max_batch;
+    out->weight_bytes = engine % YD_ENGINES_MAX ? 0 : (size_t)YD_MIB;
     out->warm_ms = (double)(f->batch_us + f->unit_us) / 1000;
     return 1;
 }
@@ -95,13 +106,63 @@ int yd_device_fake_new(const yd_config *cfg, yd_device **out, yd_err *err)
 {
     fake_device *f = yd_calloc(1, sizeof *f);
     if (!f) return yd_fail(err, YD_E_NOMEM, "no memory for a device");
-    f->base = (yd_device){open_device, run, model, info, close_device};
+    f->base = (yd_device){.open = open_device, .load = load, .unload = unload, .run = run, .info = info, .close = close_device};
     f->cfg = cfg;
     f->batch_us = cfg->fake_batch_us;
     f->unit_us = cfg->fake_unit_us;
+    f->load_us = cfg->fake_load_us;
     f->nan_at = cfg->fake_nan_at;
     f->fail_at = cfg->fake_fail_at;
     f->max_batch = (int)cfg->max_batch;
     *out = &f->base;
     return 0;
+}
+
+// ---- its models ----------------------------------------------------------------------------------------------------
+
+static int parse_config(int number, yd_model_config *out, yd_err *err)
+{
+    char text[1024], name[24] = "fake-2x";
+    if (number > 1) snprintf(name, sizeof name, "fake-2x-%d", number);
+    const int n = snprintf(text, sizeof text,
+                           "{\"format\":\"yoda-model-1\",\"name\":\"%s\",\"network\":{\"type\":\"sr3\",\"in_channel\":6,\"out_channel\":3,"
+                           "\"inner_channel\":8,\"channel_multiplier\":[1],\"res_blocks\":1,\"norm_groups\":4,\"attn_res\":[],\"image_size\":64},"
+                           "\"prediction\":\"x0\",\"target\":\"residual\",\"residual_scale\":4,\"clip\":3,\"schedule\":{\"kind\":\"cosine\"},"
+                           "\"scale\":2,\"window\":64,\"overlap\":16,\"conditioning\":\"pillow8\","
+                           "\"defaults\":{\"steps\":4,\"sampler\":\"ddim\",\"eta\":0.5,\"attention\":\"edge\",\"mask_form\":\"add\",\"lower_bound\":0.4}}",
+                           name);
+    return yd_model_config_parse(text, (size_t)n, out, err);
+}
+
+int yd_device_fake_scan(const yd_config *cfg, yd_model_file *files)
+{
+    yd_model_config m;
+    for (int i = 0; i < (int)cfg->fake_models; i++) {
+        yd_model_file *f = &files[i];
+        memset(f, 0, sizeof *f);
+        if (parse_config(i + 1, &m, &f->problem)) continue;
+        snprintf(f->name, sizeof f->name, "%s", m.name);
+        snprintf(f->title, sizeof f->title, "%s", m.name);
+        f->inode = (uint64_t)i + 1;
+        f->scale = m.scale;
+        f->window = m.window;
+        f->overlap = m.overlap;
+        f->prediction = m.prediction;
+        f->target = m.target;
+    }
+    return (int)cfg->fake_models;
+}
+
+int yd_device_fake_read(const yd_model_file *f, yd_model **out, yd_err *err)
+{
+    yd_model *m = yd_calloc(1, sizeof *m);
+    *out = NULL;
+    if (!m) return yd_fail(err, YD_E_NOMEM, "no memory for a model");
+    const int number = (int)f->inode, rc = parse_config(number, &m->cfg, err);
+    snprintf(m->checksum, sizeof m->checksum, "sha256:fake%d", number);
+    if (rc)
+        yd_model_free(m);
+    else
+        *out = m;
+    return rc;
 }

@@ -34,6 +34,7 @@ static void let_go(yd_job *j)
     yd_service *s = j->service;
     if (j->has_prep) yd_prepared_clear(&j->prep);
     j->has_prep = 0;
+    yd_models_release(s, &j->model);
     if (j->stage != YD_STAGE_DONE) {
         j->stage = YD_STAGE_DONE;
         yd_service_settle(s, j->rec.owner, j->computed, &j->booking);

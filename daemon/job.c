@@ -60,6 +60,7 @@ void yd_job_free(yd_job *j)
 {
     if (!j) return;
     if (j->has_prep) yd_prepared_clear(&j->prep);
+    yd_models_release(j->service, &j->model);
     yd_blob_unref(j->preview);
     yd_free(j->last_words);
     yd_free(j->end_words);
@@ -256,12 +257,18 @@ static int add_errands(json_t *o, const yd_job_record *r)
     return bad;
 }
 
-// The settings with the model's name and scale as they were when the job was taken, whatever is loaded now.
-static json_t *used_settings(const yd_service *s, const yd_job_record *r)
+// The settings with the model's name and scale as they were when the job was taken, whatever is loaded now. The scale of a model that is
+// away, for a picture that never came, nobody knows.
+static json_t *used_settings(const yd_job *j)
 {
-    yd_model_config model = s->model;
+    const yd_job_record *r = &j->rec;
+    yd_model_config model;
+    yd_model_config_init(&model);
     memcpy(model.name, r->model, sizeof model.name);
-    if (r->in_w > 0) model.scale = r->grid_w / r->in_w;
+    if (r->in_w > 0)
+        model.scale = r->grid_w / r->in_w;
+    else if (j->model)
+        model.scale = j->model->cfg.scale;
     return yd_job_settings_json(&r->settings, &model);
 }
 
@@ -276,10 +283,11 @@ json_t *yd_service_job_json(const yd_service *s, const yd_job *j)
     json_t *o = json_pack("{s:s, s:s, s:o, s:o, s:o, s:s, s:o, s:o, s:o, s:o, s:o, s:o}", "id", r->id, "state",
                           yd_job_state_name(r->state), "created", time_json(r->created_ms), "started",
                           time_json(r->started_ms), "finished", time_json(r->finished_ms), "model", r->model, "input",
-                          input_json(r), "output", output_json(r), "settings", used_settings(s, r), "progress",
+                          input_json(r), "output", output_json(r), "settings", used_settings(j), "progress",
                           progress_json(&r->progress), "timings", timings_json(&r->timings), "links", links_json(j));
     if (!o) return NULL;
     json_object_set_new(o, "fingerprint", json_string(r->fingerprint));
+    if (*r->checksum) json_object_set_new(o, "model_checksum", json_string(r->checksum));
     if (r->cached) json_object_set_new(o, "cached", json_true());
     if (is_damaged(r)) json_object_set_new(o, "damaged", json_true());
     if (add_errands(o, r)) {

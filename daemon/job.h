@@ -17,6 +17,7 @@
 #define YD_DAEMON_JOB_H
 
 #include "core/upscale.h"
+#include "daemon/registry.h"
 #include "daemon/scheduler.h"
 #include "daemon/service.h"
 #include "daemon/store.h"
@@ -37,7 +38,7 @@ typedef enum {
 // What a job will take: known from its header.
 typedef struct yd_estimate {
     int grid_w, grid_h, out_w, out_h;
-    int engine; // that computes it
+    int engine; // of its model, that computes it
     long units; // at most
     int windows; // in one batch, at most
     size_t memory;
@@ -55,6 +56,7 @@ struct yd_job {
     yd_service *service;
     yd_job_record rec;
     yd_estimate estimate;
+    yd_resident *model; // held until it has ended; NULL while it waits for its model after a restart
     yd_turn turn;
     yd_booking booking;
     long computed; // units that the device ran for it in this process

@@ -11,7 +11,7 @@
 
 #define MAX_BUCKETS 16
 #define MAX_REASONS 32
-#define MAX_MODELS  16
+#define MAX_MODELS  64
 #define LABEL_MAX   64
 #define MAX_TALLY   16
 
@@ -266,6 +266,46 @@ static void print_outgoing(yd_text *t, const yd_metrics *m, const yd_metrics_now
     yd_text_printf(t, "yodad_deliveries_waiting %zu\n", now->deliveries);
 }
 
+// NAME{extra model="..."} without the value.
+static void print_of_model(yd_text *t, const char *name, const char *extra, const yd_model_now *m)
+{
+    yd_text_printf(t, "%s{%s", name, extra);
+    label(t, "model", m->name);
+    yd_text_add(t, "} ", 2);
+}
+
+static void print_models(yd_text *t, const yd_metrics_now *now)
+{
+    head(t, "yodad_models", "gauge", "Model files that were found, by what has become of them.");
+    static const char *const states[] = {"available", "loading", "resident", "draining", "failed"};
+    for (size_t k = 0; k < sizeof states / sizeof states[0]; k++) {
+        int n = 0;
+        for (int i = 0; i < now->n_models; i++) n += strcmp(now->models[i].state, states[k]) == 0;
+        yd_text_printf(t, "yodad_models{state=\"%s\"} %d\n", states[k], n);
+    }
+    head(t, "yodad_model_loads_total", "counter", "Loads of a model that came to an end.");
+    for (int i = 0; i < now->n_models; i++)
+        for (int k = 0; k < 2; k++) {
+            if (now->models[i].loads[k] == 0) continue;
+            print_of_model(t, "yodad_model_loads_total", k ? "outcome=\"succeeded\"," : "outcome=\"failed\",", &now->models[i]);
+            yd_text_printf(t, "%d\n", now->models[i].loads[k]);
+        }
+    head(t, "yodad_model_jobs", "gauge", "Jobs that wait or are under way, by model.");
+    for (int i = 0; i < now->n_models; i++) {
+        if (now->models[i].weights_bytes + now->models[i].arena_bytes == 0) continue;
+        print_of_model(t, "yodad_model_jobs", "", &now->models[i]);
+        yd_text_printf(t, "%zu\n", now->models[i].jobs);
+    }
+    head(t, "yodad_model_unit_seconds", "gauge", "Device time of a window at a step, as measured lately.");
+    for (int i = 0; i < now->n_models; i++) {
+        if (now->models[i].unit_s <= 0) continue;
+        print_of_model(t, "yodad_model_unit_seconds", "", &now->models[i]);
+        yd_text_printf(t, "%.6f\n", now->models[i].unit_s);
+    }
+    head(t, "yodad_model_memory_budget_bytes", "gauge", "Memory that resident models may take.");
+    yd_text_printf(t, "yodad_model_memory_budget_bytes %zu\n", now->models_budget_bytes);
+}
+
 static void print_now(yd_text *t, const yd_metrics_now *now)
 {
     head(t, "yodad_queue_depth", "gauge", "Jobs that wait.");
@@ -273,9 +313,15 @@ static void print_now(yd_text *t, const yd_metrics_now *now)
     head(t, "yodad_queue_oldest_seconds", "gauge", "How long the oldest waiting job has waited.");
     yd_text_printf(t, "yodad_queue_oldest_seconds %.3f\n", now->queue_oldest_s);
     head(t, "yodad_device_memory_bytes", "gauge", "Memory by use.");
-    const char *kind[] = {"weights", "arena", "jobs", "results"};
-    size_t bytes[] = {now->device_weights_bytes, now->device_arena_bytes, now->jobs_bytes, now->results_bytes};
-    for (int i = 0; i < 4; i++) yd_text_printf(t, "yodad_device_memory_bytes{kind=\"%s\"} %zu\n", kind[i], bytes[i]);
+    for (int i = 0; i < now->n_models; i++) {
+        const yd_model_now *m = &now->models[i];
+        if (m->weights_bytes + m->arena_bytes == 0) continue;
+        print_of_model(t, "yodad_device_memory_bytes", "kind=\"weights\",", m);
+        yd_text_printf(t, "%zu\n", m->weights_bytes);
+        print_of_model(t, "yodad_device_memory_bytes", "kind=\"arena\",", m);
+        yd_text_printf(t, "%zu\n", m->arena_bytes);
+    }
+    yd_text_printf(t, "yodad_device_memory_bytes{kind=\"jobs\"} %zu\nyodad_device_memory_bytes{kind=\"results\"} %zu\n", now->jobs_bytes, now->results_bytes);
     head(t, "yodad_build_info", "gauge", "Always 1.");
     yd_text_printf(t, "yodad_build_info{");
     label(t, "version", now->version);
@@ -301,6 +347,7 @@ char *yd_metrics_text(const yd_metrics *m, const yd_metrics_now *now, size_t *le
     yd_text_printf(&t, "yodad_sse_dropped_previews_total %llu\n", (unsigned long long)m->sse_dropped);
     print_codecs(&t, m, now);
     print_outgoing(&t, m, now);
+    print_models(&t, now);
     print_now(&t, now);
     return yd_text_take(&t, len);
 }

@@ -39,12 +39,23 @@ void yd_metrics_codec_call(yd_metrics *m, const char *op);
 void yd_metrics_outgoing(yd_metrics *m, int kind, int succeeded);
 
 // What is read at the moment of the exposition rather than counted.
+typedef struct yd_model_now {
+    const char *name, *state;
+    size_t weights_bytes, arena_bytes; // of all versions of it on the device
+    size_t jobs;                       // and submissions that hold it
+    int loads[2];                      // that failed, that succeeded
+    double unit_s;                     // of its first engine; 0: it is not resident
+} yd_model_now;
+
 typedef struct yd_metrics_now {
     size_t queue_depth;
     double queue_oldest_s;
     size_t deliveries; // results and webhooks that wait
     int codec_processes, codec_idle, codec_busy, codec_waiting;
-    size_t device_weights_bytes, device_arena_bytes, jobs_bytes, results_bytes;
+    size_t jobs_bytes, results_bytes;
+    const yd_model_now *models;
+    int n_models;
+    size_t models_budget_bytes;
     const char *version, *model, *device;
 } yd_metrics_now;
 

@@ -206,7 +206,7 @@ static void begin_prepare(yd_job *j, prepare_task *t, int64_t now_ms)
     j->started_us = yd_mono_us();
     j->rec.timings.wait_ms = (double)(j->started_us - j->created_us) / 1000;
     yd_metrics_wait(s->metrics, j->rec.timings.wait_ms / 1000);
-    t->model = s->model;
+    t->model = j->model->cfg;
     t->settings = j->rec.settings;
     t->input = yd_blob_ref(j->rec.input);
     yd_job_checkpoint_path(j, t->checkpoint);
@@ -287,7 +287,7 @@ static void feed(yd_service *s)
     while (yd_worker_room(s->worker) > 0) {
         yd_batch *b = yd_malloc(sizeof *b);
         if (!b) return; // whatever comes back next tries again
-        int n = yd_scheduler_pick(&s->sched, now_us, turn, s->engine[0].max_batch);
+        int n = yd_scheduler_pick(&s->sched, now_us, turn, YD_BATCH_MAX);
         b->next = NULL;
         b->engine = n ? turn[0]->engine : 0;
         b->n = n;
@@ -439,7 +439,7 @@ static void judge_device(yd_service *s, const yd_batch *b)
     if (b->ran == 0) return;
     s->device_failures = 0;
     yd_scheduler_measured(&s->sched, b->engine, b->ran, b->run_s);
-    yd_metrics_batch(s->metrics, b->ran, s->engine[b->engine].max_batch);
+    yd_metrics_batch(s->metrics, b->ran, s->sched.most[b->engine]);
 }
 
 void yd_pipeline_batch_done(void *service, yd_batch *b)

@@ -1,7 +1,7 @@
 // Jobs of earlier processes: unfinished ones wait again in their old order, finished ones are recalled when somebody asks.
 //
-// What is unfinished is put into the table when the service opens, so that its clients find it, and into the queue when the model is
-// there. What has ended lives in a durable store; in memory it only rests: a list of jobs that nobody uses, the longest unused in front,
+// What is unfinished is put into the table when the service opens, so that its clients find it, and into the queue when their model
+// is there, which is loaded for them. What has ended lives in a durable store; in memory it only rests: a list of jobs that nobody uses, the longest unused in front,
 // of which the sweep keeps KEPT. Their events come from the lines that were stored with them; ids go on above everything that an earlier
 // process can have given (EVENT_STRIDE a process: steps and previews of a job are at most YD_MAX_STEPS each).
 // Threads: the loop thread.
@@ -172,14 +172,17 @@ int yd_service_recover(yd_service *s, yd_err *err)
     return rc;
 }
 
+// 0: it goes on. 1: its model is on its way.
 static int may_go_on(yd_service *s, yd_job *j, yd_err *err)
 {
     const int most = (int)s->cfg->max_attempts;
+    yd_resident *model;
     if (j->rec.attempts >= most)
         return yd_fail(err, YD_E_INTERNAL, "the job was under way %d times when the server stopped without warning; it is not tried again",
                        j->rec.attempts);
-    if (strcmp(j->rec.model, s->model.name) != 0)
-        return yd_fail_field(err, YD_E_SETTING, "model", s->model.name, "the model %s is not loaded any more", j->rec.model);
+    int rc = yd_models_recall(s, &j->rec, &model, err);
+    if (rc) return rc;
+    j->model = yd_resident_hold(model);
     return j->rec.input ? yd_service_reexamine(s, j, err) : 0;
 }
 
@@ -199,23 +202,36 @@ void yd_service_park_left(yd_service *s)
     forget_left(s);
 }
 
+static void go_on(yd_job *j)
+{
+    yd_log(YD_LOG_INFO, j->request_id, "job taken up again", "job", j->rec.id, NULL);
+    if (j->rec.input)
+        yd_service_enter_queue(j);
+    else
+        yd_fetch_start(j);
+}
+
 void yd_service_resume(yd_service *s)
 {
+    size_t waiting = s->n_left; // from here on: those whose models are on their way
     for (size_t i = s->n_left; i-- > 0;) {
         yd_job *j = yd_idmap_get(s->jobs, s->left[i]);
         yd_err err = {0};
-        if (!j || yd_job_over(j) || j->turn.state != YD_TURN_OUT) continue;
+        if (!j || yd_job_over(j) || j->turn.state != YD_TURN_OUT || j->model) continue;
         yd_job_pin(j);
-        if (may_go_on(s, j, &err))
+        const int rc = may_go_on(s, j, &err);
+        if (rc < 0)
             yd_pipeline_finish(j, YD_JOB_FAILED, &err);
-        else {
-            yd_log(YD_LOG_INFO, j->request_id, "job taken up again", "job", j->rec.id, NULL);
-            if (j->rec.input)
-                yd_service_enter_queue(j);
-            else
-                yd_fetch_start(j);
-        }
+        else if (rc == 0)
+            go_on(j);
+        else
+            memmove(s->left[--waiting], s->left[i], sizeof *s->left);
         yd_job_unpin(j);
     }
-    forget_left(s);
+    if (waiting == s->n_left) {
+        forget_left(s);
+        return;
+    }
+    s->n_left -= waiting;
+    memmove(s->left, s->left + waiting, s->n_left * sizeof *s->left);
 }

@@ -9,7 +9,6 @@
 #include "daemon/clock.h"
 #include "core/keys.h"
 #include "daemon/log.h"
-#include "daemon/models.h"
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -63,45 +62,13 @@ static void on_sweep(uv_timer_t *t)
     sweep(s);
     yd_owners_sweep(s->owners, &s->sched);
     yd_bundles_sweep(s);
+    yd_models_sweep(s);
     yd_pipeline_kick(s); // deadlines pass without any event
 }
 
 static void on_opened(void *arg, int rc, const yd_err *err)
 {
-    yd_service *s = arg;
-    if (rc) {
-        s->device = YD_DEVICE_BROKEN;
-        s->device_err = *err;
-        yd_log(YD_LOG_ERROR, NULL, "the device cannot be used", "why", err->detail, NULL);
-        if (s->broken) s->broken(s->broken_arg, err);
-        return;
-    }
-    const yd_device *d = yd_worker_device(s->worker);
-    const yd_model *m = d->model(d);
-    s->model = m->cfg;
-    s->model.map_net = NULL;
-    if (m->map_net && (s->map_net = yd_malloc(sizeof *s->map_net))) {
-        *s->map_net = *m->map_net;
-        s->model.map_net = s->map_net;
-    }
-    s->model_params = m->param_count;
-    snprintf(s->model_checksum, sizeof s->model_checksum, "%s", m->checksum);
-    while (s->n_engines < YD_ENGINES_MAX && d->info(d, s->n_engines, &s->engine[s->n_engines])) {
-        yd_engine_info *e = &s->engine[s->n_engines];
-        if (e->max_batch < 1 || e->max_batch > YD_BATCH_MAX) e->max_batch = 1;
-        if (s->n_engines == 0) yd_scheduler_device(&s->sched, e->max_batch, e->backend.batch_pays);
-        yd_scheduler_engine(&s->sched, s->n_engines++, e->warm_ms / 1000);
-    }
-    s->device = YD_DEVICE_READY;
-    for (int i = 0; i < s->n_engines; i++) {
-        const yd_engine_info *e = &s->engine[i];
-        char unit[32];
-        snprintf(unit, sizeof unit, "%.2f", e->warm_ms);
-        yd_log(YD_LOG_INFO, NULL, "ready", "model", s->model.name, "device", e->backend.device, "isa", e->backend.isa, "dtype",
-               e->dtype == YD_BF16 ? "bf16" : "f32", "#unit_ms", unit, NULL);
-    }
-    yd_service_resume(s);
-    yd_pipeline_kick(s);
+    if (rc) yd_models_broken(arg, err);
 }
 
 static void on_codecs(void *arg)
@@ -111,10 +78,7 @@ static void on_codecs(void *arg)
 
 static int make_device(const yd_config *cfg, yd_device **out, yd_err *err)
 {
-    char path[512];
-    if (strcmp(cfg->device, "fake") == 0) return yd_device_fake_new(cfg, out, err);
-    int rc = yd_models_find(cfg->model_dir, cfg->model, path, sizeof path, err);
-    return rc ? rc : yd_device_engine_new(cfg, path, out, err);
+    return strcmp(cfg->device, "fake") == 0 ? yd_device_fake_new(cfg, out, err) : yd_device_engine_new(cfg, out, err);
 }
 
 static void free_service(yd_service *s)
@@ -129,7 +93,7 @@ static void free_service(yd_service *s)
     yd_owners_free(s->owners);
     yd_keys_free(s->keys);
     yd_metrics_free(s->metrics);
-    yd_free(s->map_net);
+    yd_registry_clear(&s->models);
     yd_free(s);
 }
 
@@ -183,6 +147,7 @@ static int open_parts(yd_service *s, yd_device **device, yd_err *err)
         .ahead_us = cfg->priority_ahead_s * 1000000, .slack_s = (double)cfg->share_slack_ms / 1000,
         .catch_up_s = (double)cfg->share_catch_up_ms / 1000, .max_idle_us = cfg->max_idle_ms * 1000, .reserve_us = cfg->reserve_after_ms * 1000});
     int rc = s->metrics && s->jobs && s->leaders && s->keyed && s->bundles && s->owners ? make_device(cfg, device, err) : yd_fail(err, YD_E_NOMEM, "no memory for the service");
+    if (!rc) rc = yd_models_open(s, err);
     if (!rc)
         rc = *cfg->state_dir ? yd_store_sqlite_open(s->loop, cfg->state_dir, &s->store, err) : yd_store_memory_open(s->loop, &s->store, err);
     if (!rc && !(s->feed = yd_feed_new((size_t)cfg->feed_events, feed_base(s->store)))) rc = yd_fail(err, YD_E_NOMEM, "no memory for the service");
@@ -219,6 +184,7 @@ int yd_service_open(uv_loop_t *loop, const yd_config *cfg, yd_service **out, yd_
     uv_timer_init(loop, &s->drain_timer);
     uv_timer_start(&s->sweep_timer, on_sweep, SWEEP_MS, SWEEP_MS);
     s->holds = 5; // the caller, the worker, the codecs, two timers
+    yd_models_kick(s);
     *out = s;
     return 0;
 }
@@ -331,6 +297,7 @@ void yd_service_close(yd_service *s, void (*done)(void *arg), void *arg)
     s->draining = s->closing = 1;
     s->drained = NULL;
     end_the_rest(s);
+    yd_demands_end(s);
     yd_worker_stop(s->worker, on_part_closed, s);
     yd_codecs_close(s->codecs, on_part_closed, s);
     yd_deliveries_close(s);

@@ -184,12 +184,34 @@ int yd_service_picture(yd_service *s, yd_job *j, const yd_picture_want *want, yd
 // fn will not be called any more. Only before it was.
 void yd_picture_cancel(yd_picture_call *c);
 
+// ---- models --------------------------------------------------------------------------------------------------------
+
+json_t *yd_service_models(const yd_service *s); // {"models":[...], "default", "memory"}: all that were found, each as yd_service_model has it
+// One by its name. YD_E_NOT_FOUND naming those there are. *out is a new reference.
+int yd_service_model(const yd_service *s, const char *name, json_t **out, yd_err *err);
+
+// Load a model, or read it again when its file has changed: the new version takes jobs once it is warm, the one before ends those it has. Loads are
+// made one at a time. YD_E_NOT_FOUND, YD_E_DRAINING.
+int yd_service_model_load(yd_service *s, const char *name, yd_err *err);
+// Take no new jobs for it; when those under way have ended its memory is given back. Fine when it is not resident. YD_E_NOT_FOUND.
+int yd_service_model_unload(yd_service *s, const char *name, yd_err *err);
+// Has that come to its end? 0: not yet. 1: nothing is under way for it. Negative: it is not resident, and why the last load came to nothing;
+// YD_E_NOT_FOUND.
+int yd_service_model_settled(const yd_service *s, const char *name, yd_err *err);
+
+typedef struct yd_model_watch {
+    struct yd_model_watch *next;
+    void (*fn)(void *arg); // a model has come, gone or failed; it may look, and change nothing
+    void *arg;
+} yd_model_watch;
+void yd_service_model_watch(yd_service *s, yd_model_watch *w); // memory is the caller's until unwatched
+void yd_service_model_unwatch(yd_service *s, yd_model_watch *w);
+
 // ---- the service itself --------------------------------------------------------------------------------------------
 
 // 1: takes jobs. *report (may be NULL): {"ready", "model", "device", "draining", "queue", ...}, a new reference or NULL.
 int yd_service_ready(const yd_service *s, json_t **report);
 json_t *yd_service_capabilities(const yd_service *s); // new reference; NULL: out of memory
-json_t *yd_service_models(const yd_service *s);       // {"models":[...]}
 // What an accepted job survives: "fsync" kill -9 and loss of power, "none" nothing. Static storage.
 const char *yd_service_durability(const yd_service *s);
 const yd_config *yd_service_config(const yd_service *s);

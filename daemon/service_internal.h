@@ -8,6 +8,7 @@
 #include "daemon/job.h"
 #include "daemon/outgoing.h"
 #include "daemon/owners.h"
+#include "daemon/registry.h"
 #include "daemon/spool.h"
 #include "daemon/worker.h"
 
@@ -51,12 +52,13 @@ struct yd_service {
     yd_device_state device;
     yd_err device_err;
     int device_failures; // runs in a row
-    yd_model_config model;
-    yd_map_net *map_net; // the service's own copy: pool threads may need it when the device is closed already
-    char model_checksum[72];
-    size_t model_params;
-    yd_engine_info engine[YD_ENGINES_MAX]; // what is resident; the first serves who asks for none
-    int n_engines;
+    yd_registry models;
+    struct yd_load *load;    // the one under way (loading.c)
+    int starting;            // models that are to be there before the service is ready
+    int scanning, sweeps;    // a look at the model folders is under way; sweeps since the last
+    yd_backend_info backend; // what the device is, once a model was loaded
+    yd_model_watch *watches;
+    struct yd_demand *demands; // submissions that wait for their models (demand.c)
     double prepare_px_s, encode_px_s; // of a pixel of the grid, of the result; moving averages
 
     uv_timer_t sweep_timer, drain_timer;
@@ -72,6 +74,44 @@ struct yd_service {
     void (*closed)(void *arg);
     void *closed_arg;
 };
+
+_Static_assert(YD_SEATS * YD_ENGINES_MAX <= YD_TURN_ENGINES, "the scheduler knows every engine of the device");
+
+// ---- loading.c: models come and go ----
+int yd_models_open(yd_service *s, yd_err *err); // look for them, and note which are wanted at the start
+void yd_models_kick(yd_service *s);             // load what is wanted, free what has left
+void yd_models_sweep(yd_service *s);
+void yd_models_broken(yd_service *s, const yd_err *err); // the service will never take a job
+// What a submission computes with: the model that it names, or the default. YD_E_SETTING, YD_E_MODEL_AWAY.
+int yd_models_choose(const yd_service *s, const yd_submission *sub, yd_resident **out, yd_err *err);
+// For a job of an earlier process: 0, *out; 1: it is on its way; YD_E_SETTING, or why it could not be loaded.
+int yd_models_recall(yd_service *s, const yd_job_record *r, yd_resident **out, yd_err *err);
+void yd_models_release(yd_service *s, yd_resident **v); // NULL it; the last one lets it leave
+// Number of a resident's engine for device and scheduler.
+static inline int yd_models_engine(const yd_resident *v, int k)
+{
+    return v->seat * YD_ENGINES_MAX + k;
+}
+
+// A model that is not resident is on its way, or is now, because a job asks for it: 0 is what load_on_demand or its file does not allow.
+int yd_models_demand(yd_service *s, const yd_submission *sub);
+int yd_models_coming(const yd_service *s, const yd_submission *sub); // it is on its way
+
+// ---- demand.c ----
+typedef struct yd_demand {
+    struct yd_demand *next;
+    yd_submission sub; // a copy
+    // Its model is resident (rc 0), or will not be. sub is valid for the time of the call.
+    void (*ready)(struct yd_demand *d, int rc, const yd_submission *sub, yd_resident *model, yd_err *err);
+} yd_demand;
+int yd_demand_wait(yd_service *s, yd_demand *d, const yd_submission *sub, yd_err *err); // copies sub, not its bytes. YD_E_NOMEM
+void yd_demands_look(yd_service *s);
+void yd_demands_end(yd_service *s);
+
+// ---- models_report.c ----
+json_t *yd_model_record_json(const yd_service *s, const yd_model_record *m); // a new reference; NULL: out of memory
+int yd_models_now(const yd_service *s, yd_model_now *out);                   // out: YD_MODELS_MAX; returns how many
+const char *yd_dtype_name(yd_dtype t);
 
 // ---- pool tasks (pipeline.c): work runs on a pool thread, after on the loop thread; the job is pinned in between ----
 typedef struct yd_task {
@@ -127,9 +167,10 @@ void yd_job_forget(yd_job *j);
 // ---- submit.c ----
 yd_image_limits yd_service_image_limits(const yd_service *s);
 // What can be known of a submission without its header: settings, owner.
-int yd_service_begin_record(const yd_service *s, const yd_submission *sub, yd_job_record *r, yd_err *err);
+int yd_service_begin_record(const yd_service *s, const yd_submission *sub, const yd_resident *model, yd_job_record *r, yd_err *err);
 // With the header everything that can be wrong is known; the record gets its id, unless it has one, sizes and fingerprint.
-int yd_service_examine(const yd_service *s, const yd_image_header *h, size_t len, yd_job_record *r, yd_estimate *e, yd_err *err);
+int yd_service_examine(const yd_service *s, const yd_resident *model, const yd_image_header *h, size_t len, yd_job_record *r, yd_estimate *e,
+                       yd_err *err);
 // The same for a record of an earlier process, which keeps its id.
 int yd_service_reexamine(yd_service *s, yd_job *j, yd_err *err);
 
@@ -181,7 +222,7 @@ void yd_bundles_close(yd_service *s);
 
 // ---- recovery.c ----
 int yd_service_recover(yd_service *s, yd_err *err); // at the start: unfinished jobs into the table
-void yd_service_resume(yd_service *s);              // when the model is there: into the queue
+void yd_service_resume(yd_service *s);              // those whose models are there: into the queue
 void yd_service_park_left(yd_service *s);           // those that are not in the queue yet are left to the next process again
 int yd_job_recall(yd_service *s, const char *id, yd_job **out, yd_err *err);
 json_t *yd_job_stored_json(yd_service *s, const char *id); // of a job that is not in the table

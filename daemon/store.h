@@ -48,6 +48,7 @@ typedef struct yd_job_record {
     int64_t created_ms, started_ms, finished_ms; // wall clock; 0: not yet
     uint64_t order;                              // strictly increases with every put; newest first means highest first
     char model[64];
+    char checksum[72]; // of the model's file; "": an earlier version of the program did not note it
     char fingerprint[YD_FINGERPRINT_SHORT]; // what else decides the result's bytes
     yd_job_settings settings;
     int in_w, in_h, in_depth, in_pages;

@@ -105,6 +105,7 @@ char *yd_job_record_print(const yd_job_record *r)
                           timings_json(&r->timings), "cached", r->cached, "resumed", r->resumed, "boot", (json_int_t)r->boot);
     if (!o) return NULL;
     int bad = 0;
+    if (*r->checksum) bad |= json_object_set_new(o, "checksum", json_string(r->checksum));
     if (*r->once) bad |= json_object_set_new(o, "once", json_string(r->once));
     if (*r->request) bad |= json_object_set_new(o, "request", json_string(r->request));
     if (r->problem.code) bad |= json_object_set_new(o, "problem", problem_json(&r->problem));
@@ -185,6 +186,7 @@ int yd_job_record_parse(yd_job_record *r, const char *text, yd_err *err)
         return yd_fail(err, YD_E_IO, "the stored record of job %s is of version %lld, not %d", r->id, (long long)version, VERSION);
     }
     take_text(r->model, sizeof r->model, o, "model");
+    take_text(r->checksum, sizeof r->checksum, o, "checksum");
     take_text(r->fingerprint, sizeof r->fingerprint, o, "fingerprint");
     take_text(r->once, sizeof r->once, o, "once");
     take_text(r->request, sizeof r->request, o, "request");

@@ -25,7 +25,7 @@ static int check_device(const yd_service *s, yd_err *err)
 {
     if (s->device == YD_DEVICE_READY && yd_codecs_ready(s->codecs)) return 0;
     if (s->device == YD_DEVICE_READY) return yd_fail(err, YD_E_DEVICE, "the processes that read pictures are still being started");
-    if (s->device == YD_DEVICE_LOADING) return yd_fail(err, YD_E_DEVICE, "the model is still being loaded");
+    if (s->device == YD_DEVICE_LOADING) return yd_fail(err, YD_E_DEVICE, "the models are still being loaded");
     return yd_fail(err, YD_E_DEVICE, "the compute device does not work: %.250s", s->device_err.detail);
 }
 
@@ -72,7 +72,7 @@ long yd_service_retry_after_ms(const yd_service *s)
 }
 
 // Two sizes are bounded: that of the result, and that of the model's own multiple, which is computed whatever the result's is.
-static int check_area(const yd_service *s, const yd_image_header *h, int64_t w, int64_t ht, const char *field, yd_err *err)
+static int check_area(const yd_service *s, int scale, const yd_image_header *h, int64_t w, int64_t ht, const char *field, yd_err *err)
 {
     char accepted[64];
     const int64_t most = s->cfg->max_output_pixels;
@@ -80,22 +80,22 @@ static int check_area(const yd_service *s, const yd_image_header *h, int64_t w, 
     if (*field != 'i') // a size that was asked for
         snprintf(accepted, sizeof accepted, "a size of at most %lld pixels", (long long)most);
     else
-        snprintf(accepted, sizeof accepted, "at most %lld pixels", (long long)(most / s->model.scale / s->model.scale));
+        snprintf(accepted, sizeof accepted, "at most %lld pixels", (long long)(most / scale / scale));
     return yd_fail_field(err, YD_E_IMAGE_TOO_LARGE, field, accepted,
                          "%dx%d pixels become %lldx%lld: at most %lld pixels and 65535 a side are allowed", h->w, h->h,
                          (long long)w, (long long)ht, (long long)most);
 }
 
-static int check_output(const yd_service *s, const yd_image_header *h, const yd_output *out, yd_estimate *e, yd_err *err)
+static int check_output(const yd_service *s, int scale, const yd_image_header *h, const yd_output *out, yd_estimate *e, yd_err *err)
 {
-    const int64_t w = (int64_t)h->w * s->model.scale, ht = (int64_t)h->h * s->model.scale;
-    int rc = check_area(s, h, w, ht, "image", err);
-    if (!rc) rc = yd_output_size(out, s->model.scale, h->w, h->h, &e->out_w, &e->out_h, err);
+    const int64_t w = (int64_t)h->w * scale, ht = (int64_t)h->h * scale;
+    int rc = check_area(s, scale, h, w, ht, "image", err);
+    if (!rc) rc = yd_output_size(out, scale, h->w, h->h, &e->out_w, &e->out_h, err);
     if (rc) return rc;
     e->grid_w = (int)w;
     e->grid_h = (int)ht;
     const char *field = out->scale > 0 ? "scale" : out->width ? "width" : out->height ? "height" : "image";
-    return check_area(s, h, e->out_w, e->out_h, field, err);
+    return check_area(s, scale, h, e->out_w, e->out_h, field, err);
 }
 
 // Bits per sample that the result will have: those asked for or the source's, where the format has 16.
@@ -111,6 +111,7 @@ static int depth_of(const yd_output *out, const yd_image_header *h)
 // A job that is as large as one may be: what check_work and check_memory ask of it.
 typedef struct demand {
     const yd_service *service;
+    const yd_model_config *model;
     const yd_job_settings *settings;
     yd_image_header picture;
     size_t len;
@@ -118,7 +119,7 @@ typedef struct demand {
 
 static int is_little_work(const demand *d)
 {
-    const yd_model_config *m = &d->service->model;
+    const yd_model_config *m = d->model;
     const int64_t windows = (int64_t)yd_windows_along(d->picture.w * m->scale, m->window, m->overlap) *
                             yd_windows_along(d->picture.h * m->scale, m->window, m->overlap); // < 2^32
     return windows * d->settings->sample.steps <= d->service->cfg->max_job_units;
@@ -149,7 +150,7 @@ static void largest(const demand *d, int (*passes)(const demand *d), char *words
 static int check_work(const demand *d, yd_estimate *e, yd_err *err)
 {
     const yd_service *s = d->service;
-    const yd_model_config *m = &s->model;
+    const yd_model_config *m = d->model;
     const int steps = d->settings->sample.steps;
     char accepted[160], smaller[80];
     if (yd_schedule_is_table(&m->schedule) && steps > m->schedule.train_steps) {
@@ -180,14 +181,14 @@ static int memory_of(const demand *d, size_t *bytes, yd_err *err)
     const yd_image_header *h = &d->picture;
     int out_w, out_h;
     size_t sum, part;
-    int rc = yd_output_size(out, s->model.scale, h->w, h->h, &out_w, &out_h, err);
-    if (!rc) rc = yd_upscale_bytes(&s->model, &d->settings->sample, out, h->w, h->h, &sum, err);
+    int rc = yd_output_size(out, d->model->scale, h->w, h->h, &out_w, &out_h, err);
+    if (!rc) rc = yd_upscale_bytes(d->model, &d->settings->sample, out, h->w, h->h, &sum, err);
     if (rc) return rc;
     const size_t out_px = (size_t)out_w * (size_t)out_h, encoded = depth_of(out, h) == 16 ? 8 : 4;
     if (d->settings->report) // beside the result: the source again, the account and its picture
         sum += (size_t)h->w * (size_t)h->h * 8 + yd_invented_bytes(h->w, h->h, out_w, out_h) + out_px * 4;
     if (s->checkpoints && s->cfg->checkpoint_interval_ms > 0) // a copy of the state: canvases and what previews show
-        sum += (size_t)h->w * (size_t)s->model.scale * (size_t)h->h * (size_t)s->model.scale * 3 * (3 * sizeof(float) + 1);
+        sum += (size_t)h->w * (size_t)d->model->scale * (size_t)h->h * (size_t)d->model->scale * 3 * (3 * sizeof(float) + 1);
     if (yd_mul_size(out_px, 3 + encoded, &part) || yd_add_size(sum, part, &sum) || yd_add_size(sum, d->len, &sum)) sum = SIZE_MAX;
     *bytes = sum;
     return 0;
@@ -212,31 +213,32 @@ static int check_memory(const demand *d, yd_estimate *e, yd_err *err)
 }
 
 // A type that no engine was made for at the start is refused: making one takes seconds and memory that nobody has counted.
-static int choose_engine(const yd_service *s, yd_job_settings *js, yd_estimate *e, yd_err *err)
+static int choose_engine(const yd_resident *v, yd_job_settings *js, yd_estimate *e, yd_err *err)
 {
     static const yd_storage stored[] = {[YD_F32] = YD_STORE_F32, [YD_BF16] = YD_STORE_BF16};
     char accepted[32] = "auto";
-    if (js->dtype == YD_STORE_AUTO) js->dtype = stored[s->engine[0].dtype];
-    for (int i = 0; i < s->n_engines; i++) {
+    if (js->dtype == YD_STORE_AUTO) js->dtype = stored[v->engine[0].dtype];
+    for (int i = 0; i < v->n_engines; i++) {
         e->engine = i;
-        if (stored[s->engine[i].dtype] == js->dtype) return 0;
+        if (stored[v->engine[i].dtype] == js->dtype) return 0;
         const size_t len = strlen(accepted);
-        snprintf(accepted + len, sizeof accepted - len, ", %s", s->engine[i].dtype == YD_BF16 ? "bf16" : "f32");
+        snprintf(accepted + len, sizeof accepted - len, ", %s", v->engine[i].dtype == YD_BF16 ? "bf16" : "f32");
     }
     return yd_fail_field(err, YD_E_SETTING, "dtype", accepted, "feature maps are not stored in %s here",
                          js->dtype == YD_STORE_BF16 ? "bf16" : "f32");
 }
 
-static int read_settings(const yd_service *s, const yd_submission *sub, yd_job_settings *js, yd_err *err)
+// The model itself is chosen already.
+static int read_settings(const yd_model_config *model, const yd_submission *sub, yd_job_settings *js, yd_err *err)
 {
     for (int others = 0; others < 2; others++) // quality first, wherever it stands: the others win over it
         for (size_t i = 0; i < sub->n_settings; i++) {
-            if ((strcmp(sub->settings[i].name, "quality") != 0) != others) continue;
-            int rc = yd_job_settings_set(js, &s->model, sub->settings[i].name, sub->settings[i].value, err);
+            if ((strcmp(sub->settings[i].name, "quality") != 0) != others || strcmp(sub->settings[i].name, "model") == 0) continue;
+            int rc = yd_job_settings_set(js, model, sub->settings[i].name, sub->settings[i].value, err);
             if (rc) return rc;
         }
     int rc = yd_output_check(&js->output, err);
-    return rc ? rc : yd_sampler_accepts(&s->model, &js->sample, err);
+    return rc ? rc : yd_sampler_accepts(model, &js->sample, err);
 }
 
 static void note_sizes(yd_job_record *r, const yd_image_header *h, const yd_estimate *e)
@@ -253,22 +255,23 @@ static void note_sizes(yd_job_record *r, const yd_image_header *h, const yd_esti
     r->out_depth = depth_of(&r->settings.output, h);
 }
 
-// Model and machine do not change while the process lives, so what a job is promised when it is taken holds when it runs.
-static void note_fingerprint(const yd_service *s, const yd_engine_info *engine, yd_job_record *r)
+// The job holds its model, and the machine does not change while the process lives: what it is promised when it is taken holds when it runs.
+static void note_fingerprint(const yd_resident *v, const yd_engine_info *engine, yd_job_record *r)
 {
     yd_fingerprint fp;
-    yd_fingerprint_make(s->model_checksum, &s->model, &engine->backend, engine->dtype, r->settings.sample.attention, &fp);
+    yd_fingerprint_make(v->checksum, &v->cfg, &engine->backend, engine->dtype, r->settings.sample.attention, &fp);
     yd_fingerprint_short(&fp, r->fingerprint);
 }
 
-int yd_service_begin_record(const yd_service *s, const yd_submission *sub, yd_job_record *r, yd_err *err)
+int yd_service_begin_record(const yd_service *s, const yd_submission *sub, const yd_resident *model, yd_job_record *r, yd_err *err)
 {
     yd_estimate e = {0};
-    yd_job_settings_init(&r->settings, &s->model, s->cfg);
-    int rc = read_settings(s, sub, &r->settings, err);
-    if (!rc) rc = choose_engine(s, &r->settings, &e, err);
+    yd_job_settings_init(&r->settings, &model->cfg, s->cfg);
+    int rc = read_settings(&model->cfg, sub, &r->settings, err);
+    if (!rc) rc = choose_engine(model, &r->settings, &e, err);
     if (rc) return rc;
-    snprintf(r->model, sizeof r->model, "%s", s->model.name);
+    snprintf(r->model, sizeof r->model, "%s", model->cfg.name);
+    memcpy(r->checksum, model->checksum, sizeof r->checksum);
     snprintf(r->owner, sizeof r->owner, "%s", sub->owner ? sub->owner : "");
     r->progress.steps = r->settings.sample.steps;
     r->boot = s->store->boot;
@@ -280,16 +283,17 @@ int yd_service_begin_record(const yd_service *s, const yd_submission *sub, yd_jo
     return rc ? rc : yd_repeat_begin(sub, r, err);
 }
 
-static int estimate_job(const yd_service *s, const yd_image_header *h, size_t len, yd_job_record *r, yd_estimate *e, yd_err *err)
+static int estimate_job(const yd_service *s, const yd_resident *v, const yd_image_header *h, size_t len, yd_job_record *r, yd_estimate *e,
+                        yd_err *err)
 {
-    int rc = choose_engine(s, &r->settings, e, err);
-    if (!rc) rc = check_output(s, h, &r->settings.output, e, err);
-    const demand d = {s, &r->settings, *h, len};
+    int rc = choose_engine(v, &r->settings, e, err);
+    if (!rc) rc = check_output(s, v->cfg.scale, h, &r->settings.output, e, err);
+    const demand d = {s, &v->cfg, &r->settings, *h, len};
     if (!rc) rc = check_work(&d, e, err);
     if (!rc) rc = check_memory(&d, e, err);
     if (rc) return rc;
     note_sizes(r, h, e);
-    note_fingerprint(s, &s->engine[e->engine], r);
+    note_fingerprint(v, &v->engine[e->engine], r);
     return 0;
 }
 
@@ -299,16 +303,17 @@ int yd_service_name(const yd_service *s, yd_job_record *r, yd_err *err)
     return *r->id ? 0 : yd_job_id_new(s->cfg->replica, r->id, err);
 }
 
-int yd_service_examine(const yd_service *s, const yd_image_header *h, size_t len, yd_job_record *r, yd_estimate *e, yd_err *err)
+int yd_service_examine(const yd_service *s, const yd_resident *model, const yd_image_header *h, size_t len, yd_job_record *r, yd_estimate *e,
+                       yd_err *err)
 {
-    int rc = estimate_job(s, h, len, r, e, err);
+    int rc = estimate_job(s, model, h, len, r, e, err);
     if (rc) return rc;
     return yd_service_name(s, r, err);
 }
 
 int yd_service_examine_fetched(const yd_service *s, const yd_image_header *h, yd_job *j, yd_err *err)
 {
-    int rc = estimate_job(s, h, j->rec.input->len, &j->rec, &j->estimate, err);
+    int rc = estimate_job(s, j->model, h, j->rec.input->len, &j->rec, &j->estimate, err);
     if (!rc) yd_share_key(s, &j->rec);
     return rc;
 }
@@ -324,7 +329,7 @@ int yd_service_reexamine(yd_service *s, yd_job *j, yd_err *err)
     h.depth = r->in_depth;
     h.pages = r->in_pages;
     snprintf(h.format, sizeof h.format, "%s", r->in_format);
-    int rc = estimate_job(s, &h, r->input->len, r, &j->estimate, err);
+    int rc = estimate_job(s, j->model, &h, r->input->len, r, &j->estimate, err);
     if (rc) return rc;
     yd_share_key(s, r);
     if (strcmp(before, r->fingerprint) != 0)

@@ -263,11 +263,6 @@ void yd_worker_chore(yd_worker *w, yd_chore *c)
     pthread_mutex_unlock(&w->mutex);
 }
 
-const yd_device *yd_worker_device(const yd_worker *w)
-{
-    return w->device;
-}
-
 static void on_closed(uv_handle_t *h)
 {
     yd_worker *w = h->data;

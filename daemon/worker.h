@@ -75,8 +75,6 @@ void yd_worker_push(yd_worker *w, yd_batch *b);
 // Have a chore done, after those that were given before.
 void yd_worker_chore(yd_worker *w, yd_chore *c);
 
-const yd_device *yd_worker_device(const yd_worker *w); // its model and info, after opened with rc 0
-
 // Finish what was pushed (it still comes back), drop the chores that are left, close the device, end the thread. Waits for at most one unit per batch pushed when the
 // stop flags of their items are set. closed is called on the loop thread after the last handle is gone; w is freed before.
 void yd_worker_stop(yd_worker *w, void (*closed)(void *arg), void *arg);

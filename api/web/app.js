@@ -488,7 +488,7 @@ async function begin() {
   try {
     const [capabilities, models] = await Promise.all([client.capabilities(), client.models()]);
     limits = capabilities.limits;
-    settings.fill(capabilities, models);
+    settings.fill(capabilities, models.filter(m => m.state === 'resident').sort((a, b) => b.default - a.default));
     $('limits').textContent = `${capabilities.formats.input.map(f => f.toUpperCase()).join(', ')}. Up to ${megapixels(limits.max_pixels)} megapixels.`;
     merge(await client.list({ limit: 20 }), true);
     $('older').hidden = !cursor;

@@ -167,6 +167,8 @@ class Daemon:
         self.url = f"http://127.0.0.1:{self.port}"
         deadline = time.monotonic() + 60 * SLOWNESS
         while self.curl("/readyz").status != 200:
+            if not self.alive():
+                raise RuntimeError(f"yodad did not start (exit {self.process.poll()}): {self.log_text()[-2000:]}")
             if time.monotonic() > deadline:
                 raise RuntimeError("yodad is not ready after 60 s: " + self.log_text()[-2000:])
             time.sleep(0.05)

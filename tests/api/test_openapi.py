@@ -126,10 +126,10 @@ def test_answers_fit(d):
     none = "00000000-0000-4000-8000-000000000000"
     asked = set()
 
-    def ask(path, method="get", job_id=job, query="", args=(), **kw):
+    def ask(path, method="get", job_id=job, query="", args=(), name="fake-2x", **kw):
         asked.add((path, method))
         flags = args if method == "get" or args or (method == "post" and "data" in kw) else ["-X", method.upper()]
-        hold(doc, d.curl(path.replace("{id}", job_id) + query, *flags, **kw), path, method)
+        hold(doc, d.curl(path.replace("{id}", job_id).replace("{name}", name) + query, *flags, **kw), path, method)
 
     for path, item in doc["paths"].items():
         if path == "/v1/events":  # without an end
@@ -141,6 +141,13 @@ def test_answers_fit(d):
             if "{id}" in path:
                 ask(path, job_id=none, query=extra)
                 ask(path, job_id=gone, query=extra)
+    for path in ("/v1/models/{name}", "/v1/models/{name}/unload", "/v1/models/{name}/load"):
+        method = "get" if path.endswith("}") else "post"
+        for query in ("", "?wait=5", "?wait=x") if method == "post" else ("",):
+            ask(path, method, query=query)
+        ask(path, method, name="none")
+        ask(path, method, query="?nothing=1")
+        ask(path, method, args=("-X", method.upper()), headers=["Origin: http://elsewhere.example"])
     ask("/v1/jobs/{id}/result", headers=["Range: bytes=0-3"])
     ask("/v1/jobs/{id}/result", headers=["Range: bytes=99999999-"])
     ask("/v1/jobs/{id}/result", job_id=running)

@@ -411,7 +411,7 @@ static void reports(void)
     CHECK(number_at(o, "limits", "max_pixels") == 4194304 && number_at(o, "defaults", "steps") == 4);
     json_decref(o);
     o = yd_service_models(svc);
-    CHECK(number_at(json_array_get(json_object_get(o, "models"), 0), "memory", "weights_bytes") == 0);
+    CHECK(number_at(json_array_get(json_object_get(o, "models"), 0), "memory", "weights_bytes") == 1 << 20);
     CHECK(json_integer_value(json_object_get(json_array_get(json_object_get(o, "models"), 0), "window")) == 64);
     json_decref(o);
     size_t len;
