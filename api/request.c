@@ -269,6 +269,7 @@ static enum MHD_Result refuse_midway(yd_request *r, const yd_err *err)
 static enum MHD_Result take_body(yd_request *r, const char *data, size_t *size)
 {
     yd_err err = {0};
+    if (YD_BROKEN(BYTE_DEADLINE)) yd_conn_enter(r->conn, YD_CONN_BODY, 0);
     yd_conn_received(r->conn, *size);
     if (yd_body_append(r, data, *size, &err)) return refuse_midway(r, &err);
     *size = 0;
