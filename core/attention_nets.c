@@ -63,17 +63,10 @@ const char *yd_attention_nets_path(const yd_attention_nets *n, size_t i)
     return n->entry[i].path;
 }
 
-// The lock is no part of what a reader sees of it.
-static pthread_mutex_t *lock_of(const yd_attention_nets *n, size_t i)
-{
-    return (pthread_mutex_t *)(void *)&n->entry[i].lock;
-}
-
 void yd_attention_nets_info(const yd_attention_nets *n, size_t i, yd_attention_net_info *out)
 {
-    pthread_mutex_lock(lock_of(n, i));
-    *out = *yd_attention_net_info_of(n->entry[i].net);
-    pthread_mutex_unlock(lock_of(n, i));
+    *out = n->entry[i].info;
+    out->bytes = atomic_load(&n->entry[i].bytes);
 }
 
 const yd_attention_map_options *yd_attention_nets_options(const yd_attention_nets *n)
@@ -83,20 +76,20 @@ const yd_attention_map_options *yd_attention_nets_options(const yd_attention_net
 
 static const yd_attention_variant *variant_of(const yd_attention_nets *n, const yd_attention_ref *ref)
 {
-    return &yd_attention_net_info_of(n->entry[ref->net].net)->variant[ref->variant];
+    return &n->entry[ref->net].info.variant[ref->variant];
 }
 
 // ---- names ---------------------------------------------------------------------------------------------------------
 
 int yd_attention_is_net(const char *name)
 {
-    return strpbrk(name, "-:") != NULL || strcmp(name, "squeezenet") == 0 || strcmp(name, "resnet50") == 0;
+    return strpbrk(name, "-:") != NULL || strcmp(name, "squeezenet") == 0;
 }
 
 // The variant of an entry that `name` (len bytes) means, or -1.
 static int variant_called(const yd_attention_entry *e, const char *name, size_t len)
 {
-    const yd_attention_net_info *info = yd_attention_net_info_of(e->net);
+    const yd_attention_net_info *info = &e->info;
     const size_t own = strlen(e->name);
     if (len < own || strncmp(name, e->name, own) != 0) return -1;
     for (int v = 0; v < info->n_variants; v++) {
@@ -153,7 +146,7 @@ void yd_attention_nets_list(const yd_attention_nets *n, char *dst, size_t cap)
     size_t used = 0;
     dst[0] = '\0';
     for (size_t i = 0; i < yd_attention_nets_count(n); i++) {
-        const yd_attention_net_info *info = yd_attention_net_info_of(n->entry[i].net);
+        const yd_attention_net_info *info = &n->entry[i].info;
         for (int v = 0; v < info->n_variants && used < cap; v++) {
             const char *word = info->variant[v].word;
             used += (size_t)snprintf(dst + used, cap - used, "%s%s%s%s with :max, :avg or :0 to :%d", used ? "; " : "", n->entry[i].name,
@@ -167,7 +160,7 @@ void yd_attention_nets_mark(yd_attention_nets *n, const char *name, char *dst, s
     yd_attention_ref ref;
     dst[0] = '\0';
     if (!n || !yd_attention_is_net(name) || yd_attention_nets_find(n, name, &ref, NULL)) return;
-    const char *sum = yd_attention_net_info_of(n->entry[ref.net].net)->checksum, *hex = strchr(sum, ':');
+    const char *sum = n->entry[ref.net].info.checksum, *hex = strchr(sum, ':');
     snprintf(dst, cap, "%.32s %d-%d %s %s", hex ? hex + 1 : sum, n->opt.short_side, n->opt.long_side, yd_attention_norm_name(n->opt.norm),
              yd_attention_resize_name(n->opt.resize));
 }
@@ -183,7 +176,7 @@ size_t yd_attention_nets_raw(const yd_attention_nets *n, const yd_attention_ref 
 // The largest input: no picture is shown larger than short x long.
 static void largest(const yd_attention_nets *n, const yd_attention_ref *ref, int *nw, int *nh)
 {
-    yd_attention_input_size(yd_attention_net_info_of(n->entry[ref->net].net), &n->opt, n->opt.long_side, n->opt.short_side, nw, nh);
+    yd_attention_input_size(&n->entry[ref->net].info, &n->opt, n->opt.long_side, n->opt.short_side, nw, nh);
 }
 
 size_t yd_attention_nets_bytes(const yd_attention_nets *n, const yd_attention_ref *ref)
@@ -200,18 +193,22 @@ int yd_attention_nets_reserve(yd_attention_nets *n, const yd_attention_ref *ref,
 {
     int nw, nh;
     largest(n, ref, &nw, &nh);
-    pthread_mutex_lock(lock_of(n, (size_t)ref->net));
-    const int rc = yd_attention_net_reserve(n->entry[ref->net].net, ref->variant, pictures, nw, nh, err);
-    pthread_mutex_unlock(lock_of(n, (size_t)ref->net));
+    yd_attention_entry *e = &n->entry[ref->net];
+    pthread_mutex_lock(&e->lock);
+    const int rc = yd_attention_net_reserve(e->net, ref->variant, pictures, nw, nh, err);
+    atomic_store(&e->bytes, yd_attention_net_info_of(e->net)->bytes);
+    pthread_mutex_unlock(&e->lock);
     return rc;
 }
 
 int yd_attention_nets_run(yd_attention_nets *n, const yd_attention_ref *ref, int pictures, int nw, int nh, const float *const *rgb,
                           float *const *raw, yd_err *err)
 {
-    pthread_mutex_lock(lock_of(n, (size_t)ref->net));
-    const int rc = yd_attention_net_run(n->entry[ref->net].net, ref->variant, pictures, nw, nh, rgb, raw, err);
-    pthread_mutex_unlock(lock_of(n, (size_t)ref->net));
+    yd_attention_entry *e = &n->entry[ref->net];
+    pthread_mutex_lock(&e->lock);
+    const int rc = yd_attention_net_run(e->net, ref->variant, pictures, nw, nh, rgb, raw, err);
+    atomic_store(&e->bytes, yd_attention_net_info_of(e->net)->bytes);
+    pthread_mutex_unlock(&e->lock);
     return rc;
 }
 
@@ -246,7 +243,7 @@ int yd_attention_nets_map(yd_attention_nets *n, const yd_attention_ref *ref, con
 {
     int nw, nh;
     float *raw = NULL;
-    yd_attention_input_size(yd_attention_net_info_of(n->entry[ref->net].net), &n->opt, w, h, &nw, &nh);
+    yd_attention_input_size(&n->entry[ref->net].info, &n->opt, w, h, &nw, &nh);
     uint8_t *shown = yd_malloc(3 * (size_t)nw * (size_t)nh);
     int rc = shown ? yd_attention_input(rgb, w, h, shown, nw, nh, err) : yd_fail(err, YD_E_NOMEM, "no memory for %d x %d pixels", nw, nh);
     if (!rc) rc = yd_attention_nets_look(n, ref, shown, nw, nh, &raw, err);

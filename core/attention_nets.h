@@ -1,9 +1,9 @@
 // The attention networks that are resident, by name, and the names that requests choose them by.
 //
-//   NAME[:HEAD]   dino-vits8, dino-vits8:max (the same), dino-vits8:avg, dino-vits8:0, resnet50-agf:max
+//   NAME[:HEAD]   dino-vits8, dino-vits8:max (the same), dino-vits8:avg, dino-vits8:0, dino-resnet50-agf:max
 //
 // NAME is the network's own (attention_net.h), or one that it was given, with the word of a variant after a '-'. Such names have a '-' or a ':'
-// in them, or are "squeezenet" or "resnet50"; no other attention method is called so.
+// in them, or are "squeezenet"; no other attention method is called so.
 // Threads: made and loaded on one; from then on every function may be called on any, and a network runs for one of them at a time.
 #ifndef YD_CORE_ATTENTION_NETS_H
 #define YD_CORE_ATTENTION_NETS_H
@@ -27,7 +27,7 @@ void yd_attention_nets_free(yd_attention_nets *n); // NULL is fine
 
 typedef struct yd_attention_load {
     const char *list; // files, each as PATH or NAME=PATH, separated by commas; "" or NULL: none. NAME: letters, digits, '.', '_' and a '-'
-    const char *folder; // and those of a folder's model files that are attention networks, in the order of their names; NULL: none
+    const char *folder; // and those of folders' ("a, b") model files that are attention networks, in the order of their names; NULL: none
     const char *wanted; // load only what this name needs; NULL: all
     yd_attention_net_options net;
     // Told of a file of the folder that holds a network and is passed by: it is damaged, or its name is taken. May be NULL.

@@ -5,11 +5,14 @@
 #include "core/attention_nets.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 
 typedef struct yd_attention_entry {
     char name[YD_ATTENTION_NAME_MAX];
     char *path;
     yd_attention_net *net;
+    yd_attention_net_info info; // but for its bytes
+    atomic_size_t bytes;
     pthread_mutex_t lock; // over running and its memory
 } yd_attention_entry;
 

@@ -55,6 +55,8 @@ static int add(yd_attention_nets *n, const char *name, const char *path, yd_atte
     }
     snprintf(e->name, sizeof e->name, "%s", name);
     e->net = net;
+    e->info = *yd_attention_net_info_of(net);
+    atomic_init(&e->bytes, e->info.bytes);
     n->count++;
     return 0;
 }
@@ -132,15 +134,15 @@ static int is_listed(const yd_attention_nets *n, const char *path)
     return 0;
 }
 
-static int load_folder(yd_attention_nets *n, const yd_attention_load *from, yd_err *err)
+static int load_folder(yd_attention_nets *n, const yd_attention_load *from, const char *folder, yd_err *err)
 {
     struct dirent **file = NULL;
-    const int count = scandir(from->folder, &file, may_be_model, alphasort);
+    const int count = scandir(folder, &file, may_be_model, alphasort);
     char path[1024];
     int rc = 0;
     for (int i = 0; i < count; i++) {
         yd_err why = {0};
-        const int fits = (size_t)snprintf(path, sizeof path, "%s/%s", from->folder, file[i]->d_name) < sizeof path;
+        const int fits = (size_t)snprintf(path, sizeof path, "%s/%s", folder, file[i]->d_name) < sizeof path;
         free(file[i]);
         if (rc || !fits || is_listed(n, path) || !yd_attention_file(path)) continue;
         const int failed = load(n, from, NULL, path, &why);
@@ -161,6 +163,16 @@ void yd_attention_nets_later(yd_attention_nets *n, const yd_attention_load *from
 
 int yd_attention_nets_load(yd_attention_nets *n, const yd_attention_load *from, yd_err *err)
 {
-    const int rc = load_list(n, from, err);
-    return rc || !from->folder ? rc : load_folder(n, from, err);
+    int rc = load_list(n, from, err);
+    for (const char *at = from->folder; !rc && at && *(at += strspn(at, ", "));) {
+        char folder[1024];
+        size_t len = strcspn(at, ",");
+        if (len >= sizeof folder) return rc;
+        memcpy(folder, at, len);
+        at += len;
+        while (len > 0 && folder[len - 1] == ' ') len--;
+        folder[len] = '\0';
+        rc = load_folder(n, from, folder, err);
+    }
+    return rc;
 }

@@ -8,11 +8,15 @@
 static void on_done(yd_codec_call *c)
 {
     yd_codec_task *t = (yd_codec_task *)(void *)c;
-    yd_job *j = t->job;
-    yd_service *s = j->service;
     t->again = 0;
     t->after(t);
-    if (t->again) return;
+    if (!t->again) yd_codec_task_end(t);
+}
+
+void yd_codec_task_end(yd_codec_task *t)
+{
+    yd_job *j = t->job;
+    yd_service *s = j->service;
     yd_free(t);
     yd_job_unpin(j);
     yd_service_release(s);
@@ -27,6 +31,11 @@ void yd_codec_task_start(yd_codec_task *t, yd_job *j, void (*after)(yd_codec_tas
     yd_job_pin(j);
     j->service->holds++;
     yd_codec_start(j->service->codecs, &t->call);
+}
+
+void yd_codec_task_pause(yd_codec_task *t)
+{
+    t->again = 1;
 }
 
 void yd_codec_task_again(yd_codec_task *t, yd_codec_op op, int (*fill)(yd_codec_call *c, yd_err *err),

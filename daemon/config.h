@@ -36,6 +36,13 @@
     NUMBER(window, 0, 0, 4096, "side of the windows a picture is computed in; 0 takes the model's own")                \
     NUMBER(overlap, -1, -1, 2048, "pixels two windows share; -1 takes the same share of a window as the model's own")  \
     CHOICE(winograd, "auto", "auto|off", "quick convolutions that round a little differently, where they are quick")   \
+    TEXT(attention_nets, "", "attention networks beside those in model_dir: PATH or NAME=PATH, separated by commas")    \
+    NUMBER(attention_short_side, 224, 32, 2048, "pixels of the short side of pictures that attention networks are shown")   \
+    NUMBER(attention_long_side, 480, 32, 2048, "pixels of their long side, at most")                                    \
+    CHOICE(attention_norm, "own", "own|minmax|max|p99", "how each head becomes 0..1; own: as the network's kind has it")   \
+    CHOICE(attention_resize, "bilinear", "bilinear|nearest|bicubic", "how maps of attention networks get to the picture's grid") \
+    NUMBER(attention_batch, 4, 1, 8, "most pictures in a run of an attention network")                                  \
+    NUMBER(attention_cache_bytes, 16 * YD_MIB, 0, 16 * YD_GIB, "memory for maps of attention networks that may be asked for again") \
     CHOICE(log_level, "info", "debug|info|warn|error", "lines below this level are not written")                       \
     TEXT(keys, "", "file of API keys, a line each: OWNER SHA256 [scopes=...] ...; SIGHUP reads it again; see `yoda key`")  \
     NUMBER(stream_token_ttl_s, 900, 1, 86400, "longest life of a token for streams and pictures")                      \

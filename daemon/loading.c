@@ -335,6 +335,7 @@ static void read_after(uv_work_t *req, int status)
     } else if (l->rc > 0) {
         load_over(l); // it is there
     } else {
+        l->coming->cfg.nets = yd_mapper_nets(s->mapper);
         l->seat = l->coming->seat;
         l->chore.step = compile_step;
         l->chore.done = compile_done;

@@ -306,6 +306,26 @@ static void print_models(yd_text *t, const yd_metrics_now *now)
     yd_text_printf(t, "yodad_model_memory_budget_bytes %zu\n", now->models_budget_bytes);
 }
 
+static void print_maps(yd_text *t, const yd_mapper_now *m)
+{
+    head(t, "yodad_attention_requests_total", "counter", "Maps of attention networks that jobs asked for: computed, from the cache, or made for another one meanwhile.");
+    yd_text_printf(t, "yodad_attention_requests_total{source=\"network\"} %llu\nyodad_attention_requests_total{source=\"cache\"} %llu\n",
+                   (unsigned long long)m->misses, (unsigned long long)m->hits);
+    yd_text_printf(t, "yodad_attention_requests_total{source=\"shared\"} %llu\n", (unsigned long long)m->shared);
+    head(t, "yodad_attention_runs_total", "counter", "Runs of attention networks, each of one or more pictures.");
+    yd_text_printf(t, "yodad_attention_runs_total %llu\n", (unsigned long long)m->runs);
+    head(t, "yodad_attention_pictures_total", "counter", "Pictures in these runs.");
+    yd_text_printf(t, "yodad_attention_pictures_total %llu\n", (unsigned long long)m->pictures);
+    head(t, "yodad_attention_run_seconds_total", "counter", "Time that they took.");
+    yd_text_printf(t, "yodad_attention_run_seconds_total %.6f\n", m->seconds);
+    head(t, "yodad_attention_queue_depth", "gauge", "Maps that jobs wait for.");
+    yd_text_printf(t, "yodad_attention_queue_depth %zu\n", m->waiting);
+    head(t, "yodad_attention_networks", "gauge", "Resident attention networks.");
+    yd_text_printf(t, "yodad_attention_networks %zu\n", m->nets);
+    head(t, "yodad_attention_cached_maps", "gauge", "Maps that are kept for whoever asks again.");
+    yd_text_printf(t, "yodad_attention_cached_maps %zu\n", m->cached);
+}
+
 static void print_now(yd_text *t, const yd_metrics_now *now)
 {
     head(t, "yodad_queue_depth", "gauge", "Jobs that wait.");
@@ -321,6 +341,8 @@ static void print_now(yd_text *t, const yd_metrics_now *now)
         print_of_model(t, "yodad_device_memory_bytes", "kind=\"arena\",", m);
         yd_text_printf(t, "%zu\n", m->arena_bytes);
     }
+    yd_text_printf(t, "yodad_device_memory_bytes{kind=\"attention\"} %zu\nyodad_device_memory_bytes{kind=\"attention_cache\"} %zu\n", now->maps.nets_bytes,
+                   now->maps.cached_bytes);
     yd_text_printf(t, "yodad_device_memory_bytes{kind=\"jobs\"} %zu\nyodad_device_memory_bytes{kind=\"results\"} %zu\n", now->jobs_bytes, now->results_bytes);
     head(t, "yodad_build_info", "gauge", "Always 1.");
     yd_text_printf(t, "yodad_build_info{");
@@ -348,6 +370,7 @@ char *yd_metrics_text(const yd_metrics *m, const yd_metrics_now *now, size_t *le
     print_codecs(&t, m, now);
     print_outgoing(&t, m, now);
     print_models(&t, now);
+    print_maps(&t, &now->maps);
     print_now(&t, now);
     return yd_text_take(&t, len);
 }

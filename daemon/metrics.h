@@ -5,6 +5,7 @@
 #ifndef YD_DAEMON_METRICS_H
 #define YD_DAEMON_METRICS_H
 
+#include "daemon/mapper.h"
 #include <stddef.h>
 #include <stdint.h>
 
@@ -56,6 +57,7 @@ typedef struct yd_metrics_now {
     const yd_model_now *models;
     int n_models;
     size_t models_budget_bytes;
+    yd_mapper_now maps;
     const char *version, *model, *device;
 } yd_metrics_now;
 

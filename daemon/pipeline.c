@@ -87,6 +87,9 @@ typedef struct prepare_task {
     yd_blob *map; // the same, encoded
     char checkpoint[YD_SPOOL_PATH_MAX], fingerprint[YD_FINGERPRINT_SHORT]; // "": the job begins at its beginning
     yd_err not_restored;
+    yd_map_request map_of; // of a map that an attention network makes
+    yd_raw_maps *raw;      // what came of it
+    int ended;
 } prepare_task;
 
 static int give_input(yd_codec_call *c, yd_err *err)
@@ -96,15 +99,28 @@ static int give_input(yd_codec_call *c, yd_err *err)
     return rc ? rc : yd_codec_put_file(c, t->input->bytes, t->input->len, err);
 }
 
+// The second half of preparing, with the map of a network or without.
+static int end_prepare(prepare_task *t, yd_err *err)
+{
+    const int rc = yd_prepare_end(&t->model, &t->settings.sample, &t->prep, t->raw ? t->raw->value : NULL, err);
+    if (rc) return rc;
+    t->ended = 1;
+    if (*t->checkpoint) yd_job_checkpoint_read(t->checkpoint, t->fingerprint, t->prep.sampler, &t->not_restored);
+    yd_err ignored; // a missing picture of the map is no reason to fail
+    yd_draw_attention(t->prep.map, t->prep.w, t->prep.h, t->settings.preview_max_side, &t->plane, &t->plane_w, &t->plane_h, &ignored);
+    return 0;
+}
+
 static int prepare_decoded(yd_codec_call *c, yd_err *err)
 {
     prepare_task *t = (prepare_task *)(void *)c;
     if (atomic_load(&t->task.job->stop)) return 0;
-    int rc = yd_prepare(&t->model, &t->settings.sample, &t->settings.output, &c->image, &t->prep, err);
+    int rc = yd_prepare_begin(&t->model, &t->settings.sample, &t->settings.output, &c->image, &t->prep, err);
     if (rc) return rc;
-    if (*t->checkpoint) yd_job_checkpoint_read(t->checkpoint, t->fingerprint, t->prep.sampler, &t->not_restored);
-    yd_err ignored; // a missing picture of the map is no reason to fail
-    yd_draw_attention(t->prep.map, t->prep.w, t->prep.h, t->settings.preview_max_side, &t->plane, &t->plane_w, &t->plane_h, &ignored);
+    const yd_prepare_begun *b = &t->prep.begun;
+    if (!b->awaits) return end_prepare(t, err);
+    t->map_of = (yd_map_request){.ref = b->ref, .shown = b->shown, .w = b->shown_w, .h = b->shown_h, .stop = &t->task.job->stop};
+    yd_map_request_key(t->task.job->service->mapper, &t->map_of);
     return 0;
 }
 
@@ -114,21 +130,17 @@ static int give_plane(yd_codec_call *c, yd_err *err)
     return yd_codec_put_grey(c, t->plane, t->plane_w, t->plane_h, err);
 }
 
+// A network has made the map: what was left of preparing, then as above.
+static int end_and_give_plane(yd_codec_call *c, yd_err *err)
+{
+    prepare_task *t = (prepare_task *)(void *)c;
+    const int rc = atomic_load(&t->task.job->stop) ? 0 : end_prepare(t, err);
+    return rc ? rc : t->plane ? give_plane(c, err) : YD_CODEC_NOTHING;
+}
+
 static int take_map(yd_codec_call *c, yd_err *err)
 {
     return yd_codec_take_blob(c, 0, &((prepare_task *)(void *)c)->map, err);
-}
-
-// The map of a canvas that another job has left.
-static int give_map(yd_codec_call *c, yd_err *err)
-{
-    const prepare_task *t = (const prepare_task *)(const void *)c;
-    const yd_prepared *p = &t->task.job->prep;
-    uint8_t *plane = NULL;
-    int w, h, rc = yd_draw_attention(p->map, p->w, p->h, t->settings.preview_max_side, &plane, &w, &h, err);
-    if (!rc) rc = yd_codec_put_grey(c, plane, w, h, err);
-    yd_free(plane);
-    return rc;
 }
 
 static json_t *attention_data(const yd_job *j, const yd_blob *map)
@@ -163,11 +175,11 @@ static void begin_compute(yd_job *j, yd_blob *map)
     yd_service_settle(s, j->rec.owner, j->computed + work.units_left, &j->booking);
     yd_scheduler_ready(&s->sched, &j->turn, work.units_left, work.windows, j->computing_us);
     yd_metrics_duration(s->metrics, YD_STAGE_PREPARE, j->rec.timings.prepare_ms / 1000);
-    if (work.units_left == work.units) yd_average(&s->prepare_px_s, j->rec.timings.prepare_ms / 1000 / j->rec.grid_w / j->rec.grid_h);
+    yd_average(&s->prepare_px_s, j->rec.timings.prepare_ms / 1000 / j->rec.grid_w / j->rec.grid_h);
     yd_metrics_share(s->metrics, work.pixel_share);
     yd_job_event(j, YD_EVENT_ATTENTION, attention_data(j, map), yd_blob_ref(map));
     // The event's readers may have cancelled it.
-    if (!yd_job_over(j) && work.units_left == 0) yd_encode_start(j);
+    if (!yd_job_over(j) && work.units == 0) yd_encode_start(j);
 }
 
 static void prepare_after(yd_codec_task *task)
@@ -177,13 +189,58 @@ static void prepare_after(yd_codec_task *task)
     if (yd_job_over(j))
         yd_prepared_clear(&t->prep);
     else {
-        if (!j->has_prep) j->prep = t->prep;
+        j->prep = t->prep;
         j->has_prep = 1;
         begin_compute(j, t->map);
     }
     yd_free(t->plane);
     yd_blob_unref(t->map);
+    yd_raw_maps_unref(t->raw);
     yd_pipeline_kick(j->service);
+}
+
+static void prepare_failed(prepare_task *t, const yd_err *err)
+{
+    yd_job *j = t->task.job;
+    yd_prepared_clear(&t->prep);
+    yd_free(t->plane); // cancelled when everything was made already
+    yd_raw_maps_unref(t->raw);
+    yd_pipeline_finish(j, YD_JOB_FAILED, err); // nothing when it is over
+    yd_pipeline_kick(j->service);
+}
+
+static void tell_of_checkpoint(const prepare_task *t)
+{
+    const yd_job *j = t->task.job;
+    if (!*t->checkpoint || t->not_restored.code == YD_E_NOT_FOUND) return;
+    yd_log(t->not_restored.code ? YD_LOG_WARN : YD_LOG_INFO, j->request_id,
+           t->not_restored.code ? "a checkpoint cannot be used, the job starts over" : "the job goes on from its checkpoint", "job", j->rec.id,
+           t->not_restored.code ? "why" : NULL, t->not_restored.detail, NULL);
+}
+
+// The round in which what was left of preparing was done.
+static void map_after(yd_codec_task *task)
+{
+    prepare_task *t = (prepare_task *)task;
+    if (!t->ended && !yd_job_over(task->job)) {
+        prepare_failed(t, &task->call.err);
+        return;
+    }
+    if (t->ended) tell_of_checkpoint(t);
+    prepare_after(task);
+}
+
+static void map_made(yd_map_request *r)
+{
+    prepare_task *t = (prepare_task *)(void *)((char *)r - offsetof(prepare_task, map_of));
+    t->raw = r->raw;
+    if (r->rc || yd_job_over(t->task.job)) {
+        prepare_failed(t, &r->err);
+        yd_codec_task_end(&t->task);
+        return;
+    }
+    t->task.call.w = t->task.call.h = t->settings.preview_max_side; // about as large as the plane will be
+    yd_codec_task_again(&t->task, YD_CODEC_ENCODE, end_and_give_plane, take_map, map_after);
 }
 
 static void decode_after(yd_codec_task *task)
@@ -192,44 +249,22 @@ static void decode_after(yd_codec_task *task)
     yd_job *j = task->job;
     yd_blob_unref(t->input);
     j->codec = NULL;
-    if (*t->checkpoint && t->not_restored.code != YD_E_NOT_FOUND)
-        yd_log(t->not_restored.code ? YD_LOG_WARN : YD_LOG_INFO, j->request_id,
-               t->not_restored.code ? "a checkpoint cannot be used, the job starts over" : "the job goes on from its checkpoint", "job",
-               j->rec.id, t->not_restored.code ? "why" : NULL, t->not_restored.detail, NULL);
     if (task->call.rc) {
-        yd_prepared_clear(&t->prep);
-        yd_free(t->plane); // cancelled when everything was made already
-        yd_pipeline_finish(j, YD_JOB_FAILED, &task->call.err);
-        yd_pipeline_kick(j->service);
-    } else if (t->plane && !yd_job_over(j)) {
+        prepare_failed(t, &task->call.err);
+    } else if (t->prep.begun.awaits && !t->ended && !yd_job_over(j)) {
+        t->map_of.done = map_made;
+        yd_codec_task_pause(task);
+        yd_mapper_start(j->service->mapper, &t->map_of);
+    } else {
+        if (t->ended) tell_of_checkpoint(t);
+        if (!t->plane || yd_job_over(j)) {
+            prepare_after(task);
+            return;
+        }
         task->call.w = t->plane_w;
         task->call.h = t->plane_h;
         yd_codec_task_again(task, YD_CODEC_ENCODE, give_plane, take_map, prepare_after);
-    } else
-        prepare_after(task);
-}
-
-static void start_decode(yd_job *j, prepare_task *t)
-{
-    yd_service *s = j->service;
-    t->model = j->model->cfg;
-    t->input = yd_blob_ref(j->rec.input);
-    yd_job_checkpoint_path(j, t->checkpoint);
-    memcpy(t->fingerprint, j->rec.fingerprint, sizeof t->fingerprint);
-    t->task.call = (yd_codec_call){.op = YD_CODEC_DECODE, .fill = give_input, .take = prepare_decoded};
-    t->task.call.limits = yd_service_image_limits(s);
-    t->task.call.color_space = j->rec.settings.output.color_space;
-    t->task.call.w = j->rec.in_w;
-    t->task.call.h = j->rec.in_h;
-    j->codec = &t->task;
-    yd_codec_task_start(&t->task, j, decode_after);
-}
-
-// Everything is there but the picture of the map, for the event.
-static void start_map(yd_job *j, prepare_task *t)
-{
-    t->task.call = (yd_codec_call){.op = YD_CODEC_ENCODE, .fill = give_map, .take = take_map, .w = j->rec.grid_w, .h = j->rec.grid_h};
-    yd_codec_task_start(&t->task, j, prepare_after);
+    }
 }
 
 static void begin_prepare(yd_job *j, prepare_task *t, int64_t now_ms)
@@ -241,11 +276,18 @@ static void begin_prepare(yd_job *j, prepare_task *t, int64_t now_ms)
     j->started_us = yd_mono_us();
     j->rec.timings.wait_ms = (double)(j->started_us - j->created_us) / 1000;
     yd_metrics_wait(s->metrics, j->rec.timings.wait_ms / 1000);
+    t->model = j->model->cfg;
     t->settings = j->rec.settings;
-    if (j->has_prep)
-        start_map(j, t);
-    else
-        start_decode(j, t);
+    t->input = yd_blob_ref(j->rec.input);
+    yd_job_checkpoint_path(j, t->checkpoint);
+    memcpy(t->fingerprint, j->rec.fingerprint, sizeof t->fingerprint);
+    t->task.call = (yd_codec_call){.op = YD_CODEC_DECODE, .fill = give_input, .take = prepare_decoded};
+    t->task.call.limits = yd_service_image_limits(s);
+    t->task.call.color_space = j->rec.settings.output.color_space;
+    t->task.call.w = j->rec.in_w;
+    t->task.call.h = j->rec.in_h;
+    j->codec = &t->task;
+    yd_codec_task_start(&t->task, j, decode_after);
     yd_job_event(j, YD_EVENT_STARTED,
                  json_pack("{s:f, s:f}", "wait_ms", j->rec.timings.wait_ms, "eta_s", yd_job_eta_s(j)), NULL);
 }
@@ -277,11 +319,6 @@ static void start_prepare(yd_job *j)
     op->now_ms = yd_wall_ms();
     yd_job_pin(j);
     yd_service_store(j->service, op);
-}
-
-void yd_pipeline_go_on(yd_job *j)
-{
-    start_prepare(j);
 }
 
 // ---- the device ----------------------------------------------------------------------------------------------------
@@ -361,15 +398,11 @@ void yd_pipeline_kick(yd_service *s)
     s->kicking = 0;
 }
 
-// Of those whose turn is in one of these states, given as bits, and of who follows them.
+// Of those whose turn is in one of these states, given as bits.
 static yd_job *first_not_ended(const yd_service *s, unsigned states)
 {
-    for (yd_turn *t = yd_scheduler_next(&s->sched, NULL); t; t = yd_scheduler_next(&s->sched, t)) {
-        yd_job *j = job_of(t);
-        if (!(states & 1u << t->state)) continue;
-        if (j->followers) return j->followers;
-        if (!yd_job_over(j)) return j;
-    }
+    for (yd_turn *t = yd_scheduler_next(&s->sched, NULL); t; t = yd_scheduler_next(&s->sched, t))
+        if ((states & 1u << t->state) && !yd_job_over(job_of(t))) return job_of(t);
     return NULL;
 }
 

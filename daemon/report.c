@@ -3,6 +3,7 @@
 
 #include "core/attention.h"
 #include "daemon/clock.h"
+#include <stdio.h>
 #include <string.h>
 
 // What serves requests that name no model; NULL: it is not resident.
@@ -54,6 +55,31 @@ static json_t *limits_json(const yd_config *c)
                      (json_int_t)c->max_connections_per_ip, "job_ttl_s", (json_int_t)c->job_ttl_s);
 }
 
+static const char *network_kind(yd_attention_net_kind k)
+{
+    return k == YD_ATTENTION_VIT ? "a vision transformer" : k == YD_ATTENTION_RESNET50 ? "a ResNet-50" : "a SqueezeNet";
+}
+
+// One for each variant of a resident attention network.
+static void add_networks(const yd_service *s, json_t *list)
+{
+    const yd_attention_nets *nets = yd_mapper_nets(s->mapper);
+    for (size_t i = 0; list && i < yd_attention_nets_count(nets); i++) {
+        yd_attention_net_info info;
+        yd_attention_nets_info(nets, i, &info);
+        for (int k = 0; k < info.n_variants; k++) {
+            const yd_attention_variant *v = &info.variant[k];
+            char name[YD_ATTENTION_NAME_MAX + sizeof v->word + 1], summary[160];
+            snprintf(name, sizeof name, "%s%s%s", yd_attention_nets_name(nets, i), *v->word ? "-" : "", v->word);
+            snprintf(summary, sizeof summary, "what %s attends to; :max (also without), :avg, or one of its heads, :0 to :%d", network_kind(info.kind),
+                     v->heads - 1);
+            json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:i, s:i, s:s, s:I, s:I}", "name", name, "summary", summary, "network", info.name, "heads",
+                                                  v->heads, "stride", info.stride, "checksum", info.checksum, "parameters", (json_int_t)info.params, "bytes",
+                                                  (json_int_t)info.bytes));
+        }
+    }
+}
+
 static json_t *attention_json(const yd_service *s)
 {
     size_t n;
@@ -63,6 +89,7 @@ static json_t *attention_json(const yd_service *s)
     for (size_t i = 0; a && i < n; i++)
         if (m[i].compute || (v && v->map))
             json_array_append_new(a, json_pack("{s:s, s:s}", "name", m[i].name, "summary", m[i].summary));
+    add_networks(s, a);
     return a;
 }
 
@@ -170,6 +197,7 @@ char *yd_service_metrics_text(yd_service *s, size_t *len)
     now.codec_busy = codecs.busy;
     now.codec_waiting = codecs.waiting;
     yd_model_now models[YD_MODELS_MAX];
+    yd_mapper_look(s->mapper, &now.maps);
     now.models = models;
     now.n_models = yd_models_now(s, models);
     now.models_budget_bytes = s->models.budget;

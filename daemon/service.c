@@ -94,6 +94,7 @@ static void free_service(yd_service *s)
     yd_keys_free(s->keys);
     yd_metrics_free(s->metrics);
     yd_registry_clear(&s->models);
+    yd_mapper_free(s->mapper);
     yd_free(s);
 }
 
@@ -117,6 +118,7 @@ static void abandon(yd_service *s)
 {
     s->closing = s->store_closing = 1;
     if (s->codecs) yd_codecs_close(s->codecs, NULL, NULL);
+    if (s->mapper) yd_mapper_close(s->mapper, NULL, NULL);
     if (s->jobs) forget_all(s);
     if (s->deliveries)
         yd_deliveries_close(s); // the store follows
@@ -147,6 +149,7 @@ static int open_parts(yd_service *s, yd_device **device, yd_err *err)
         .ahead_us = cfg->priority_ahead_s * 1000000, .slack_s = (double)cfg->share_slack_ms / 1000,
         .catch_up_s = (double)cfg->share_catch_up_ms / 1000, .max_idle_us = cfg->max_idle_ms * 1000, .reserve_us = cfg->reserve_after_ms * 1000});
     int rc = s->metrics && s->jobs && s->leaders && s->keyed && s->bundles && s->owners ? make_device(cfg, device, err) : yd_fail(err, YD_E_NOMEM, "no memory for the service");
+    if (!rc) rc = yd_mapper_open(s->loop, cfg, &s->mapper, err); // before it is measured what models may take
     if (!rc) rc = yd_models_open(s, err);
     if (!rc)
         rc = *cfg->state_dir ? yd_store_sqlite_open(s->loop, cfg->state_dir, &s->store, err) : yd_store_memory_open(s->loop, &s->store, err);
@@ -183,7 +186,7 @@ int yd_service_open(uv_loop_t *loop, const yd_config *cfg, yd_service **out, yd_
     uv_timer_init(loop, &s->sweep_timer);
     uv_timer_init(loop, &s->drain_timer);
     uv_timer_start(&s->sweep_timer, on_sweep, SWEEP_MS, SWEEP_MS);
-    s->holds = 5; // the caller, the worker, the codecs, two timers
+    s->holds = 6; // the caller, the worker, the mapper, the codecs, two timers
     yd_models_kick(s);
     *out = s;
     return 0;
@@ -299,6 +302,7 @@ void yd_service_close(yd_service *s, void (*done)(void *arg), void *arg)
     end_the_rest(s);
     yd_demands_end(s);
     yd_worker_stop(s->worker, on_part_closed, s);
+    yd_mapper_close(s->mapper, on_part_closed, s);
     yd_codecs_close(s->codecs, on_part_closed, s);
     yd_deliveries_close(s);
     forget_all(s);

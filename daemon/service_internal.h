@@ -6,6 +6,7 @@
 #include "daemon/codec.h"
 #include "daemon/feed.h"
 #include "daemon/job.h"
+#include "daemon/mapper.h"
 #include "daemon/outgoing.h"
 #include "daemon/owners.h"
 #include "daemon/registry.h"
@@ -49,6 +50,7 @@ struct yd_service {
 
     yd_codecs *codecs;
     yd_worker *worker;
+    yd_mapper *mapper; // attention networks
     yd_device_state device;
     yd_err device_err;
     int device_failures; // runs in a row
@@ -134,16 +136,18 @@ typedef struct yd_codec_task {
 // Start a task that is embedded first in a larger struct allocated with yd_calloc, its call's op, fill and take set; it is freed after
 // `after`, unless that has called yd_codec_task_again.
 void yd_codec_task_start(yd_codec_task *t, yd_job *j, void (*after)(yd_codec_task *t));
-// From `after`: another round. op, fill, take and after as given, the call's other fields as they are.
+// From `after`, or after a pause: another round. op, fill, take and after as given, the call's other fields as they are.
 void yd_codec_task_again(yd_codec_task *t, yd_codec_op op, int (*fill)(yd_codec_call *c, yd_err *err),
                          int (*take)(yd_codec_call *c, yd_err *err), void (*after)(yd_codec_task *t));
+// From `after`: it stays, and yd_codec_task_again or yd_codec_task_end follows from elsewhere on the loop.
+void yd_codec_task_pause(yd_codec_task *t);
+void yd_codec_task_end(yd_codec_task *t);
 // For take: a copy of the encoded picture, of w x h pixels. hash as for yd_blob_new. YD_E_NOMEM.
 int yd_codec_take_blob(const yd_codec_call *c, int hash, yd_blob **out, yd_err *err);
 
 // ---- pipeline.c ----
 // Start what may start, feed the device. Call after everything that changes what is possible.
 void yd_pipeline_kick(yd_service *s);
-void yd_pipeline_go_on(yd_job *j); // start one that has a place and another one's prepared state
 void yd_pipeline_batch_done(void *service, yd_batch *b);
 // End every job that has not ended.
 void yd_pipeline_end_all(yd_service *s, yd_job_state state, const yd_err *err);
@@ -190,8 +194,6 @@ void yd_service_uncount(yd_service *s, const char *owner, yd_booking *b); // it 
 
 // ---- arrival.c ----
 void yd_service_enqueue(yd_job *j);     // into the scheduler's queue
-// Into the place of a job that has stopped and nobody works with, whose prepared state it gets.
-void yd_service_take_over(yd_job *j, yd_job *from);
 void yd_service_enter_queue(yd_job *j); // behind a leader or into the queue, with its event
 
 // ---- fetch.c ----
@@ -249,7 +251,6 @@ int yd_share_fill(yd_service *s, yd_job_record *r);       // 1: it has succeeded
 int yd_share_join(yd_job *j);                             // 1: it follows another one; 0: it is to be computed
 void yd_share_leave(yd_job *j);                           // it follows no more
 void yd_share_end(yd_job *j);                             // it has ended: so do its followers, or one takes its place
-void yd_share_hand_over(yd_job *j);                       // nobody works with it any more: one that takes its place may have its canvas
 void yd_share_park(yd_job *j);
 
 // ---- pictures.c ----

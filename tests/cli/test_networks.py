@@ -1,43 +1,16 @@
 """Attention networks in yoda attention, upscale, work and eval: names, files, raw maps, the same bytes by any number of threads."""
 import os
-import random
 import shutil
-import struct
 
-from harness import (YODA, busy_picture, case, check, floats, read_bytes, read_png, read_png_header, read_safetensors, shared, tiny_model,
-                     write_safetensors, yoda, yoda_fails)
-
-DIM, HEADS, PATCH, GRID, HIDDEN = 48, 6, 8, 4, 64
-NAME = "dino-vit48x2-8"
-
-
-def tiny_transformer(path="vit.safetensors", prefix="", seed=1, config=True):
-    """A vision transformer of random weights under DINO's names, its number of heads in config.json beside it."""
-    draw = random.Random(seed)
-
-    def tensor(shape, mean=0.0, scale=0.3):
-        n = 1
-        for side in shape:
-            n *= side
-        return "F32", list(shape), struct.pack(f"<{n}f", *(draw.gauss(mean, scale) for _ in range(n)))
-    tensors = {"cls_token": tensor((1, 1, DIM)), "pos_embed": tensor((1, 1 + GRID * GRID, DIM)),
-               "patch_embed.proj.weight": tensor((DIM, 3, PATCH, PATCH), scale=0.1), "patch_embed.proj.bias": tensor((DIM,))}
-    for i in range(2):
-        for name, shape, mean in (("norm1.weight", (DIM,), 1), ("norm1.bias", (DIM,), 0), ("attn.qkv.weight", (3 * DIM, DIM), 0),
-                                  ("attn.qkv.bias", (3 * DIM,), 0), ("attn.proj.weight", (DIM, DIM), 0), ("attn.proj.bias", (DIM,), 0),
-                                  ("norm2.weight", (DIM,), 1), ("norm2.bias", (DIM,), 0), ("mlp.fc1.weight", (HIDDEN, DIM), 0),
-                                  ("mlp.fc1.bias", (HIDDEN,), 0), ("mlp.fc2.weight", (DIM, HIDDEN), 0), ("mlp.fc2.bias", (DIM,), 0)):
-            tensors[f"blocks.{i}.{name}"] = tensor(shape, mean)
-    write_safetensors(path, {prefix + k: v for k, v in tensors.items()}, {})
-    if config:
-        with open(os.path.join(os.path.dirname(path), "config.json"), "w") as f:
-            f.write(f'{{"num_heads": {HEADS}}}')
-    return path
+from harness import (YODA, busy_picture, case, check, floats, read_bytes, read_png, read_png_header, read_safetensors, shared, tiny_model, yoda,
+                     yoda_fails)
+from transformer import HEADS, NAME
+from transformer import write as tiny_transformer
 
 
 @case
 def networks_make_maps_by_name_and_head():
-    tiny_transformer()
+    tiny_transformer("vit.safetensors")
     busy_picture("in.png", 40, 32)
     text = yoda("attention", "--list", "--attention-nets", "vit.safetensors").stdout
     check(f"{NAME}:max, :avg, :0 to :5  vit.safetensors" in text and "edge" in text, text)
@@ -56,7 +29,7 @@ def networks_make_maps_by_name_and_head():
 
 @case
 def networks_raw_maps_are_before_normalisation():
-    tiny_transformer()
+    tiny_transformer("vit.safetensors")
     busy_picture("in.png", 40, 32)
     said = yoda("attention", "in.png", "--method", NAME, "--attention-nets", "vit.safetensors", "--raw", "raw.safetensors").stdout
     tensors, metadata = read_safetensors("raw.safetensors")
@@ -84,7 +57,7 @@ def networks_are_known_by_content_under_any_prefix_and_name():
 
 @case
 def networks_that_are_not_there_are_told_from_those_that_are():
-    tiny_transformer()
+    tiny_transformer("vit.safetensors")
     busy_picture("in.png", 40, 32)
     nets = ("--attention-nets", "vit.safetensors")
     for method, words in (("dino-vits8:max", [NAME, ":avg"]), (NAME + ":6", ["head", "'6'"]), (NAME + ":", ["head"])):
