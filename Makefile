@@ -152,7 +152,7 @@ fuzz-bins: $(FUZZ_BIN)
 PREFIX ?= /usr
 DESTDIR ?=
 
-.PHONY: run test test-web cluster-test page-image unit asan ubsan tsan torture conformance analyze bench install clean help format
+.PHONY: run test test-web cluster-test image-test page-image unit asan ubsan tsan torture conformance analyze bench install clean help format
 run: ## install what is missing, build, start yodad with the shipped model
 	@deploy/install-deps build
 	@$(MAKE) --no-print-directory all
@@ -192,6 +192,10 @@ torture: ## kill, poison and starve the server, in minutes
 cluster-test: all ## replicas behind HAProxy and nginx, updated and killed under load: nothing may fail or be lost
 	@deploy/install-deps test
 	@tests/run cluster
+
+image-test: ## the Dockerfile's stages without an engine, and yodad in the result as its user with a read-only root (root, debootstrap, 5 minutes)
+	@deploy/install-deps test
+	@tests/cluster/image
 
 conformance: all ## requests made from api/openapi.json against a real server: no 5xx, no answer it does not have (PyPI, into build/)
 	@tests/api/conformance

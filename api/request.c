@@ -20,6 +20,7 @@
 #include "core/mem.h"
 #include "daemon/clock.h"
 #include "daemon/log.h"
+#include "daemon/mutant.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -189,12 +190,15 @@ static const yd_err *keep(const yd_err *err)
     return kept;
 }
 
+static void *volatile lost; // where a build with a leak forgets what it has
+
 static yd_request *begin(yd_api *api, struct MHD_Connection *mhd, const char *url, const char *method)
 {
     const union MHD_ConnectionInfo *conn = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
     // While stopping nobody may begin to wait any more: libmicrohttpd aborts when it is stopped with suspended connections.
     yd_request *r = conn && conn->socket_context && !api->stopping ? yd_calloc(1, sizeof *r) : NULL;
     if (!r) return NULL;
+    if (YD_BROKEN(LEAK)) lost = yd_calloc(1, 64);
     r->api = api;
     r->service = api->service;
     r->mhd = mhd;
@@ -265,6 +269,7 @@ static enum MHD_Result refuse_midway(yd_request *r, const yd_err *err)
 static enum MHD_Result take_body(yd_request *r, const char *data, size_t *size)
 {
     yd_err err = {0};
+    if (YD_BROKEN(BYTE_DEADLINE)) yd_conn_enter(r->conn, YD_CONN_BODY, 0);
     yd_conn_received(r->conn, *size);
     if (yd_body_append(r, data, *size, &err)) return refuse_midway(r, &err);
     *size = 0;

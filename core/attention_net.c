@@ -21,6 +21,8 @@ const float yd_imagenet_mean[3] = {0.485f, 0.456f, 0.406f}, yd_imagenet_deviatio
 
 static const yd_attention_kind *const kinds[] = {
     &yd_attention_vit,
+    &yd_attention_resnet,
+    &yd_attention_squeezenet,
     NULL, // the end
 };
 

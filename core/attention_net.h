@@ -6,7 +6,7 @@
 // kind is a row of the table in attention_net.c and one or two files, see attention_net_kinds.h.
 //
 // A network may be read in several ways, its variants: the first has no word of its own, others are asked for by theirs
-// ("dino-resnet50" and "dino-resnet50-agf").
+// ("resnet50" and "resnet50-agf").
 //
 // Results do not depend on the number of threads, on how many pictures are run together, or on what was run before.
 // Threads: a net belongs to one thread at a time; several nets may run at once. recognise, info and grid are free for all.
@@ -39,8 +39,8 @@ typedef struct yd_attention_variant {
 
 typedef struct yd_attention_net_info {
     yd_attention_net_kind kind;
-    // As published: "dino-vits8", "dino-vits16", "dino-vitb8", "dino-vitb16", "dino-resnet50", "squeezenet"; of other sizes what it has:
-    // "dino-vit48x3-8" is 48 channels, 3 blocks, patches of 8.
+    // As published: "dino-vits8", "dino-vits16", "dino-vitb8", "dino-vitb16", "resnet50", "squeezenet"; of other sizes what it has:
+    // "dino-vit48x3-8" is 48 channels, 3 blocks, patches of 8; "resnet1x1x1x1-32" is blocks per stage and channels.
     char name[YD_ATTENTION_NAME_MAX];
     int multiple;   // sides of an input are multiples of this
     int min_side;   // and at least this

@@ -27,6 +27,7 @@ typedef struct yd_attention_kind {
 } yd_attention_kind;
 
 extern const yd_attention_kind yd_attention_vit; // attention_net_vit.c
+extern const yd_attention_kind yd_attention_resnet, yd_attention_squeezenet; // attention_net_resnet.c, attention_net_squeezenet.c
 
 // What ImageNet's networks are shown of a value in 0..1: (x - mean) / deviation.
 extern const float yd_imagenet_mean[3], yd_imagenet_deviation[3];

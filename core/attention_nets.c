@@ -83,7 +83,7 @@ static const yd_attention_variant *variant_of(const yd_attention_nets *n, const 
 
 int yd_attention_is_net(const char *name)
 {
-    return strpbrk(name, "-:") != NULL || strcmp(name, "squeezenet") == 0;
+    return strpbrk(name, "-:") != NULL || strcmp(name, "squeezenet") == 0 || strcmp(name, "resnet50") == 0;
 }
 
 // The variant of an entry that `name` (len bytes) means, or -1.

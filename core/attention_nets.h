@@ -1,9 +1,9 @@
 // The attention networks that are resident, by name, and the names that requests choose them by.
 //
-//   NAME[:HEAD]   dino-vits8, dino-vits8:max (the same), dino-vits8:avg, dino-vits8:0, dino-resnet50-agf:max
+//   NAME[:HEAD]   dino-vits8, dino-vits8:max (the same), dino-vits8:avg, dino-vits8:0, resnet50-agf:max
 //
 // NAME is the network's own (attention_net.h), or one that it was given, with the word of a variant after a '-'. Such names have a '-' or a ':'
-// in them, or are "squeezenet"; no other attention method is called so.
+// in them, or are "squeezenet" or "resnet50"; no other attention method is called so.
 // Threads: made and loaded on one; from then on every function may be called on any, and a network runs for one of them at a time.
 #ifndef YD_CORE_ATTENTION_NETS_H
 #define YD_CORE_ATTENTION_NETS_H

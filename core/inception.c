@@ -27,7 +27,7 @@ int yd_inception_open(const char *path, yd_inception **out, yd_err *err)
     yd_inception *p = yd_calloc(1, sizeof *p);
     if (!p) return yd_fail(err, YD_E_NOMEM, "no memory to open %s", path);
     int rc = yd_inception_net_read(&p->net, path, err);
-    if (!rc) rc = yd_trunk_new(p->net.steps, p->net.n_steps, &p->trunk, err);
+    if (!rc) rc = yd_trunk_new(p->net.steps, p->net.n_steps, 0, &p->trunk, err);
     if (!rc) rc = yd_trunk_prepare(p->trunk, 1, SIDE, SIDE, err);
     if (rc) {
         yd_inception_close(p);

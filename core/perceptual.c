@@ -48,7 +48,7 @@ int yd_lpips_open(const char *path, yd_lpips **out, yd_err *err)
     yd_lpips *p = yd_calloc(1, sizeof *p);
     if (!p) return yd_fail(err, YD_E_NOMEM, "no memory to open %s", path);
     int rc = yd_lpips_net_read(&p->net, path, err);
-    if (!rc) rc = yd_trunk_new(p->net.steps, p->net.n_steps, &p->trunk, err);
+    if (!rc) rc = yd_trunk_new(p->net.steps, p->net.n_steps, 0, &p->trunk, err);
     if (rc) {
         yd_lpips_close(p);
         return rc;

@@ -209,12 +209,5 @@ void yd_lpips_net_clear(yd_lpips_net *net)
 
 int yd_lpips_net_min_side(const yd_lpips_net *net)
 {
-    for (int side = 1;; side++) {
-        int sides[YD_TRUNK_MAX_STEPS + 1] = {side}, fits = 1;
-        for (int i = 0; i < net->n_steps && fits; i++) {
-            sides[i + 1] = yd_trunk_side(&net->steps[i], sides[net->steps[i].from[0]], 0);
-            fits = sides[i + 1] > 0;
-        }
-        if (fits) return side;
-    }
+    return yd_trunk_min_side(net->steps, net->n_steps);
 }

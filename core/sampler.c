@@ -571,9 +571,8 @@ void yd_sampler_work(const yd_sampler *s, yd_work *out)
     out->units = s->set.skip ? units : out->units_all;
     out->pixel_share = yd_mask_share(s->a, s->pixels, s->set.steps);
     out->steps_left = s->step;
-    out->units_left = s->step == s->set.steps ? out->units : 0;
-    if (s->step == s->set.steps) return;
-    for (int step = s->step; step > 0; step--)
+    out->units_left = (s->step == s->set.steps ? out->units : 0) - s->run;
+    for (int step = s->step; step < s->set.steps && step > 0; step--)
         for (int i = 0; i < windows; i++) out->units_left += !s->set.skip || s->win_max[i] >= s->r[step];
 }
 

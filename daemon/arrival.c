@@ -66,21 +66,35 @@ static json_t *queued_data(const yd_job *j)
     return o;
 }
 
-void yd_service_enqueue(yd_job *j)
+// What it asks of the scheduler: 0, or -1 and the job has failed.
+static int make_ask(yd_job *j, yd_ask *ask)
 {
-    yd_service *s = j->service;
     const yd_estimate *e = &j->estimate;
     const yd_job_settings *js = &j->rec.settings;
-    yd_share *share = yd_owners_share(s->owners, j->rec.owner);
-    if (!share) {
-        yd_err err = {0};
-        yd_fail(&err, YD_E_NOMEM, "no memory to queue the job");
-        yd_pipeline_finish(j, YD_JOB_FAILED, &err);
-        return;
-    }
-    const yd_ask ask = {.share = share, .engine = yd_models_engine(j->model, e->engine), .units = e->units, .windows = e->windows, .memory = e->memory,
-                        .priority = js->priority, .deadline_us = js->deadline_ms ? j->created_us + js->deadline_ms * 1000 : 0};
-    yd_scheduler_enqueue(&s->sched, &j->turn, &ask, j->created_us);
+    *ask = (yd_ask){.share = yd_owners_share(j->service->owners, j->rec.owner), .engine = yd_models_engine(j->model, e->engine), .units = e->units, .windows = e->windows,
+                    .memory = e->memory, .priority = js->priority, .deadline_us = js->deadline_ms ? j->created_us + js->deadline_ms * 1000 : 0};
+    if (ask->share) return 0;
+    yd_err err = {0};
+    yd_fail(&err, YD_E_NOMEM, "no memory to queue the job");
+    yd_pipeline_finish(j, YD_JOB_FAILED, &err);
+    return -1;
+}
+
+void yd_service_enqueue(yd_job *j)
+{
+    yd_ask ask;
+    if (make_ask(j, &ask) == 0) yd_scheduler_enqueue(&j->service->sched, &j->turn, &ask, j->created_us);
+}
+
+void yd_service_take_over(yd_job *j, yd_job *from)
+{
+    yd_ask ask;
+    if (make_ask(j, &ask)) return;
+    yd_scheduler_take_over(&j->service->sched, &j->turn, &ask, &from->turn, j->created_us);
+    j->prep = from->prep;
+    j->has_prep = 1;
+    from->has_prep = 0;
+    yd_pipeline_go_on(j);
 }
 
 void yd_service_enter_queue(yd_job *j)

@@ -32,6 +32,7 @@ void yd_job_pin(yd_job *j)
 static void let_go(yd_job *j)
 {
     yd_service *s = j->service;
+    yd_share_hand_over(j);
     if (j->has_prep) yd_prepared_clear(&j->prep);
     j->has_prep = 0;
     yd_models_release(s, &j->model);

@@ -12,7 +12,10 @@ enum {
     YD_MUTANT_NO_COMMIT_SYNC, // a commit does not sync the write-ahead log
     YD_MUTANT_EARLY_UNLINK,   // a file goes before the transaction that forgets it
     YD_MUTANT_NO_REQUEUE,     // what was under way is not taken up after a restart
-    YD_MUTANT_TRUST_FILES     // a stored picture is sent without a look at its digest
+    YD_MUTANT_TRUST_FILES,    // a stored picture is sent without a look at its digest
+    YD_MUTANT_IGNORE_ENOSPC,  // a write of a picture that a full disk refuses counts as done
+    YD_MUTANT_LEAK,           // 64 bytes of each request stay
+    YD_MUTANT_BYTE_DEADLINE   // each byte of a body begins its deadline anew
 };
 
 #ifndef YD_MUTANT

@@ -143,6 +143,18 @@ static int take_map(yd_codec_call *c, yd_err *err)
     return yd_codec_take_blob(c, 0, &((prepare_task *)(void *)c)->map, err);
 }
 
+// The map of a canvas that another job has left.
+static int give_map(yd_codec_call *c, yd_err *err)
+{
+    const prepare_task *t = (const prepare_task *)(const void *)c;
+    const yd_prepared *p = &t->task.job->prep;
+    uint8_t *plane = NULL;
+    int w, h, rc = yd_draw_attention(p->map, p->w, p->h, t->settings.preview_max_side, &plane, &w, &h, err);
+    if (!rc) rc = yd_codec_put_grey(c, plane, w, h, err);
+    yd_free(plane);
+    return rc;
+}
+
 static json_t *attention_data(const yd_job *j, const yd_blob *map)
 {
     char path[128];
@@ -175,11 +187,11 @@ static void begin_compute(yd_job *j, yd_blob *map)
     yd_service_settle(s, j->rec.owner, j->computed + work.units_left, &j->booking);
     yd_scheduler_ready(&s->sched, &j->turn, work.units_left, work.windows, j->computing_us);
     yd_metrics_duration(s->metrics, YD_STAGE_PREPARE, j->rec.timings.prepare_ms / 1000);
-    yd_average(&s->prepare_px_s, j->rec.timings.prepare_ms / 1000 / j->rec.grid_w / j->rec.grid_h);
+    if (work.units_left == work.units) yd_average(&s->prepare_px_s, j->rec.timings.prepare_ms / 1000 / j->rec.grid_w / j->rec.grid_h);
     yd_metrics_share(s->metrics, work.pixel_share);
     yd_job_event(j, YD_EVENT_ATTENTION, attention_data(j, map), yd_blob_ref(map));
     // The event's readers may have cancelled it.
-    if (!yd_job_over(j) && work.units == 0) yd_encode_start(j);
+    if (!yd_job_over(j) && work.units_left == 0) yd_encode_start(j);
 }
 
 static void prepare_after(yd_codec_task *task)
@@ -189,7 +201,7 @@ static void prepare_after(yd_codec_task *task)
     if (yd_job_over(j))
         yd_prepared_clear(&t->prep);
     else {
-        j->prep = t->prep;
+        if (!j->has_prep) j->prep = t->prep;
         j->has_prep = 1;
         begin_compute(j, t->map);
     }
@@ -267,17 +279,10 @@ static void decode_after(yd_codec_task *task)
     }
 }
 
-static void begin_prepare(yd_job *j, prepare_task *t, int64_t now_ms)
+static void start_decode(yd_job *j, prepare_task *t)
 {
     yd_service *s = j->service;
-    j->rec.state = YD_JOB_RUNNING;
-    j->rec.attempts++;
-    j->rec.started_ms = now_ms;
-    j->started_us = yd_mono_us();
-    j->rec.timings.wait_ms = (double)(j->started_us - j->created_us) / 1000;
-    yd_metrics_wait(s->metrics, j->rec.timings.wait_ms / 1000);
     t->model = j->model->cfg;
-    t->settings = j->rec.settings;
     t->input = yd_blob_ref(j->rec.input);
     yd_job_checkpoint_path(j, t->checkpoint);
     memcpy(t->fingerprint, j->rec.fingerprint, sizeof t->fingerprint);
@@ -288,6 +293,29 @@ static void begin_prepare(yd_job *j, prepare_task *t, int64_t now_ms)
     t->task.call.h = j->rec.in_h;
     j->codec = &t->task;
     yd_codec_task_start(&t->task, j, decode_after);
+}
+
+// Everything is there but the picture of the map, for the event.
+static void start_map(yd_job *j, prepare_task *t)
+{
+    t->task.call = (yd_codec_call){.op = YD_CODEC_ENCODE, .fill = give_map, .take = take_map, .w = j->rec.grid_w, .h = j->rec.grid_h};
+    yd_codec_task_start(&t->task, j, prepare_after);
+}
+
+static void begin_prepare(yd_job *j, prepare_task *t, int64_t now_ms)
+{
+    yd_service *s = j->service;
+    j->rec.state = YD_JOB_RUNNING;
+    j->rec.attempts++;
+    j->rec.started_ms = now_ms;
+    j->started_us = yd_mono_us();
+    j->rec.timings.wait_ms = (double)(j->started_us - j->created_us) / 1000;
+    yd_metrics_wait(s->metrics, j->rec.timings.wait_ms / 1000);
+    t->settings = j->rec.settings;
+    if (j->has_prep)
+        start_map(j, t);
+    else
+        start_decode(j, t);
     yd_job_event(j, YD_EVENT_STARTED,
                  json_pack("{s:f, s:f}", "wait_ms", j->rec.timings.wait_ms, "eta_s", yd_job_eta_s(j)), NULL);
 }
@@ -319,6 +347,11 @@ static void start_prepare(yd_job *j)
     op->now_ms = yd_wall_ms();
     yd_job_pin(j);
     yd_service_store(j->service, op);
+}
+
+void yd_pipeline_go_on(yd_job *j)
+{
+    start_prepare(j);
 }
 
 // ---- the device ----------------------------------------------------------------------------------------------------
@@ -398,11 +431,15 @@ void yd_pipeline_kick(yd_service *s)
     s->kicking = 0;
 }
 
-// Of those whose turn is in one of these states, given as bits.
+// Of those whose turn is in one of these states, given as bits, and of who follows them.
 static yd_job *first_not_ended(const yd_service *s, unsigned states)
 {
-    for (yd_turn *t = yd_scheduler_next(&s->sched, NULL); t; t = yd_scheduler_next(&s->sched, t))
-        if ((states & 1u << t->state) && !yd_job_over(job_of(t))) return job_of(t);
+    for (yd_turn *t = yd_scheduler_next(&s->sched, NULL); t; t = yd_scheduler_next(&s->sched, t)) {
+        yd_job *j = job_of(t);
+        if (!(states & 1u << t->state)) continue;
+        if (j->followers) return j->followers;
+        if (!yd_job_over(j)) return j;
+    }
     return NULL;
 }
 

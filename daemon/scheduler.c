@@ -197,7 +197,7 @@ static void out_of_heaps(yd_scheduler *s, yd_turn *t)
     place(s, t->share);
 }
 
-void yd_scheduler_enqueue(yd_scheduler *s, yd_turn *t, const yd_ask *ask, int64_t now_us)
+static void enter(yd_scheduler *s, yd_turn *t, const yd_ask *ask, int64_t now_us)
 {
     *t = (yd_turn){.state = YD_TURN_WAITING, .share = ask->share, .engine = ask->engine, .left = ask->units,
                    .windows = ask->windows > 0 ? ask->windows : 1, .memory = ask->memory, .priority = ask->priority,
@@ -205,6 +205,11 @@ void yd_scheduler_enqueue(yd_scheduler *s, yd_turn *t, const yd_ask *ask, int64_
     join(s, t->share);
     list_append(&s->all, &t->all);
     list_append(&t->share->all, &t->mates);
+}
+
+void yd_scheduler_enqueue(yd_scheduler *s, yd_turn *t, const yd_ask *ask, int64_t now_us)
+{
+    enter(s, t, ask, now_us);
     t->share->waiting++;
     s->n_waiting++;
     into_heaps(s, t);
@@ -321,17 +326,33 @@ static yd_turn *candidate(yd_scheduler *s, int64_t now_us)
     return YD_TURN_OF(f->by_rank.top, by_rank);
 }
 
+static void owe_no_more(yd_scheduler *s, yd_share *f)
+{
+    if (f->used_s >= s->level_s - s->policy.catch_up_s) return;
+    f->used_s = s->level_s - s->policy.catch_up_s;
+    place(s, f);
+}
+
 static yd_turn *start(yd_scheduler *s, yd_turn *t)
 {
     unqueue(s, t);
     t->state = YD_TURN_STARTING;
     s->running[s->n_running++] = t;
     s->memory += t->memory;
-    if (t->share->used_s < s->level_s - s->policy.catch_up_s) {
-        t->share->used_s = s->level_s - s->policy.catch_up_s;
-        place(s, t->share);
-    }
+    owe_no_more(s, t->share);
     return t;
+}
+
+void yd_scheduler_take_over(yd_scheduler *s, yd_turn *t, const yd_ask *ask, yd_turn *from, int64_t now_us)
+{
+    enter(s, t, ask, now_us);
+    t->state = YD_TURN_STARTING;
+    t->memory = from->memory;
+    for (int i = 0; i < s->n_running; i++)
+        if (s->running[i] == from) s->running[i] = t;
+    owe_no_more(s, t->share);
+    update_work(s, t);
+    out(s, from);
 }
 
 static void let_pass(yd_scheduler *s, yd_turn *t, int64_t now_us)

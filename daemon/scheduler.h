@@ -119,6 +119,9 @@ void yd_scheduler_enqueue(yd_scheduler *s, yd_turn *t, const yd_ask *ask, int64_
 yd_turn *yd_scheduler_expired(yd_scheduler *s, int64_t now_us);
 // Start the job that is next if one may start: it is `starting` and its memory is taken. NULL: none may start now.
 yd_turn *yd_scheduler_admit(yd_scheduler *s, int64_t now_us);
+// A job that was never queued goes on where another one has left off, which stops (its `out` must be 0) and is out with this: it is
+// `starting` in the other one's place and with its memory.
+void yd_scheduler_take_over(yd_scheduler *s, yd_turn *t, const yd_ask *ask, yd_turn *from, int64_t now_us);
 // A starting job knows its work: `units` in all, at most `windows` of them at a time.
 void yd_scheduler_ready(yd_scheduler *s, yd_turn *t, long units, int windows, int64_t now_us);
 

@@ -148,6 +148,7 @@ int yd_codec_take_blob(const yd_codec_call *c, int hash, yd_blob **out, yd_err *
 // ---- pipeline.c ----
 // Start what may start, feed the device. Call after everything that changes what is possible.
 void yd_pipeline_kick(yd_service *s);
+void yd_pipeline_go_on(yd_job *j); // start one that has a place and another one's prepared state
 void yd_pipeline_batch_done(void *service, yd_batch *b);
 // End every job that has not ended.
 void yd_pipeline_end_all(yd_service *s, yd_job_state state, const yd_err *err);
@@ -194,6 +195,8 @@ void yd_service_uncount(yd_service *s, const char *owner, yd_booking *b); // it 
 
 // ---- arrival.c ----
 void yd_service_enqueue(yd_job *j);     // into the scheduler's queue
+// Into the place of a job that has stopped and nobody works with, whose prepared state it gets.
+void yd_service_take_over(yd_job *j, yd_job *from);
 void yd_service_enter_queue(yd_job *j); // behind a leader or into the queue, with its event
 
 // ---- fetch.c ----
@@ -251,6 +254,7 @@ int yd_share_fill(yd_service *s, yd_job_record *r);       // 1: it has succeeded
 int yd_share_join(yd_job *j);                             // 1: it follows another one; 0: it is to be computed
 void yd_share_leave(yd_job *j);                           // it follows no more
 void yd_share_end(yd_job *j);                             // it has ended: so do its followers, or one takes its place
+void yd_share_hand_over(yd_job *j);                       // nobody works with it any more: one that takes its place may have its canvas
 void yd_share_park(yd_job *j);
 
 // ---- pictures.c ----

@@ -1,8 +1,10 @@
 // The content cache: what was asked for before is answered from what is stored, and what is asked for twice at a time is computed once.
 //
 // Two requests are the same when the picture's bytes, the settings with the seed, and the fingerprint are (yd_share_key). The first of them
-// under way leads, the others follow: they wait outside the scheduler's queue and end as it ends. When the leader is cancelled, the first
-// follower takes its place. Whose jobs they are does not matter: a follower learns nothing but its own result's bytes.
+// under way leads, the others follow: they wait outside the scheduler's queue and end as it ends. When the leader is cancelled, or fails of
+// what is its own misfortune (a deadline, memory, a file), the first follower takes its place. From a leader that was cancelled it has the
+// canvas too, as soon as nobody works on that any more (a unit at most), and goes on with the next window: settings and picture are the
+// same, so the bytes are. Whose jobs they are does not matter: a follower learns nothing but its own result's bytes.
 //
 // Invariants: a leader is in `leaders` from its arrival until its pictures are put away; a follower is pinned while it is in a leader's list.
 // Threads: the loop thread.
@@ -123,10 +125,11 @@ static void abdicate(yd_job *j)
     j->leads = 0;
 }
 
-// The first follower leads the others, and is computed.
+// The first follower leads the others, and is computed: from where j is, when it has got anywhere.
 static void succeed_to(yd_job *j)
 {
     yd_job *heir = j->followers, *rest;
+    abdicate(j);
     if (!heir) return;
     j->followers = NULL;
     yd_job_pin(heir);
@@ -137,18 +140,36 @@ static void succeed_to(yd_job *j)
     yd_share_join(heir); // nobody leads now: it does
     heir->followers = rest;
     for (yd_job *f = rest; f; f = f->next_follower) f->leader = heir;
-    yd_service_enqueue(heir);
+    if (j->has_prep && j->turn.state == YD_TURN_STOPPING && j->turn.out == 0 && j->rec.state == YD_JOB_CANCELLED)
+        yd_service_take_over(heir, j);
+    else
+        yd_service_enqueue(heir);
     yd_pipeline_kick(heir->service);
     yd_job_unpin(heir);
 }
 
+// Others, and the same one later, may have more luck.
+static int is_misfortune(const yd_job *j)
+{
+    return j->rec.state == YD_JOB_FAILED && yd_err_lookup(j->rec.problem.code)->retryable;
+}
+
+void yd_share_hand_over(yd_job *j)
+{
+    if ((!j->leads && !j->followers) || j->rec.state != YD_JOB_CANCELLED) return;
+    j->pins++; // whoever hears of the heir's start may delete this one
+    succeed_to(j);
+    j->pins--;
+}
+
 void yd_share_end(yd_job *j)
 {
-    abdicate(j);
-    if (j->rec.state == YD_JOB_CANCELLED) {
+    if (j->rec.state == YD_JOB_CANCELLED && j->followers && j->has_prep) return; // until nobody works with it
+    if (j->rec.state == YD_JOB_CANCELLED || is_misfortune(j)) {
         succeed_to(j);
         return;
     }
+    abdicate(j);
     for (yd_job *f; (f = j->followers);) {
         yd_job_pin(f);
         yd_share_leave(f);

@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #define TEMP_NAME ".new" // one writer, so one name does
+#define FEW_FILES 32     // that the file system has room for: no room
 
 struct yd_spool {
     int fd; // of the folder
@@ -132,7 +133,7 @@ static int write_all(int fd, const void *bytes, size_t len)
     for (const char *p = bytes; len > 0;) {
         const ssize_t n = must_fail() ? -1 : write(fd, p, len);
         if (n < 0 && errno == EINTR) continue;
-        if (n < 0) return -1;
+        if (n < 0) return YD_BROKEN(IGNORE_ENOSPC) ? 0 : -1;
         p += n;
         len -= (size_t)n;
     }
@@ -203,5 +204,6 @@ uint64_t yd_spool_free_bytes(const yd_spool *s)
 {
     struct statvfs v;
     if (fstatvfs(s->fd, &v)) return 0;
+    if (v.f_files > 0 && v.f_favail < FEW_FILES) return 0;
     return (uint64_t)v.f_bavail * (uint64_t)v.f_frsize;
 }

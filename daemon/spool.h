@@ -38,7 +38,7 @@ long yd_spool_sweep(yd_spool *s, int (*wanted)(void *arg, const char *name), voi
 
 // Where a file of this name is. dst: YD_SPOOL_PATH_MAX. 0, or -1 when the name is none.
 int yd_spool_path(const yd_spool *s, const char *name, char *dst);
-// What the disk has left for this process; 0 when it cannot be told.
+// What the disk has left for this process; 0 when it cannot be told, or when it can hold hardly another file.
 uint64_t yd_spool_free_bytes(const yd_spool *s);
 
 // Tests only: the k-th system call from now that writes, syncs, renames or opens for writing fails with `error`; 0: never.

@@ -2,8 +2,8 @@
 //
 //   drop, paste, choose -> entries -> (two uploads at a time) -> jobs -> list, panel, viewer
 //
-// One job is watched by its event stream; the others are asked for together, because a browser opens six connections to a server and
-// every stream takes one. The address names the job that is looked at, so a reload goes on with it.
+// One job is watched by its event stream, with pictures; the others by one stream together, because a browser opens six connections to a server
+// and every stream takes one. The address names the job that is looked at, so a reload goes on with it.
 // Read next: yoda-client.js (the API), viewer.js (the stage), jobs.js, panel.js, settings.js.
 
 import { FINAL, YodaClient } from '/web/yoda-client.js';
@@ -16,7 +16,7 @@ import * as sources from '/web/sources.js';
 
 const $ = id => document.getElementById(id);
 const UPLOADS = 2;
-const POLL_MS = 1500, POLL_HIDDEN_MS = 6000;
+const POLL_HIDDEN_MS = 6000;
 const SHOWN_PIXELS = 16e6; // of larger results the stage shows a reduced one
 const client = new YodaClient({ key: stored(sessionStorage, 'yoda-key') });
 const viewer = new Viewer($('stage'), zoom => { $('zoom').textContent = `${Math.round(zoom * 100)} %`; });
@@ -86,7 +86,7 @@ async function send(entry) {
     Object.assign(entry, { id: job.id, key: job.id, job, note: '', file: null });
     entries = entries.filter(e => e === entry || e.id !== job.id); // the list may have been faster
     if (entry === selected) open(entry);
-    schedulePoll(POLL_MS);
+    watchOthers();
   } catch (error) {
     if (entry.control.signal.aborted) return;
     entry.bad = true;
@@ -106,6 +106,7 @@ function select(entry) {
   selected = entry;
   history.replaceState(null, '', entry?.id ? `#${entry.id}` : location.pathname);
   open(entry);
+  watchOthers();
 }
 
 function release(old) {
@@ -202,24 +203,28 @@ async function showMask(mine, step) {
 
 // ---- what the server tells
 
-const heard = {
+// Of any job.
+const heardOf = {
   queued: (entry, d) => { entry.job.queue = { position: d.position, eta_s: d.eta_s }; },
   started: (entry, d) => {
     Object.assign(entry.job, { state: 'running', started: entry.job.started || new Date().toISOString(), queue: { position: 0, eta_s: d.eta_s } });
-    say(`${entry.name}: started`);
   },
-  attention: (entry, d, mine) => {
-    Object.assign(entry.job.progress, { windows_total: d.windows_total, diffused_share: d.diffused_share });
-    showAttention(mine, d.image);
-  },
-  step: (entry, d, mine) => {
+  attention: (entry, d) => { Object.assign(entry.job.progress, { windows_total: d.windows_total, diffused_share: d.diffused_share }); },
+  step: (entry, d) => {
     const p = entry.job.progress;
     entry.shares[d.step] = d.active_share;
     if (d.step > p.step) { p.windows_done += d.windows_run; p.windows_skipped += d.windows_skipped; }
     Object.assign(p, { step: Math.max(p.step, d.step), steps: d.steps });
     Object.assign(entry.job, { state: 'running', queue: { position: 0, eta_s: d.eta_s } });
-    showMask(mine, d.step);
   },
+};
+
+// Of the one that is looked at.
+const heard = {
+  queued: heardOf.queued,
+  started: (entry, d) => { heardOf.started(entry, d); say(`${entry.name}: started`); },
+  attention: (entry, d, mine) => { heardOf.attention(entry, d); showAttention(mine, d.image); },
+  step: (entry, d, mine) => { heardOf.step(entry, d); showMask(mine, d.step); },
   preview: (entry, d, mine) => { if (d.image) paint(mine, viewer.preview, paintPicture, fromBase64(d.image)); },
   gap: (entry, d, mine) => { if (d.job) heard.snapshot(entry, d.job, mine); },
   snapshot: (entry, d, mine) => {
@@ -312,22 +317,69 @@ async function showInvented(mine) {
 
 // ---- the others
 
-let pollTimer = 0;
+let others = null; // the stream of all jobs: its control, and whether it can be read at present
+let othersAfter = 0; // the last event of it
 
-function schedulePoll(ms) {
+// There is something to learn of jobs that are not looked at. A page that nobody sees asks now and then instead of holding a connection.
+const curious = () => entries.some(e => e.id && !isOver(e) && e !== selected);
+
+function watchOthers() {
   clearTimeout(pollTimer);
-  pollTimer = setTimeout(poll, ms);
+  if (!curious()) { stopOthers(); return; }
+  if (document.hidden) { stopOthers(); pollTimer = setTimeout(poll, POLL_HIDDEN_MS); return; }
+  if (!others) followOthers();
 }
 
-// One request for all jobs that are not watched; none when there is nothing to learn.
+let pollTimer = 0;
+
+function stopOthers() {
+  others?.abort();
+  others = null;
+}
+
 async function poll() {
   try {
-    if (entries.some(e => e.id && !isOver(e) && e !== selected)) merge(await client.list({ limit: Math.min(200, entries.length + 10) }), false);
+    if (curious()) merge(await client.list({ limit: Math.min(200, entries.length + 10) }), false);
   } catch (error) {
     needKey(error);
   }
   refresh();
-  if (entries.some(e => !isOver(e))) schedulePoll(document.hidden ? POLL_HIDDEN_MS : POLL_MS);
+  watchOthers();
+}
+
+// One stream for every job that is not looked at, however many there are.
+async function followOthers() {
+  const mine = others = new AbortController();
+  try {
+    for await (const event of client.watchAll({ signal: mine.signal, after: othersAfter })) {
+      if (mine !== others) return;
+      if (event.id) othersAfter = event.id;
+      hearOthers(event);
+      refresh();
+      if (!curious()) break;
+    }
+  } catch (error) {
+    if (mine === others) needKey(error);
+  }
+  if (mine === others) stopOthers();
+}
+
+function hearOthers({ type, data }) {
+  if (type === 'snapshot' || type === 'gap') { merge({ jobs: data.jobs }, false); return; }
+  const entry = entries.find(e => e.id === data.job);
+  if (!entry || entry === selected || isOver(entry)) return;
+  if (FINAL.has(type)) learnEnd(entry);
+  else heardOf[type]?.(entry, data);
+}
+
+// The event says that it has ended; what became of it, its job.
+async function learnEnd(entry) {
+  try {
+    merge({ jobs: [await client.job(entry.id)] }, false);
+  } catch (error) {
+    if (error.status === 404 || error.status === 410) forget(entry, `${entry.name}: deleted`);
+  }
+  refresh();
 }
 
 // Take over what the server lists. The watched job is better known from its stream.
@@ -444,7 +496,7 @@ function connectButtons() {
     begin();
   });
   addEventListener('hashchange', () => { const entry = entries.find(e => e.id === location.hash.slice(1)); if (entry) select(entry); });
-  document.addEventListener('visibilitychange', () => { if (!document.hidden) schedulePoll(0); });
+  document.addEventListener('visibilitychange', watchOthers);
 }
 
 function connectDrops() {
@@ -494,7 +546,7 @@ async function begin() {
     $('older').hidden = !cursor;
     for (const entry of entries) if (entry.job && FINAL.has(entry.job.state)) thumbnail(entry);
     if (!selected) select(entries.find(e => e.id === location.hash.slice(1)) || entries[0] || null);
-    schedulePoll(POLL_MS);
+    watchOthers();
   } catch (error) {
     if (error.status === 401 || error.status === 403) needKey(error);
     else setTimeout(begin, Math.max(2000, error.retryAfterMs || 0)); // still loading, or not there

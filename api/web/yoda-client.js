@@ -138,6 +138,38 @@ export class YodaClient {
     }
   }
 
+  /**
+   * The events of all one's jobs, in one stream: `data.job` says whose. It begins with a snapshot (type "snapshot", `data.jobs`: the newest as
+   * they are); a "gap" is one too, where events are not known any more. It goes on until the signal.
+   * @param {Object} [options]
+   * @param {AbortSignal} [options.signal] ends it, without an error
+   * @param {number} [options.after] id of the last event of this stream that is known
+   * @param {boolean} [options.previews] previews are drawn for it
+   * @param {boolean} [options.inline] previews and maps carry their picture: data.image = {mime, base64}
+   * @param {(state: 'live'|'lost') => void} [options.onConnection] told when the connection changes
+   * @yields {YodaEvent}
+   */
+  async *watchAll({ signal, after = 0, previews = false, inline = false, onConnection = () => {} } = {}) {
+    const path = '/v1/events' + query({ previews: previews ? 1 : 0, inline: inline ? 1 : 0 });
+    let last = after;
+    for (let failures = 0, wait = 0; !signal?.aborted;) {
+      try {
+        for await (const event of this.#read(path, last, signal, () => onConnection('live'))) {
+          failures = wait = 0;
+          if (event.id) last = event.id;
+          yield event;
+        }
+      } catch (error) {
+        if (signal?.aborted) return;
+        if (error instanceof YodaError && !error.retryable) throw error;
+        wait = error.retryAfterMs || 0;
+      }
+      if (signal?.aborted) return;
+      onConnection('lost');
+      await sleep(Math.max(wait, backoff(++failures)), signal).catch(() => {});
+    }
+  }
+
   /** Stop a job; what was asked for already ended jobs changes nothing. @param {string} id */
   async cancel(id) { await this.request(`/v1/jobs/${id}/cancel`, { method: 'POST' }); }
 
@@ -231,8 +263,16 @@ export class YodaClient {
     });
   }
 
-  // One connection: events until it ends.
   async *#stream(id, last, inline, signal, onOpen) {
+    for await (const event of this.#read(`/v1/jobs/${id}/events` + (inline ? '?inline=1' : ''), last, signal, onOpen)) {
+      if (event.type !== 'nothing') { yield event; continue; }
+      const job = await this.job(id); // nothing after `last`, nor will there be
+      yield { id: null, type: FINAL.has(job.state) ? job.state : 'snapshot', data: job };
+    }
+  }
+
+  // One connection: events until it ends, or `nothing` where the server says that there is none to come.
+  async *#read(path, last, signal, onOpen) {
     const own = new AbortController();
     const stop = () => own.abort();
     let silence;
@@ -242,14 +282,10 @@ export class YodaClient {
     try {
       const headers = { Accept: 'text/event-stream' };
       if (last) headers['Last-Event-ID'] = String(last);
-      const answer = await this.request(`/v1/jobs/${id}/events` + (inline ? '?inline=1' : ''), { headers, signal: own.signal, cache: 'no-store' });
+      const answer = await this.request(path, { headers, signal: own.signal, cache: 'no-store' });
       onOpen();
-      if (answer.status === 204) { // nothing after `last`, nor will there be
-        const job = await this.job(id);
-        yield { id: null, type: FINAL.has(job.state) ? job.state : 'snapshot', data: job };
-        return;
-      }
-      yield* events(answer.body, heard);
+      if (answer.status === 204) yield { id: null, type: 'nothing', data: {} };
+      else yield* events(answer.body, heard);
     } finally {
       clearTimeout(silence);
       signal?.removeEventListener('abort', stop);

@@ -1,29 +1,22 @@
-// Runs a trunk (trunk.h): one oneDNN convolution per CONV step, own loops for pooling and joining.
+// Runs a trunk (trunk.h): one yd_conv2d per CONV step, own loops for everything else.
 //
-// Owns an engine and a stream of its own, per convolution a primitive and its weights in the layout that the primitive asked for, and
-// the slots in which maps live. prepare() walks the steps as run() will: a step takes a free slot for its map and gives back those
+// Owns an engine and a stream of its own, the convolutions, and the slots in which maps live. prepare() walks the steps as run() will: a step takes a free slot for its map and gives back those
 // of maps that nobody reads later, so a slot is as large as the largest map that it will hold.
 #include "core/cpu/trunk.h"
 
+#include "core/cpu/conv2d.h"
 #include "core/mem.h"
 #include "core/simd.h"
 
-#include <dnnl.h>
 #include <string.h>
 
-enum { MAX_SLOTS = 10, MAX_MAPS = YD_TRUNK_MAX_STEPS + 1 };
+enum { MAX_MAPS = YD_TRUNK_MAX_STEPS + 1, MAX_SLOTS = MAX_MAPS };
 
 typedef struct map {
     int h, w, c;
     int last; // the last step that reads it
     int slot;
 } map;
-
-typedef struct conv {
-    dnnl_primitive_t prim;
-    dnnl_memory_t src, weight, bias, dst;
-    void *packed; // the weights as the primitive wants them
-} conv;
 
 typedef struct slot {
     float *data;
@@ -33,25 +26,17 @@ typedef struct slot {
 
 struct yd_trunk {
     yd_trunk_step steps[YD_TRUNK_MAX_STEPS];
-    int n_steps;
+    int n_steps, keep;
     int n, h, w; // prepared for; n = 0: for nothing
     map maps[MAX_MAPS];
-    conv convs[YD_TRUNK_MAX_STEPS];
+    yd_conv2d convs[YD_TRUNK_MAX_STEPS];
     slot slots[MAX_SLOTS];
-    dnnl_engine_t engine;
-    dnnl_stream_t stream;
+    yd_conv2d_device device;
 };
-
-static int check(dnnl_status_t s, const char *call, yd_err *err)
-{
-    if (s == dnnl_success) return YD_OK;
-    if (s == dnnl_out_of_memory) return yd_fail(err, YD_E_NOMEM, "no memory for a convolution (%s)", call);
-    return yd_fail(err, YD_E_DEVICE, "oneDNN: %s failed with status %d", call, (int)s);
-}
 
 int yd_trunk_side(const yd_trunk_step *step, int side, int axis)
 {
-    if (step->kind == YD_TRUNK_JOIN) return side;
+    if (step->kind == YD_TRUNK_JOIN || step->kind == YD_TRUNK_ADD) return side;
     int room = side + 2 * step->pad[axis] - step->k[axis] + (step->ceil ? step->stride - 1 : 0);
     if (room < 0) return 0;
     int out = room / step->stride + 1;
@@ -61,28 +46,16 @@ int yd_trunk_side(const yd_trunk_step *step, int side, int axis)
 
 // ---- making and freeing
 
-static void drop_conv(conv *c)
-{
-    dnnl_memory_destroy(c->src);
-    dnnl_memory_destroy(c->weight);
-    dnnl_memory_destroy(c->bias);
-    dnnl_memory_destroy(c->dst);
-    dnnl_primitive_destroy(c->prim);
-    yd_free_aligned(c->packed);
-    *c = (conv){0};
-}
-
 void yd_trunk_free(yd_trunk *t)
 {
     if (!t) return;
-    for (int i = 0; i < t->n_steps; i++) drop_conv(&t->convs[i]);
+    for (int i = 0; i < t->n_steps; i++) yd_conv2d_clear(&t->convs[i]);
     for (int i = 0; i < MAX_SLOTS; i++) yd_free_aligned(t->slots[i].data);
-    dnnl_stream_destroy(t->stream);
-    dnnl_engine_destroy(t->engine);
+    yd_conv2d_device_close(&t->device);
     yd_free(t);
 }
 
-int yd_trunk_new(const yd_trunk_step *steps, int n_steps, yd_trunk **out, yd_err *err)
+int yd_trunk_new(const yd_trunk_step *steps, int n_steps, int keep, yd_trunk **out, yd_err *err)
 {
     if (n_steps < 1 || n_steps > YD_TRUNK_MAX_STEPS)
         return yd_fail(err, YD_E_INVALID, "a trunk has 1 to %d steps, not %d", YD_TRUNK_MAX_STEPS, n_steps);
@@ -90,10 +63,10 @@ int yd_trunk_new(const yd_trunk_step *steps, int n_steps, yd_trunk **out, yd_err
     if (!t) return yd_fail(err, YD_E_NOMEM, "no memory for a trunk of %d steps", n_steps);
     memcpy(t->steps, steps, (size_t)n_steps * sizeof *steps);
     t->n_steps = n_steps;
+    t->keep = keep;
     for (int i = 0; i < n_steps; i++)
         for (int j = 0; j < steps[i].n_from; j++) t->maps[steps[i].from[j]].last = i;
-    int rc = check(dnnl_engine_create(&t->engine, dnnl_cpu, 0), "engine_create", err);
-    if (!rc) rc = check(dnnl_stream_create(&t->stream, t->engine, dnnl_stream_in_order), "stream_create", err);
+    const int rc = yd_conv2d_device_open(&t->device, err);
     if (rc) {
         yd_trunk_free(t);
         return rc;
@@ -107,15 +80,13 @@ int yd_trunk_new(const yd_trunk_step *steps, int n_steps, yd_trunk **out, yd_err
 static int map_bytes(const yd_trunk *t, const map *m, size_t *bytes)
 {
     size_t size = (size_t)t->n * sizeof(float);
-    return yd_mul_size(size, (size_t)m->h, &size) || yd_mul_size(size, (size_t)m->w, &size) ||
-           yd_mul_size(size, (size_t)m->c, bytes);
+    return yd_mul_size(size, (size_t)m->h, &size) || yd_mul_size(size, (size_t)m->w, &size) || yd_mul_size(size, (size_t)m->c, bytes);
 }
 
 static int take_slot(yd_trunk *t, map *m, yd_err *err)
 {
     size_t bytes;
-    if (map_bytes(t, m, &bytes))
-        return yd_fail(err, YD_E_NOMEM, "a map of %d x %d x %d is too large", m->h, m->w, m->c);
+    if (map_bytes(t, m, &bytes)) return yd_fail(err, YD_E_NOMEM, "a map of %d x %d x %d is too large", m->h, m->w, m->c);
     for (int i = 0; i < MAX_SLOTS; i++) {
         slot *s = &t->slots[i];
         if (s->busy) continue;
@@ -124,7 +95,7 @@ static int take_slot(yd_trunk *t, map *m, yd_err *err)
         m->slot = i;
         return YD_OK;
     }
-    return yd_fail(err, YD_E_INTERNAL, "a trunk keeps more than %d maps at once", MAX_SLOTS);
+    return yd_fail(err, YD_E_INTERNAL, "a trunk has more than %d maps", MAX_SLOTS);
 }
 
 static int plan_maps(yd_trunk *t, yd_err *err)
@@ -141,7 +112,7 @@ static int plan_maps(yd_trunk *t, yd_err *err)
         y->c = s->c;
         if (y->h < 1 || y->w < 1) return yd_fail(err, YD_E_INTERNAL, "step %d of the trunk has no pixels left", i);
         rc = take_slot(t, y, err);
-        for (int m = 0; m <= i; m++)
+        for (int m = 0; m <= i && !t->keep; m++)
             if (t->maps[m].last == i) t->slots[t->maps[m].slot].busy = 0;
     }
     return rc;
@@ -168,86 +139,27 @@ static float *data_of(const yd_trunk *t, int m)
 
 // ---- convolutions
 
-typedef struct conv_mds {
-    dnnl_memory_desc_t src, weight, bias, dst;
-} conv_mds;
-
-static int describe(const yd_trunk *t, const yd_trunk_step *s, const map *x, const map *y, conv_mds *md, yd_err *err)
-{
-    dnnl_dims_t src = {t->n, x->c, x->h, x->w}, dst = {t->n, y->c, y->h, y->w}, bias = {y->c},
-                weight = {y->c, x->c, s->k[0], s->k[1]};
-    dnnl_status_t st = dnnl_memory_desc_init_by_tag(&md->src, 4, src, dnnl_f32, dnnl_nhwc);
-    if (!st) st = dnnl_memory_desc_init_by_tag(&md->dst, 4, dst, dnnl_f32, dnnl_nhwc);
-    if (!st) st = dnnl_memory_desc_init_by_tag(&md->bias, 1, bias, dnnl_f32, dnnl_a);
-    if (!st) st = dnnl_memory_desc_init_by_tag(&md->weight, 4, weight, dnnl_f32, dnnl_format_tag_any);
-    return check(st, "memory_desc_init_by_tag", err);
-}
-
-static int choose(yd_trunk *t, const yd_trunk_step *s, const conv_mds *md, dnnl_primitive_desc_t *out, yd_err *err)
-{
-    dnnl_dims_t strides = {s->stride, s->stride}, pads = {s->pad[0], s->pad[1]};
-    dnnl_convolution_desc_t desc;
-    dnnl_primitive_attr_t attr = NULL;
-    dnnl_post_ops_t relu = NULL;
-    dnnl_status_t st =
-        dnnl_convolution_forward_desc_init(&desc, dnnl_forward_inference, dnnl_convolution_direct, &md->src,
-                                           &md->weight, &md->bias, &md->dst, strides, pads, pads);
-    if (!st) st = dnnl_primitive_attr_create(&attr);
-    if (!st) st = dnnl_post_ops_create(&relu);
-    if (!st) st = dnnl_post_ops_append_eltwise(relu, 1.0f, dnnl_eltwise_relu, 0.0f, 0.0f);
-    if (!st) st = dnnl_primitive_attr_set_post_ops(attr, relu);
-    if (!st) st = dnnl_primitive_desc_create(out, &desc, attr, t->engine, NULL);
-    dnnl_post_ops_destroy(relu);
-    dnnl_primitive_attr_destroy(attr);
-    return check(st, "convolution", err);
-}
-
-// The weights in the layout `md`, at c->packed.
-static int pack(yd_trunk *t, const yd_trunk_step *s, const dnnl_memory_desc_t *md, conv *c, yd_err *err)
-{
-    size_t bytes = dnnl_memory_desc_get_size(md);
-    c->packed = yd_alloc_aligned(bytes);
-    if (!c->packed) return yd_fail(err, YD_E_NOMEM, "no memory for weights of %zu bytes", bytes);
-    dnnl_memory_desc_t plain;
-    dnnl_memory_t from = NULL;
-    dnnl_primitive_desc_t desc = NULL;
-    dnnl_primitive_t reorder = NULL;
-    // oneDNN only reads what a reorder's source points at.
-    dnnl_status_t st = dnnl_memory_desc_init_by_tag(&plain, 4, md->dims, dnnl_f32, dnnl_oihw);
-    if (!st) st = dnnl_memory_create(&from, &plain, t->engine, (void *)s->weight);
-    if (!st) st = dnnl_memory_create(&c->weight, md, t->engine, c->packed);
-    if (!st) st = dnnl_reorder_primitive_desc_create(&desc, &plain, t->engine, md, t->engine, NULL);
-    if (!st) st = dnnl_primitive_create(&reorder, desc);
-    dnnl_exec_arg_t args[] = {{DNNL_ARG_FROM, from}, {DNNL_ARG_TO, c->weight}};
-    if (!st) st = dnnl_primitive_execute(reorder, t->stream, 2, args);
-    if (!st) st = dnnl_stream_wait(t->stream);
-    dnnl_primitive_destroy(reorder);
-    dnnl_primitive_desc_destroy(desc);
-    dnnl_memory_destroy(from);
-    return check(st, "reorder", err);
-}
-
 static int make_conv(yd_trunk *t, int i, yd_err *err)
 {
     const yd_trunk_step *s = &t->steps[i];
-    conv *c = &t->convs[i];
-    conv_mds md;
-    dnnl_primitive_desc_t desc = NULL;
-    int rc = describe(t, s, &t->maps[s->from[0]], &t->maps[i + 1], &md, err);
-    if (!rc) rc = choose(t, s, &md, &desc, err);
-    if (!rc) rc = pack(t, s, dnnl_primitive_desc_query_md(desc, dnnl_query_weights_md, 0), c, err);
-    if (!rc) rc = check(dnnl_primitive_create(&c->prim, desc), "primitive_create", err);
-    if (!rc) rc = check(dnnl_memory_create(&c->src, &md.src, t->engine, data_of(t, s->from[0])), "memory_create", err);
-    if (!rc) rc = check(dnnl_memory_create(&c->bias, &md.bias, t->engine, (void *)s->bias), "memory_create", err);
-    if (!rc) rc = check(dnnl_memory_create(&c->dst, &md.dst, t->engine, data_of(t, i + 1)), "memory_create", err);
-    dnnl_primitive_desc_destroy(desc);
-    return rc;
+    const map *x = &t->maps[s->from[0]], *y = &t->maps[i + 1];
+    const yd_conv2d_shape shape = {.n = t->n,
+                                   .h = x->h,
+                                   .w = x->w,
+                                   .in_c = x->c,
+                                   .c = y->c,
+                                   .k = {s->k[0], s->k[1]},
+                                   .pad = {s->pad[0], s->pad[1]},
+                                   .stride = s->stride,
+                                   .out_h = y->h,
+                                   .out_w = y->w};
+    const yd_conv2d_filter filter = {.weight = s->weight, .scale = s->scale, .bias = s->bias};
+    return yd_conv2d_set(&t->convs[i], &t->device, &shape, s->linear ? YD_CONV2D_FORWARD : YD_CONV2D_RELU, &filter, err);
 }
 
 int yd_trunk_prepare(yd_trunk *t, int n, int h, int w, yd_err *err)
 {
     if (t->n == n && t->h == h && t->w == w) return YD_OK;
-    for (int i = 0; i < t->n_steps; i++) drop_conv(&t->convs[i]);
     t->n = n, t->h = h, t->w = w;
     int rc = plan_maps(t, err);
     if (!rc) rc = grow_slots(t, err);
@@ -263,15 +175,6 @@ float *yd_trunk_input(yd_trunk *t)
 }
 
 // ---- running
-
-static int run_conv(yd_trunk *t, int i, yd_err *err)
-{
-    const conv *c = &t->convs[i];
-    dnnl_exec_arg_t args[] = {
-        {DNNL_ARG_SRC, c->src}, {DNNL_ARG_WEIGHTS, c->weight}, {DNNL_ARG_BIAS, c->bias}, {DNNL_ARG_DST, c->dst}};
-    int rc = check(dnnl_primitive_execute(c->prim, t->stream, 4, args), "primitive_execute", err);
-    return rc ? rc : check(dnnl_stream_wait(t->stream), "stream_wait", err);
-}
 
 YD_SIMD static void keep_larger(float *restrict y, const float *restrict x, size_t n)
 {
@@ -306,9 +209,12 @@ static void pool_pixel(const yd_trunk_step *s, const map *x, const float *in, in
     for (int py = y0; py < y1; py++)
         for (int px = x0; px < x1; px++) {
             const float *at = in + ((size_t)py * (size_t)x->w + (size_t)px) * c;
-            if (py == y0 && px == x0) memcpy(out, at, c * sizeof *out);
-            else if (s->kind == YD_TRUNK_MAX) keep_larger(out, at, c);
-            else add_to(out, at, c);
+            if (py == y0 && px == x0)
+                memcpy(out, at, c * sizeof *out);
+            else if (s->kind == YD_TRUNK_MAX)
+                keep_larger(out, at, c);
+            else
+                add_to(out, at, c);
         }
     if (s->kind == YD_TRUNK_MEAN) divide(out, (float)((y1 - y0) * (x1 - x0)), c);
 }
@@ -323,8 +229,7 @@ static void run_pool(yd_trunk *t, int i)
 #pragma omp parallel for schedule(static)
     for (int row = 0; row < t->n * y->h; row++)
         for (int col = 0; col < y->w; col++)
-            pool_pixel(s, x, in + (size_t)(row / y->h) * in_map, row % y->h, col,
-                       out + ((size_t)row * (size_t)y->w + (size_t)col) * c);
+            pool_pixel(s, x, in + (size_t)(row / y->h) * in_map, row % y->h, col, out + ((size_t)row * (size_t)y->w + (size_t)col) * c);
 }
 
 static void run_join(yd_trunk *t, int i)
@@ -338,10 +243,28 @@ static void run_join(yd_trunk *t, int i)
         size_t c = (size_t)t->maps[s->from[part]].c;
 #pragma omp parallel for schedule(static)
         for (int row = 0; row < t->n * y->h; row++)
-            for (size_t p = (size_t)row * w; p < ((size_t)row + 1) * w; p++)
-                memcpy(out + p * all + before, from + p * c, c * sizeof *out);
+            for (size_t p = (size_t)row * w; p < ((size_t)row + 1) * w; p++) memcpy(out + p * all + before, from + p * c, c * sizeof *out);
         before += c;
     }
+}
+
+YD_SIMD static void add_relu(float *restrict y, const float *restrict a, const float *restrict b, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        const float sum = a[i] + b[i];
+        y[i] = sum > 0.0f ? sum : 0.0f;
+    }
+}
+
+static void run_add(yd_trunk *t, int i)
+{
+    const yd_trunk_step *s = &t->steps[i];
+    const map *y = &t->maps[i + 1];
+    const size_t row = (size_t)y->w * (size_t)y->c;
+    const float *a = data_of(t, s->from[0]), *b = data_of(t, s->from[1]);
+    float *out = data_of(t, i + 1);
+#pragma omp parallel for schedule(static)
+    for (int r = 0; r < t->n * y->h; r++) add_relu(out + (size_t)r * row, a + (size_t)r * row, b + (size_t)r * row, row);
 }
 
 int yd_trunk_run(yd_trunk *t, yd_trunk_tap *tap, void *context, yd_err *err)
@@ -350,7 +273,7 @@ int yd_trunk_run(yd_trunk *t, yd_trunk_tap *tap, void *context, yd_err *err)
     for (int i = 0; i < t->n_steps && !rc; i++) {
         switch (t->steps[i].kind) {
         case YD_TRUNK_CONV:
-            rc = run_conv(t, i, err);
+            rc = yd_conv2d_run(&t->convs[i], &t->device, data_of(t, t->steps[i].from[0]), data_of(t, i + 1), err);
             break;
         case YD_TRUNK_MAX:
         case YD_TRUNK_MEAN:
@@ -359,9 +282,40 @@ int yd_trunk_run(yd_trunk *t, yd_trunk_tap *tap, void *context, yd_err *err)
         case YD_TRUNK_JOIN:
             run_join(t, i);
             break;
+        case YD_TRUNK_ADD:
+            run_add(t, i);
+            break;
         }
         const map *y = &t->maps[i + 1];
         if (!rc && t->steps[i].tap >= 0) tap(context, t->steps[i].tap, data_of(t, i + 1), t->n, y->h, y->w, y->c);
     }
     return rc;
+}
+
+// ---- what is there
+
+const float *yd_trunk_map(const yd_trunk *t, int i, int *h, int *w, int *c)
+{
+    *h = t->maps[i].h, *w = t->maps[i].w, *c = t->maps[i].c;
+    return data_of(t, i);
+}
+
+size_t yd_trunk_bytes(const yd_trunk *t)
+{
+    size_t bytes = 0;
+    for (int i = 0; i < MAX_SLOTS; i++) bytes += t->slots[i].capacity;
+    for (int i = 0; i < t->n_steps; i++) bytes += t->convs[i].packed ? t->convs[i].bytes : 0;
+    return bytes;
+}
+
+int yd_trunk_min_side(const yd_trunk_step *steps, int n_steps)
+{
+    for (int side = 1;; side++) {
+        int sides[MAX_MAPS] = {side}, fits = 1;
+        for (int i = 0; i < n_steps && fits; i++) {
+            sides[i + 1] = yd_trunk_side(&steps[i], sides[steps[i].from[0]], 0);
+            fits = sides[i + 1] > 0;
+        }
+        if (fits) return side;
+    }
 }

@@ -17,7 +17,7 @@ import time
 
 import power_log
 from harness import SLOWNESS, Daemon, check, textured
-from kill_abuse import integrity
+from kill_abuse import form, integrity
 from test_outgoing import SECRET, Peer, reply
 
 PICTURES = [textured(40 + 4 * i, 32, i) for i in range(8)]
@@ -33,14 +33,6 @@ def flags(peer, folder):
         f.write(SECRET + "\n")
     return dict(device="fake", fake_unit_us=500, checkpoint_interval_ms=20, content_cache="true", result_hosts=peer.host, webhook_hosts=peer.host,
                 webhook_secret_file=secrets, outgoing_http="true", outgoing_networks="127.0.0.1", delivery_retry_ms=50, max_running=2)
-
-
-def form(parts):
-    """multipart/form-data of (name, filename, bytes)."""
-    mark = b"a-mark-that-is-in-no-picture"
-    body = b"".join(b"--%s\r\nContent-Disposition: form-data; name=\"%s\"%s\r\n\r\n%s\r\n" %
-                    (mark, n.encode(), f'; filename="{f}"'.encode() if f else b"", data) for n, f, data in parts)
-    return body + b"--" + mark + b"--\r\n", {"Content-Type": "multipart/form-data; boundary=" + mark.decode()}
 
 
 class Client:

@@ -22,5 +22,7 @@ yd_model *bench_model(void);
 yd_model *bench_paper_model(void);
 // The public code's sr3_16_128, 97.8 million parameters, random weights.
 yd_model *bench_sr3_16_128_model(void);
+// SRDiff's diffsr_df2k4x with an RRDB of 17 blocks of 64, 25.2 million parameters, random weights.
+yd_model *bench_srdiff_model(void);
 
 #endif

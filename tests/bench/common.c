@@ -128,3 +128,14 @@ yd_model *bench_sr3_16_128_model(void)
 {
     return sr3_model("sr3_16_128", 2);
 }
+
+yd_model *bench_srdiff_model(void)
+{
+    static const char text[] = "{\"name\": \"srdiff_df2k4x\", \"network\": {\"type\": \"srdiff\", \"inner_channel\": 64, \"channel_multiplier\": [1, 2, 3, 4],"
+                               "\"up_scale\": 4, \"rrdb_blocks\": 17, \"rrdb_features\": 64}}";
+    yd_model_config c;
+    yd_model *m = NULL;
+    yd_err err = {0};
+    if (yd_model_config_parse(text, strlen(text), &c, &err) || yd_model_init(&c, 1, 0, &m, &err)) fprintf(stderr, "%s\n", err.detail);
+    return m;
+}

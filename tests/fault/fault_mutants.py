@@ -20,6 +20,9 @@ MUTANTS = [
     ("NO_COMMIT_SYNC", POWER, "told before the log of the database was synced"),
     ("EARLY_UNLINK", POWER, "a file went before the record of it"),
     ("TRUST_FILES", ["tests/api/run", "test_damage"], "nothing of it is sent"),
+    ("IGNORE_ENOSPC", ["tests/fault/fault_disk_full.py"], "what was acknowledged on a full disk is there"),
+    ("LEAK", ["tests/torture/torture_soak.py", "60"], "memory stays as it is"),
+    ("BYTE_DEADLINE", ["tests/api/run", "test_abuse"], "closed at 0.9 s and a tick"),
     ("NO_REQUEUE", KILL, "no acknowledged job is lost"),
 ]
 

@@ -305,6 +305,25 @@ def balancers(root):
     return out
 
 
+def kustomizations(root):
+    """kubectl puts the manifests together, every workload runs without root, privileges and a writable root file system."""
+    out = []
+    for path in files(root, ("kustomization.yaml",), ["deploy"]):
+        folder = os.path.join(root, os.path.dirname(path))
+        said = subprocess.run(["kubectl", "kustomize", folder], capture_output=True, text=True)
+        if said.returncode:
+            out.append(f"{path}: {said.stderr.strip()[-400:]}")
+        for document in said.stdout.split("\n---\n"):
+            if not re.search(r"^kind: (Deployment|StatefulSet|DaemonSet|Job)$", document, re.M):
+                continue
+            name = re.search(r"^  name: (\S+)", document, re.M).group(1)
+            for needed in ("runAsNonRoot: true", "allowPrivilegeEscalation: false", "readOnlyRootFilesystem: true", "type: RuntimeDefault",
+                           "automountServiceAccountToken: false", "readinessProbe:", "terminationGracePeriodSeconds:"):
+                if needed not in document:
+                    out.append(f"{path}: {name} lacks {needed}")
+    return out
+
+
 def dashboards(root):
     """(path, panel's title, expression) of every query of a dashboard."""
     for path in files(root, (".json",), ["deploy"]):
@@ -399,6 +418,11 @@ PLANTED = {
         {"deploy/nginx/nginx.conf": "no_such_word;\n"},
         {"deploy/compose/compose.yaml": "services: {x: {no_such_word: 1}}\n"},
     ],
+    kustomizations: [
+        {"deploy/kubernetes/kustomization.yaml": "resources: [nothing.yaml]\n"},
+        {"deploy/kubernetes/kustomization.yaml": "resources: [a.yaml]\n",
+         "deploy/kubernetes/a.yaml": "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: x}\nspec: {template: {spec: {containers: []}}}\n"},
+    ],
     watching: [
         {"deploy/grafana/d.json": '{"panels": [{"title": "x", "targets": [{"expr": "yodad_no_such_metric"}]}]}'},
         {"deploy/grafana/d.json": '{"panels": [{"title": "x", "targets": [{"expr": "sum(("}]}]}'},
@@ -426,6 +450,6 @@ CODE_RULES = [layers, unsafe_functions, ending_functions, top_comment, script_co
 
 def rules():
     """Every rule that can run here. systemd's need systemd."""
-    tools = {balancers: ("haproxy", "nginx", "docker-compose"), watching: ("promtool",)}
+    tools = {balancers: ("haproxy", "nginx", "docker-compose"), watching: ("promtool",), kustomizations: ("kubectl",)}
     usable = [rule for rule, needed in tools.items() if all(shutil.which(p, path=os.environ.get("PATH", "") + ":/usr/sbin") for p in needed)]
     return CODE_RULES + [dockerfile] + usable + ([systemd_syntax, systemd_exposure] if systemd_available() else [])

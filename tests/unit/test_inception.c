@@ -36,7 +36,7 @@ static seen run(const yd_trunk_step *steps, int n, const float *x, int h, int w)
     seen s = {.n = 0};
     yd_trunk *t = NULL;
     yd_err err = {0};
-    CHECK_MSG(yd_trunk_new(steps, n, &t, &err) == 0 && yd_trunk_prepare(t, 1, h, w, &err) == 0, "%s", err.detail);
+    CHECK_MSG(yd_trunk_new(steps, n, 0, &t, &err) == 0 && yd_trunk_prepare(t, 1, h, w, &err) == 0, "%s", err.detail);
     if (!t) return s;
     memcpy(yd_trunk_input(t), x, (size_t)(h * w * steps[0].in_c) * sizeof *x);
     CHECK(yd_trunk_run(t, keep, &s, NULL) == 0);

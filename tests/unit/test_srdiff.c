@@ -422,6 +422,39 @@ static void a_restart_changes_nothing(void)
     yd_model_free(m);
 }
 
+// What is kept for each window is what the encoder makes of its own part of the picture.
+static void every_window_has_its_own_features(void)
+{
+    yd_model *m = small_model(4);
+    yd_backend *be = open_cpu(2, 0);
+    yd_engine *e = NULL;
+    yd_prepared p;
+    yd_err err = {0};
+    yd_weights *w = NULL;
+    compiled c = {0};
+    yd_unit u;
+    CHECK(yd_engine_new(be, m, &(yd_engine_options){.dtype = YD_F32, .max_batch = 1}, &e, &err) == 0);
+    CHECK(yd_net_build_encoder(&m->cfg.net, 32, 32, &c.g, &err) == 0);
+    CHECK(be->weights_new(be, c.g, (const float *const *)m->params, 0, &w, &err) == 0 && be->compile(be, c.g, w, 1, &c.e, &err) == 0);
+    yd_sampler *s = job(m, 20, 13, 4, 0, &p);
+    int n = 0, done = 0;
+    for (yd_step_info info; !done && yd_sampler_next(s, &u); n++) {
+        CHECK(yd_sampler_features(s, &u) == NULL && yd_engine_run(e, &s, &u, 1, &done, &info, &err) == 0);
+        yd_sampler_gather_lr(s, &u, be->buffer(c.e, yd_graph_find(c.g, "lr")));
+        CHECK(be->run(c.e, &err) == 0);
+        const float *kept = yd_sampler_features(s, &u);
+        CHECK(kept && memcmp(kept, be->buffer(c.e, yd_graph_find(c.g, "out")), 32 * 32 * 16 * sizeof(float)) == 0);
+    }
+    CHECK(n == 8); // 80 x 52 pixels
+    CHECK(yd_sampler_next(s, &u) == 1 && yd_sampler_features(s, &u) != NULL);
+    yd_prepared_clear(&p);
+    compiled_free(be, &c);
+    be->weights_free(w);
+    yd_engine_free(e);
+    be->close(be);
+    yd_model_free(m);
+}
+
 // Every window begins between two pixels of the picture, and its encoder sees these and their mirror images.
 static void windows_fit_the_picture(void)
 {
@@ -536,6 +569,7 @@ int main(int argc, char **argv)
         {"a whole sampling from the picture's bytes agrees", sample},
         {"jobs: the same bytes beside others, on any threads, with and without skipping", the_same_bytes},
         {"jobs: a restart changes nothing", a_restart_changes_nothing},
+        {"every window has its own features, made once", every_window_has_its_own_features},
         {"windows lie on the picture's pixels", windows_fit_the_picture},
         {"memory is as announced", memory_is_as_announced},
         {"every failing allocation is an error", no_memory_is_an_error},

@@ -123,6 +123,30 @@ def test_many_at_once(s):
     quiet(s)
 
 
+def test_many_jobs_cost_one_stream(s):
+    d = s.other(device="fake", fake_unit_us=80000, max_running=3)
+    s.b.look(1280, 860, still=True)
+    s.b.open(d.url + "/")
+    s.b.wait("return document.querySelectorAll('#quality input').length")
+    s.b.upload(*(s.picture(f"row-{i}.png", 24, 24, 60 + i) for i in range(3)))
+    s.b.wait("return document.querySelectorAll('#jobs li[data-job]:not([data-job=\"\"])').length === 3", 20, "all are handed in")
+    for i in range(12):  # and some that somebody else of this owner hands in
+        d.job(textured(24, 24, 80 + i), "?steps=6")
+    streams = lambda: int(d.curl("/metrics").body.split(b"\nyodad_sse_clients ")[1].split()[0])
+    most = 0
+    rows = "return document.querySelectorAll('#jobs li[data-state=succeeded]').length"
+    deadline = time.monotonic() + 60
+    while s.b.js(rows) < 3 and time.monotonic() < deadline:
+        most = max(most, streams())
+        time.sleep(0.05)
+    check(s.b.js(rows) >= 3, "every row gets to its end", s.b.js(rows))
+    check(most <= 2, "by its own stream and one for all the others", most)
+    lists = [line for line in d.log_text().splitlines() if '"path":"/v1/jobs",' in line and '"method":"GET"' in line]
+    check(len(lists) <= 2, "nobody asks for the list again and again", len(lists))
+    s.b.open(s.d.url + "/livez")
+    quiet(s)
+
+
 def test_keyboard_and_divider(s):
     s.fresh()
     s.b.wait(DONE)

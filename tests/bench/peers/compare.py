@@ -1,7 +1,7 @@
 """One network evaluation of yodad's CPU engine against other engines: same weights, same inputs, both cores, in one interleaved run.
 
     make bench-peers                       (makes the virtual environment and starts this)
-    compare.py [word of a case]... [--rounds N] [--peers NAME,NAME]     cases: paper-f32-1 sr3_16_128-f32-1 compact-bf16-4 ...
+    compare.py [word of a case]... [--rounds N] [--peers NAME,NAME]     cases: paper-f32-1 sr3_16_128-f32-1 srdiff-f32-1 compact-bf16-4 ...
 
 Every engine is a process of its own (ours.c, worker.py) that loads a case and then sleeps; the driver lets them evaluate in turns,
 A B C A B C, and takes the minimum of each. A case counts only when
@@ -80,7 +80,7 @@ class Engine:
 
 def prepare_models():
     """The models below WORK, under names that change with their bytes, so that what is converted from them stays right."""
-    made, models = {name: f"{WORK}/{name}.safetensors" for name in ("paper", "sr3_16_128")}, {}
+    made, models = {name: f"{WORK}/{name}.safetensors" for name in ("paper", "sr3_16_128", "srdiff")}, {}
     for name, path in made.items():
         subprocess.run([OURS, name, path + ".new"], check=True)
         os.rename(path + ".new", path)
@@ -95,10 +95,17 @@ def prepare_models():
     return models
 
 
-def write_input(path, batch, size):
-    rng = np.random.default_rng(batch)
-    x = rng.standard_normal((batch, size, size, 6), np.float32)
-    level = np.linspace(0.2, 0.9, batch, dtype=np.float32)
+def read_config(path):
+    with open(path, "rb") as f:
+        return json.loads(json.loads(f.read(int.from_bytes(f.read(8), "little")))["__metadata__"]["yoda.config"])
+
+
+def write_input(path, batch, config):
+    """Windows NHWC, then levels: of a network with an encoder x and, behind it, as many channels as that would have made."""
+    rng, size, net = np.random.default_rng(batch), config["window"], config["network"]
+    encoded = net["type"] == "srdiff"
+    x = rng.standard_normal((batch, size, size, 3 + net["inner_channel"] if encoded else 6), np.float32)
+    level = np.linspace(20, 90, batch, dtype=np.float32).round() if encoded else np.linspace(0.2, 0.9, batch, dtype=np.float32)
     with open(path, "wb") as f:
         f.write(x.tobytes() + level.tobytes())
 
@@ -106,7 +113,7 @@ def write_input(path, batch, size):
 def load_case(engines, model, dtype, batch):
     """Load a case everywhere and compare the outputs. `error` is why an engine takes no part."""
     source = f"{WORK}/input-{batch}.f32"
-    write_input(source, batch, 128)
+    write_input(source, batch, read_config(model))
     reference = f"{WORK}/reference.f32"
     answer = engines[0].ask(f"load {model} f32 {batch} {source} {reference}")
     if "error" in answer:

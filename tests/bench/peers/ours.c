@@ -2,8 +2,10 @@
 //
 //   ours paper FILE                          write the paper's SR3 (random weights) as safetensors, for everybody to load
 //   ours sr3_16_128 FILE                     the same of the public code's network for 16 -> 128
+//   ours srdiff FILE                         the same of SRDiff's for 4x
 //   ours                                     answer the lines below on standard input, one line of JSON each, until it ends
-//     load MODEL DTYPE BATCH INPUT OUTPUT    compile; evaluate INPUT (f32: BATCH windows NHWC, then BATCH levels) once into OUTPUT
+//     load MODEL DTYPE BATCH INPUT OUTPUT    compile; evaluate INPUT (f32: BATCH windows NHWC, then BATCH levels) once into OUTPUT; of a network
+//                                            with an encoder, the step's part alone: a window's channels are x, then what the encoder made
 //     run COUNT                              evaluate COUNT times: {"seconds": [...]}
 //     peak DTYPE                             {"flops": multiply-adds * 2 per second that the cores do in registers}
 //   What fails is answered with {"error": "..."}; the process goes on. Paths have no blanks. Between lines it sleeps on its input.
@@ -59,23 +61,33 @@ static yd_tid tensor(const yd_graph *g, const char *name)
     return YD_NONE;
 }
 
+// Pixels of nx and nc channels, which lie in two maps.
+static void split(const float *pixels, size_t n, float *x, size_t nx, float *cond, size_t nc)
+{
+    for (size_t i = 0; i < n; i++, pixels += nx + nc) {
+        memcpy(x + i * nx, pixels, nx * sizeof *x);
+        if (nc) memcpy(cond + i * nc, pixels + nx, nc * sizeof *cond);
+    }
+}
+
 // Evaluate the input file into the output file.
 static int evaluate(contestant *c, int batch, const char *input, const char *output, yd_err *err)
 {
-    const yd_tid x = tensor(c->graph, "x"), level = tensor(c->graph, "level"), out = tensor(c->graph, "out");
+    const yd_graph *g = c->graph;
+    const yd_tid x = tensor(g, "x"), cond = tensor(g, "cond"), level = tensor(g, "level"), out = tensor(g, "out");
     if (x < 0 || level < 0 || out < 0) return yd_fail(err, YD_E_INTERNAL, "the network has no x, level or out");
-    const size_t nx = (size_t)batch * yd_tensor_numel(&c->graph->tensors[x]) * sizeof(float);
-    const size_t nlevel = (size_t)batch * sizeof(float);
-    const size_t nout = (size_t)batch * yd_tensor_numel(&c->graph->tensors[out]) * sizeof(float);
+    const size_t nx = (size_t)g->tensors[x].c, nc = cond < 0 ? 0 : (size_t)g->tensors[cond].c;
+    const size_t pixels = (size_t)batch * (size_t)g->tensors[x].h * (size_t)g->tensors[x].w, maps = pixels * (nx + nc) * sizeof(float);
+    const size_t levels = (size_t)batch * sizeof(float), nout = (size_t)batch * yd_tensor_numel(&g->tensors[out]) * sizeof(float);
     char *bytes = NULL;
     size_t len = 0;
-    int rc = yd_file_read(input, nx + nlevel, (void **)&bytes, &len, err);
+    int rc = yd_file_read(input, maps + levels, (void **)&bytes, &len, err);
     if (rc) return rc;
-    if (len != nx + nlevel) {
-        rc = yd_fail(err, YD_E_INVALID, "%s has %zu bytes, not %zu", input, len, nx + nlevel);
+    if (len != maps + levels) {
+        rc = yd_fail(err, YD_E_INVALID, "%s has %zu bytes, not %zu", input, len, maps + levels);
     } else {
-        memcpy(c->be->buffer(c->exec, x), bytes, nx);
-        memcpy(c->be->buffer(c->exec, level), bytes + nx, nlevel);
+        split((const float *)(const void *)bytes, pixels, c->be->buffer(c->exec, x), nx, nc ? c->be->buffer(c->exec, cond) : NULL, nc);
+        memcpy(c->be->buffer(c->exec, level), bytes + maps, levels);
         rc = c->be->run(c->exec, err);
     }
     yd_free(bytes);
@@ -140,10 +152,11 @@ int main(int argc, char **argv)
     yd_cpu_prepare_process(argv);
     if (argc == 3 && strcmp(argv[1], "paper") == 0) return write_model(bench_paper_model(), argv[2]);
     if (argc == 3 && strcmp(argv[1], "sr3_16_128") == 0) return write_model(bench_sr3_16_128_model(), argv[2]);
+    if (argc == 3 && strcmp(argv[1], "srdiff") == 0) return write_model(bench_srdiff_model(), argv[2]);
     contestant c = {0};
     yd_err err = {0};
     if (argc != 1 || yd_cpu_open(NULL, &c.be, &err)) {
-        fprintf(stderr, "%s\n", argc != 1 ? "usage: ours [paper|sr3_16_128 FILE]" : err.detail);
+        fprintf(stderr, "%s\n", argc != 1 ? "usage: ours [paper|sr3_16_128|srdiff FILE]" : err.detail);
         return 1;
     }
     c.be->info(c.be, &c.info);

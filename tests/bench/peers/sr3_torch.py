@@ -167,9 +167,8 @@ class Sr3(nn.Module):
         return F.pixel_shuffle(x, self.unshuffle) if self.unshuffle > 1 else x
 
 
-def load(path):
-    """The module of a model file (f32, eval) and its config."""
-    config, tensors = read_model(path)
-    module = Sr3(config["network"])
-    module.load_state_dict({name: torch.from_numpy(values) for name, values in tensors.items()})
-    return module.eval().requires_grad_(False), config
+def module(net, tensors):
+    """The module of a config's network with these tensors, f32, eval."""
+    made = Sr3(net)
+    made.load_state_dict({name: torch.from_numpy(values) for name, values in tensors.items()})
+    return made.eval().requires_grad_(False)

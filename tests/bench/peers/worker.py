@@ -25,14 +25,13 @@ class Torch:
 
     def __init__(self, compiled):
         import torch
-        import sr3_torch
-        self.torch, self.sr3, self.compiled = torch, sr3_torch, compiled
+        self.torch, self.compiled = torch, compiled
         torch.set_num_threads(CORES)
 
     def load(self, model, dtype, batch, x, level):
         torch = self.torch
         torch._dynamo.reset()
-        self.net = self.sr3.load(model)[0].to(memory_format=torch.channels_last)
+        self.net = load_module(model)[0].to(memory_format=torch.channels_last)
         if dtype == "bf16":
             self.net = self.net.to(torch.bfloat16)
         if self.compiled:
@@ -53,15 +52,27 @@ class Torch:
         return self.run().permute(0, 2, 3, 1).numpy()
 
 
+def load_module(model):
+    """The PyTorch module of a model file, its config, and how many channels a window has."""
+    import sr3_torch
+    import srdiff_torch
+    config, tensors = sr3_torch.read_model(model)
+    family = srdiff_torch if config["network"]["type"] == "srdiff" else sr3_torch
+    return family.module(config["network"], tensors), config, channels(config)
+
+
+def channels(config):
+    return 3 + config["network"]["inner_channel"] if config["network"]["type"] == "srdiff" else 6
+
+
 def export_onnx(model):
     """The model as ONNX, its batch a name that the runtime makes static."""
     path = model.removesuffix(".safetensors") + ".onnx"
     if not os.path.exists(path):
         import torch
-        import sr3_torch
-        net, config = sr3_torch.load(model)
+        net, config, c = load_module(model)
         size = config["window"]
-        torch.onnx.export(net, (torch.zeros(1, 6, size, size), torch.zeros(1)), path + ".part", dynamo=False, opset_version=17,
+        torch.onnx.export(net, (torch.zeros(1, c, size, size), torch.zeros(1)), path + ".part", dynamo=False, opset_version=17,
                           input_names=["x", "level"], output_names=["out"],
                           dynamic_axes={"x": {0: "n"}, "level": {0: "n"}, "out": {0: "n"}})
         os.rename(path + ".part", path)
@@ -94,10 +105,9 @@ def export_openvino(model):
     if not os.path.exists(path):
         import openvino as ov
         import torch
-        import sr3_torch
-        net, config = sr3_torch.load(model)
+        net, config, c = load_module(model)
         size = config["window"]
-        converted = ov.convert_model(net, example_input=(torch.zeros(2, 6, size, size), torch.zeros(2)))
+        converted = ov.convert_model(net, example_input=(torch.zeros(2, c, size, size), torch.zeros(2)))
         ov.save_model(converted, path, compress_to_fp16=False)
     return path
 
@@ -130,9 +140,10 @@ PEERS = {"eager": lambda: Torch(False), "compile": lambda: Torch(True), "onnxrun
 def load(peer, model, dtype, batch, source, target):
     with open(model, "rb") as f:
         header = json.loads(f.read(int.from_bytes(f.read(8), "little")))
-    size = json.loads(header["__metadata__"]["yoda.config"])["window"]
+    config = json.loads(header["__metadata__"]["yoda.config"])
+    size = config["window"]
     values = np.fromfile(source, np.float32)
-    x, level = values[:-int(batch)].reshape(int(batch), size, size, 6), values[-int(batch):].copy()
+    x, level = values[:-int(batch)].reshape(int(batch), size, size, channels(config)), values[-int(batch):].copy()
     gc.collect()
     info = peer.load(model, dtype, int(batch), x, level)
     for _ in range(WARM_UP):
