@@ -79,14 +79,18 @@ static int drop_place(const yd_tiff *t, uint8_t *p, size_t dir)
     return yd_tiff_count(t, dir) < 0 ? -1 : 0;
 }
 
+// Replace the value that yd_tiff_number reads, in whatever type it is written.
 static void set_number(const yd_tiff *t, uint8_t *p, size_t dir, uint16_t tag, uint32_t v)
 {
     yd_tiff_entry e;
-    if (!yd_tiff_find(t, dir, tag, &e) || e.count != 1) return;
+    uint32_t was;
+    if (!yd_tiff_find(t, dir, tag, &e) || !yd_tiff_number(t, dir, tag, &was)) return;
     if (e.type == 3)
-        yd_tiff_put16(t, p, e.at + 8, (uint16_t)v);
+        yd_tiff_put16(t, p, e.data, (uint16_t)v);
     else if (e.type == 4)
-        yd_tiff_put32(t, p, e.at + 8, v);
+        yd_tiff_put32(t, p, e.data, v);
+    else if (v <= UINT8_MAX)
+        p[e.data] = (uint8_t)v;
 }
 
 // The thumbnail's directory and pixels. They usually come last and are cut off then.
@@ -125,5 +129,5 @@ size_t yd_exif_adapt(uint8_t *p, size_t n, int w, int h, int drop_gps)
     set_number(&t, p, dir, TAG_WIDTH, (uint32_t)w);
     set_number(&t, p, dir, TAG_HEIGHT, (uint32_t)h);
     set_number(&t, p, dir, TAG_ORIENTATION, 1);
-    return t.n;
+    return yd_exif_orientation(p, t.n) == 1 ? t.n : 0; // values that lie in one another can undo each other
 }

@@ -23,6 +23,7 @@
 #include <string.h>
 
 #define CONFIG_MAX_BYTES ((size_t)1 << 20)
+#define YD_FREQUENCIES   "time_mlp.0.inv_freq"
 
 // What stands before a network's names is dropped, whatever it is; see model_public.h.
 static const yd_st_tensor *find_param(const yd_safetensors *st, const char *prefix, const char *name)
@@ -125,26 +126,28 @@ static int check_type(const yd_net_config *net, const yd_safetensors *st, const 
                          types[mine].name, types[other].key, types[other].name);
 }
 
-// Every tensor below the root must be the network's, or one that is known to stand beside it. Above it stand optimizers and the like.
-static int refuse_unexpected(const yd_net_config *net, const yd_graph *g, const yd_safetensors *st, const yd_public_net *at, yd_err *err)
+int yd_model_expects(const yd_net_config *net, const yd_graph *g, const yd_public_net *at, const char *name)
 {
     const size_t root = strlen(at->root), prefix = strlen(at->prefix);
+    if (strncmp(name, at->root, root) != 0) return 1; // above the root stand optimizers and the like
+    if (strncmp(name, YD_MAP_PREFIX, sizeof YD_MAP_PREFIX - 1) == 0) return 1; // core/learned_map.c looks after these
+    const char *bare = strncmp(name, at->prefix, prefix) == 0 ? name + prefix : name + root;
+    if (net->type == YD_NET_DDPM && strcmp(bare, YD_FREQUENCIES) == 0) return 1;
+    if (net->type == YD_NET_SRDIFF && yd_srdiff_is_tail(bare)) return 1;
+    const yd_tid t = yd_graph_find(g, bare);
+    return (t >= 0 && g->tensors[t].kind == YD_T_PARAM) || yd_public_is_buffer(name + root);
+}
+
+// Every tensor below the root must be the network's, or one that is known to stand beside it.
+static int refuse_unexpected(const yd_net_config *net, const yd_graph *g, const yd_safetensors *st, const yd_public_net *at, yd_err *err)
+{
     for (size_t i = 0; i < yd_st_count(st); i++) {
         const char *name = yd_st_at(st, i)->name;
-        if (strncmp(name, at->root, root) != 0) continue;
-        const char *bare = strncmp(name, at->prefix, prefix) == 0 ? name + prefix : name + root;
-        yd_tid t = yd_graph_find(g, bare);
-        if (strncmp(name, YD_MAP_PREFIX, sizeof YD_MAP_PREFIX - 1) == 0) continue; // core/learned_map.c looks after these
-        if (net->type == YD_NET_DDPM && strcmp(bare, "time_mlp.0.inv_freq") == 0) {
-            int rc = check_frequencies(net, yd_st_at(st, i), err);
-            if (rc) return rc;
-            continue;
-        }
-        if (net->type == YD_NET_SRDIFF && yd_srdiff_is_tail(bare)) continue;
-        if ((t < 0 || g->tensors[t].kind != YD_T_PARAM) && !yd_public_is_buffer(name + root))
+        if (!yd_model_expects(net, g, at, name))
             return yd_fail_field(err, YD_E_CHECKPOINT, name, "", "the model file holds the tensor %s, which its network does not have", name);
     }
-    return 0;
+    const yd_st_tensor *f = net->type == YD_NET_DDPM ? find_param(st, at->prefix, YD_FREQUENCIES) : NULL;
+    return f ? check_frequencies(net, f, err) : 0;
 }
 
 // Length of a path without the ending of a model file.

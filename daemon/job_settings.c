@@ -9,7 +9,8 @@
 #include <string.h>
 #include <sys/random.h>
 
-#define DEADLINE_MAX_MS 604800000 // a week
+#define DEADLINE_MAX_MS      604800000 // a week
+#define DEFAULT_PREVIEW_SIDE 512       // as the configuration has it unless somebody says otherwise
 
 static const char names[] =
     "model, quality, scale, width, height, steps, seed, sampler, eta, spacing, variance, attention, mask_form, lower_bound, allocation, fidelity, lr_noise, skip, dtype, "
@@ -229,6 +230,7 @@ int yd_job_settings_load(yd_job_settings *js, const json_t *o, yd_err *err)
     yd_model_config_init(&any);
     memset(js, 0, sizeof *js);
     yd_output_init(&js->output);
+    js->preview_max_side = DEFAULT_PREVIEW_SIDE; // what a record of another version may lack is as nobody asked for it
     int rc = quality ? set_quality(js, &any, quality, err) : yd_fail(err, YD_E_IO, "settings that were kept have no quality");
     for (void *it = json_object_iter((json_t *)(uintptr_t)o); it && !rc; it = json_object_iter_next((json_t *)(uintptr_t)o, it)) {
         char value[96];

@@ -1,15 +1,17 @@
-// yoda inspect: what a model file is, whether its tensors fit its network, and what running it costs on this machine.
+// yoda inspect: what a checkpoint is, whether its tensors fit its network, and what running it costs on this machine.
 //
-// Loading is yodad's own, so a file that inspect accepts is one that yodad serves; a missing or unexpected tensor is named and is an error.
+// Any file of tensors is described. Loading is yodad's own, so a file whose network is printed is one that yodad serves; one that nearly is one is
+// an error, with all that is missing or unexpected. Files that are something else, an optimizer's or DINO's, are no error.
+// Read next: inspect_file.c
 #include "core/upscale.h"
 #include "core/engine.h"
 #include "core/fingerprint.h"
 #include "core/mem.h"
 #include "tools/args.h"
 #include "tools/cli.h"
+#include "tools/inspect_file.h"
 #include "tools/session.h"
 #include <stdio.h>
-#include <sys/stat.h>
 
 #define MIB (1024.0 * 1024.0)
 
@@ -37,18 +39,25 @@ static void print_network(const yd_net_config *net)
     printf("%s\n", net->mid_attention ? ", attention in the middle" : "");
 }
 
+static void print_schedule(const yd_model_config *cfg)
+{
+    static const char *const told[] = {"the square root of gamma", "the square root of 1 - gamma", "whole timesteps"};
+    const yd_schedule_config *s = &cfg->schedule;
+    if (s->kind == YD_SCHEDULE_LINEAR) printf("schedule     linear, %d steps from %g to %g", s->train_steps, s->start, s->end);
+    else printf("schedule     cosine, trained in %d steps", s->train_steps);
+    printf("; the network is told %s\n", told[cfg->noise_input]);
+}
+
 static void print_model(const yd_model *m)
 {
-    struct stat st = {0};
-    if (stat(m->path, &st) < 0) st.st_size = 0;
     printf("model        %s\n", m->cfg.name[0] ? m->cfg.name : "(no name)");
-    printf("file         %s, %.2f MiB\n", m->path, (double)st.st_size / MIB);
     printf("checksum     %s\n", m->checksum);
     print_network(&m->cfg.net);
     printf("predicts     %s of the %s\n", prediction_names[m->cfg.prediction],
            m->cfg.target == YD_TARGET_RESIDUAL ? "residual over plain upsampling" : "picture itself");
     if (!m->cfg.mask_input) printf("sees         pixels outside the mask too, as the enlarged picture at the step's noise level\n");
     printf("scale        %dx, windows of %d pixels, overlap %d\n", m->cfg.scale, m->cfg.window, m->cfg.overlap);
+    print_schedule(&m->cfg);
     if (m->assumed[0]) printf("assumed      %s\n", m->assumed);
     printf("parameters   %zu in %d tensors\n", m->param_count, m->n_params);
 }
@@ -95,19 +104,52 @@ static void print_engine(const yd_model *m, const yd_engine_info *info)
     printf("fingerprint  %s with the model's own attention map\n", brief);
 }
 
+static int print_served(const yd_session *s, int measured, yd_err *err)
+{
+    print_model(s->model);
+    print_profiles(&s->model->cfg);
+    const int rc = print_config(&s->model->cfg, err);
+    if (rc == 0 && measured) print_engine(s->model, &s->info);
+    return rc;
+}
+
+static int inspect(const yd_session_options *opt, int no_run, int all, yd_err *err)
+{
+    yd_safetensors *st = NULL;
+    yd_session s = {0};
+    char path[sizeof s.path];
+    int rc = yd_cli_find_model(opt->model, path, sizeof path, err);
+    if (rc == 0) rc = yd_tensors_open(path, &st, err);
+    if (rc) return rc;
+    const yd_identity id = yd_inspect_print_file(path, st, all);
+    if (id != YD_IS_UNKNOWN && id != YD_IS_MODEL) {
+        printf("to run it    %s\n", yd_identity_advice(id));
+        yd_st_close(st);
+        return 0;
+    }
+    rc = no_run ? yd_cli_load_model(path, opt->config, &s.model, err) : yd_session_open(opt, &s, err);
+    if (rc == 0) rc = print_served(&s, !no_run, err);
+    else if (rc == YD_E_CHECKPOINT) yd_inspect_print_differences(path, opt->config, st);
+    yd_session_close(&s);
+    yd_st_close(st);
+    return rc;
+}
+
 int yd_cmd_inspect(int argc, char **argv)
 {
     static const yd_usage usage = {"inspect",
-                                   "MODEL",
+                                   "FILE",
                                    1,
                                    0,
-                                   "describe a model file and check it against its network",
+                                   "say what a checkpoint is, and check it against its network",
                                    "  yoda inspect models/yoda-compact-4x.safetensors\n"
-                                   "  yoda inspect model.safetensors --no-run\n"};
+                                   "  yoda inspect I640000_E37_gen.pth --config sr_sr3_16_128.json --no-run\n"
+                                   "safetensors and what torch.save writes, of any network; nothing in a file is executed.\n"};
     yd_session_options opt = YD_SESSION_DEFAULTS;
-    int no_run = 0;
+    int no_run = 0, all = 0;
     const yd_arg args[] = {
         {"no-run", 0, YD_ARG_FLAG, &no_run, 0, 0, NULL, "only read the file, measure nothing"},
+        {"tensors", 0, YD_ARG_FLAG, &all, 0, 0, NULL, "list every tensor"},
         YD_CONFIG_ARG(&opt),
         YD_WINDOW_ARGS(&opt),
         YD_DEVICE_ARGS(&opt),
@@ -117,15 +159,5 @@ int yd_cmd_inspect(int argc, char **argv)
 
     yd_err err;
     yd_err_clear(&err);
-    yd_session s = {0};
-    int rc = no_run ? yd_cli_find_model(opt.model, s.path, sizeof s.path, &err) : yd_session_open(&opt, &s, &err);
-    if (rc == 0 && no_run) rc = yd_cli_load_model(s.path, opt.config, &s.model, &err);
-    if (rc == 0) {
-        print_model(s.model);
-        print_profiles(&s.model->cfg);
-        rc = print_config(&s.model->cfg, &err);
-    }
-    if (rc == 0 && !no_run) print_engine(s.model, &s.info);
-    yd_session_close(&s);
-    return rc < 0 ? yd_cli_fail("inspect", opt.model, &err) : 0;
+    return inspect(&opt, no_run, all, &err) < 0 ? yd_cli_fail("inspect", opt.model, &err) : 0;
 }

@@ -183,8 +183,8 @@ def form(*parts):
     out = b""
     for name, filename, data in parts:
         extra = f'; filename="{filename}"' if filename else ""
-        out += f'--B\r\nContent-Disposition: form-data; name="{name}"{extra}\r\nContent-Type: x/y\r\n\r\n'.encode() + data + b"\r\n"
-    return out + b"--B--\r\n"
+        out += f'--BB\r\nContent-Disposition: form-data; name="{name}"{extra}\r\nContent-Type: x/y\r\n\r\n'.encode() + data + b"\r\n"
+    return out + b"--BB--\r\n"
 
 
 def forms():
