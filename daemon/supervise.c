@@ -1,7 +1,7 @@
 // systemd's protocols: see supervise.h.
 //
 // One timer does everything: every READY_MS until the service is ready, then at half the watchdog's period. A message that cannot be
-// sent is dropped: the supervisor's patience decides what that means. While the models load, EXTEND_TIMEOUT_USEC asks for more of it.
+// sent is dropped, except for READY=1. While the models load, EXTEND_TIMEOUT_USEC asks for more of it.
 #include "daemon/supervise.h"
 
 #include "core/mem.h"
@@ -100,11 +100,11 @@ int yd_supervise_socket(int *fd, yd_err *err)
 
 // ---- messages
 
-static void say(const yd_supervisor *s, const char *text)
+static int say(const yd_supervisor *s, const char *text)
 {
-    if (s->fd >= 0)
-        (void)!sendto(s->fd, text, strlen(text), MSG_NOSIGNAL | MSG_DONTWAIT, (const struct sockaddr *)&given.to,
-                      given.to_len);
+    const ssize_t n = (ssize_t)strlen(text);
+    return s->fd >= 0 && sendto(s->fd, text, (size_t)n, MSG_NOSIGNAL | MSG_DONTWAIT,
+                                (const struct sockaddr *)&given.to, given.to_len) == n;
 }
 
 static uint64_t beat_ms(void)
@@ -124,8 +124,8 @@ static void on_tick(uv_timer_t *t)
         say(s, text);
         return;
     }
-    s->ready = 1;
-    say(s, "READY=1\nSTATUS=serving");
+    s->ready = say(s, "READY=1\nSTATUS=serving");
+    if (!s->ready) return; // the supervisor is behind with reading: once more at the next tick
     if (given.watchdog_us)
         uv_timer_start(t, on_tick, beat_ms(), beat_ms());
     else
