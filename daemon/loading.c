@@ -5,7 +5,7 @@
 // One load at a time. Whatever goes wrong is kept in the record as its problem, and what was resident before goes on. A model that the
 // configuration asks for by name, and the default, must come at the start, or the service is broken; of "all" those that cannot be loaded are left out.
 // The folders are looked at every SCAN_SWEEPS sweeps, in the pool.
-// Threads: the loop's; *_work runs in the pool and *_step on the device's thread, and both touch only their task. Read next: registry.c.
+// Threads: the loop's; *_work runs in the pool and *_step on the device's thread, and both touch only their task. Read next: registry.c, model_requests.c.
 #include "daemon/service_internal.h"
 
 #include "core/mem.h"
@@ -15,8 +15,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#define SCAN_SWEEPS   3
-#define AWAY_RETRY_MS 5000 // when a request for a model that is on its way should come again
+#define SCAN_SWEEPS 3
 
 typedef struct yd_load {
     yd_chore chore; // first
@@ -38,7 +37,7 @@ static int is_fake(const yd_service *s)
     return strcmp(s->cfg->device, "fake") == 0;
 }
 
-static void tell(yd_service *s)
+void yd_models_tell(yd_service *s)
 {
     for (yd_model_watch *w = s->watches; w; w = w->next) w->fn(w->arg);
 }
@@ -237,7 +236,7 @@ static void load_over(yd_load *l)
         started(s, m);
         if (s->device == YD_DEVICE_READY) yd_service_resume(s);
         yd_demands_look(s);
-        tell(s);
+        yd_models_tell(s);
         yd_models_kick(s);
         yd_pipeline_kick(s);
     }
@@ -383,7 +382,7 @@ static void leave_done(yd_chore *c)
     yd_registry_left(&s->models, l->resident);
     yd_free(l);
     if (!s->closing) {
-        tell(s);
+        yd_models_tell(s);
         yd_models_kick(s);
     }
     yd_service_release(s);
@@ -419,139 +418,4 @@ void yd_models_release(yd_service *s, yd_resident **at)
     *at = NULL;
     yd_resident_release(v);
     if (v && v->users == 0 && v->record->current != v) yd_models_kick(s);
-}
-
-// ---- what jobs and operators ask -----------------------------------------------------------------------------------
-
-static int away(const yd_service *s, const yd_model_record *m, yd_err *err)
-{
-    char names[sizeof err->accepted];
-    const yd_model_state state = yd_model_record_state(m);
-    yd_registry_names(&s->models, 1, names, sizeof names);
-    int rc = yd_fail_field(err, YD_E_MODEL_AWAY, "model", names, "the model %s is %s%s%.200s; resident are: %s", m->file.name,
-                           yd_model_state_name(state), m->problem.code ? ": " : "", m->problem.detail, *names ? names : "none");
-    if (err && state == YD_MODEL_LOADING) err->retry_ms = AWAY_RETRY_MS;
-    return rc;
-}
-
-static int asked_for(const yd_service *s, const yd_submission *sub, yd_model_record **out, yd_err *err)
-{
-    const char *name = NULL;
-    for (size_t i = 0; i < sub->n_settings; i++)
-        if (strcmp(sub->settings[i].name, "model") == 0) name = sub->settings[i].value;
-    return yd_registry_find(&s->models, name && !*name ? " " : name ? name : "", out, err);
-}
-
-int yd_models_choose(const yd_service *s, const yd_submission *sub, yd_resident **out, yd_err *err)
-{
-    yd_model_record *m;
-    int rc = asked_for(s, sub, &m, err);
-    if (rc) return rc;
-    *out = m->current;
-    return m->current ? 0 : away(s, m, err);
-}
-
-int yd_models_coming(const yd_service *s, const yd_submission *sub)
-{
-    yd_model_record *m;
-    return asked_for(s, sub, &m, NULL) == 0 && !m->current && (m->loading || m->wanted);
-}
-
-int yd_models_demand(yd_service *s, const yd_submission *sub)
-{
-    yd_model_record *m;
-    if (!s->cfg->load_on_demand || asked_for(s, sub, &m, NULL)) return 0;
-    const yd_model_state state = yd_model_record_state(m);
-    if (state == YD_MODEL_FAILED) return 0; // reading it again for each request would be worse
-    if (state != YD_MODEL_LOADING || m->dropped) yd_registry_want(&s->models, m);
-    yd_models_kick(s);
-    return 1;
-}
-
-int yd_models_recall(yd_service *s, const yd_job_record *r, yd_resident **out, yd_err *err)
-{
-    yd_model_record *m;
-    char names[sizeof err->accepted];
-    if (yd_registry_find(&s->models, *r->model ? r->model : " ", &m, NULL)) {
-        yd_registry_names(&s->models, 0, names, sizeof names);
-        return yd_fail_field(err, YD_E_SETTING, "model", names, "the model %s, for which the job was taken, is not here any more", r->model);
-    }
-    if (!m->current && m->problem.code)
-        return yd_fail_field(err, m->problem.code, "model", m->problem.accepted, "the model %s, for which the job was taken, cannot be loaded: %.250s",
-                             r->model, m->problem.detail);
-    if (!m->current) {
-        if (!m->loading && !m->wanted) {
-            yd_registry_want(&s->models, m);
-            yd_models_kick(s);
-        }
-        return 1;
-    }
-    if (*r->checksum && strcmp(r->checksum, m->current->checksum) != 0)
-        return yd_fail_field(err, YD_E_SETTING, "model", m->current->checksum,
-                             "the job was taken for the model %s with the checksum %.72s, and its file is another one now", r->model, r->checksum);
-    *out = m->current;
-    return 0;
-}
-
-static int find_model(const yd_service *s, const char *name, yd_model_record **out, yd_err *err)
-{
-    const int rc = yd_registry_find(&s->models, *name ? name : " ", out, err);
-    if (rc && err) err->code = YD_E_NOT_FOUND;
-    return rc ? YD_E_NOT_FOUND : 0;
-}
-
-int yd_service_model(const yd_service *s, const char *name, json_t **out, yd_err *err)
-{
-    yd_model_record *m;
-    int rc = find_model(s, name, &m, err);
-    if (rc) return rc;
-    *out = yd_model_record_json(s, m);
-    return *out ? 0 : yd_fail(err, YD_E_NOMEM, "no memory to describe a model");
-}
-
-int yd_service_model_load(yd_service *s, const char *name, yd_err *err)
-{
-    yd_model_record *m;
-    int rc = find_model(s, name, &m, err);
-    if (rc) return rc;
-    if (s->draining) return yd_fail(err, YD_E_DRAINING, "the server is shutting down and loads no models");
-    yd_registry_want(&s->models, m);
-    yd_models_kick(s);
-    return 0;
-}
-
-int yd_service_model_unload(yd_service *s, const char *name, yd_err *err)
-{
-    yd_model_record *m;
-    int rc = find_model(s, name, &m, err);
-    if (rc) return rc;
-    yd_registry_unload(m);
-    yd_log(YD_LOG_INFO, NULL, "model takes no new jobs", "model", m->file.name, NULL);
-    yd_models_kick(s);
-    tell(s);
-    return 0;
-}
-
-int yd_service_model_settled(const yd_service *s, const char *name, yd_err *err)
-{
-    yd_model_record *m;
-    int rc = find_model(s, name, &m, err);
-    if (rc) return rc;
-    if (m->loading || m->wanted || (m->retired && !m->current)) return 0;
-    if (!m->problem.code) return 1;
-    *err = m->problem;
-    return m->problem.code;
-}
-
-void yd_service_model_watch(yd_service *s, yd_model_watch *w)
-{
-    w->next = s->watches;
-    s->watches = w;
-}
-
-void yd_service_model_unwatch(yd_service *s, yd_model_watch *w)
-{
-    yd_model_watch **at = &s->watches;
-    while (*at && *at != w) at = &(*at)->next;
-    if (*at) *at = w->next;
 }

@@ -193,7 +193,8 @@ int yd_service_model(const yd_service *s, const char *name, json_t **out, yd_err
 // Load a model, or read it again when its file has changed: the new version takes jobs once it is warm, the one before ends those it has. Loads are
 // made one at a time. YD_E_NOT_FOUND, YD_E_DRAINING.
 int yd_service_model_load(yd_service *s, const char *name, yd_err *err);
-// Take no new jobs for it; when those under way have ended its memory is given back. Fine when it is not resident. YD_E_NOT_FOUND.
+// Take no new jobs for it; when those under way have ended its memory is given back. Fine when it is not resident. YD_E_NOT_FOUND,
+// YD_E_DEVICE before the service is ready for the first time.
 int yd_service_model_unload(yd_service *s, const char *name, yd_err *err);
 // Has that come to its end? 0: not yet. 1: nothing is under way for it. Negative: it is not resident, and why the last load came to nothing;
 // YD_E_NOT_FOUND.

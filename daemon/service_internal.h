@@ -83,12 +83,15 @@ _Static_assert(YD_SEATS * YD_ENGINES_MAX <= YD_TURN_ENGINES, "the scheduler know
 int yd_models_open(yd_service *s, yd_err *err); // look for them, and note which are wanted at the start
 void yd_models_kick(yd_service *s);             // load what is wanted, free what has left
 void yd_models_sweep(yd_service *s);
+void yd_models_tell(yd_service *s); // those who watch
+void yd_models_release(yd_service *s, yd_resident **v); // NULL it; the last one lets it leave
 void yd_models_broken(yd_service *s, const yd_err *err); // the service will never take a job
+
+// ---- model_requests.c ----
 // What a submission computes with: the model that it names, or the default. YD_E_SETTING, YD_E_MODEL_AWAY.
 int yd_models_choose(const yd_service *s, const yd_submission *sub, yd_resident **out, yd_err *err);
 // For a job of an earlier process: 0, *out; 1: it is on its way; YD_E_SETTING, or why it could not be loaded.
 int yd_models_recall(yd_service *s, const yd_job_record *r, yd_resident **out, yd_err *err);
-void yd_models_release(yd_service *s, yd_resident **v); // NULL it; the last one lets it leave
 // Number of a resident's engine for device and scheduler.
 static inline int yd_models_engine(const yd_resident *v, int k)
 {

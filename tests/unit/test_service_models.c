@@ -125,6 +125,21 @@ static void on_demand(void)
     close_service();
 }
 
+// Before it is ready nothing is taken away again that the start asks for.
+static void not_while_it_starts(void)
+{
+    setup();
+    cfg.fake_load_us = 10000;
+    uv_loop_init(&loop);
+    uv_timer_init(&loop, &ticker);
+    uv_timer_start(&ticker, on_tick, 5, 5);
+    closed = 0;
+    CHECK(yd_service_open(&loop, &cfg, &svc, &err) == 0);
+    CHECK(yd_service_model_unload(svc, "fake-2x", &err) == YD_E_DEVICE);
+    WAIT(yd_service_ready(svc, NULL));
+    close_service();
+}
+
 // Whatever is under way, a service can be closed.
 static void closed_in_the_middle(void)
 {
@@ -174,6 +189,7 @@ int main(int argc, char **argv)
         {"models: a load beside jobs", a_load_beside_jobs},
         {"models: draining", draining},
         {"models: on demand", on_demand},
+        {"models: none is unloaded while it starts", not_while_it_starts},
         {"models: closed in the middle", closed_in_the_middle},
         {"models: the budget", the_budget},
     };
