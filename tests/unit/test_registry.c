@@ -198,7 +198,7 @@ static void budget(void)
 
 static void seats(void)
 {
-    static char names[YD_SEATS + 1][8];
+    static char names[YD_SEATS + 1][16];
     const char *list[YD_SEATS + 1];
     for (int i = 0; i <= YD_SEATS; i++) {
         snprintf(names[i], sizeof names[i], "m%02d", i);
