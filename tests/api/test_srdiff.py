@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 import time
 
-from harness import MAX_THREADS, SLOWNESS, YODA, Daemon, check, png, textured
+from harness import MAX_THREADS, SLOWNESS, YODA, Daemon, Skip, check, png, png_size, textured
 
 PICTURE = png(30, 22, lambda x, y: ((x * 13 + y * 29) % 256,) * 3 if x < 12 and y < 9 else (90, 120, 150))
 OTHER = textured(19, 26)
@@ -70,6 +70,20 @@ def test_batch_mates_give_the_commands_bytes():
             work = d.curl(f"/v1/jobs/{ids[0][1]}").json()
             check(work["state"] == "succeeded" and work["settings"]["steps"] == 6, "all of its steps", work)
             check(d.stop() == 0, "the daemon ends well")
+
+
+def test_a_published_file_is_served_as_it_is():
+    source = os.path.join(os.environ.get("YODA_SHARED") or "../shared", "fixtures/srdiff_x8_tiny/model_ckpt_steps_7.ckpt")
+    if not os.path.exists(source):
+        raise Skip("the fixtures are not there")
+    with tempfile.TemporaryDirectory(prefix="yodad-srdiff-") as folder:
+        os.symlink(os.path.abspath(source), os.path.join(folder, "faces.ckpt"))
+        d = Daemon(model_dir=folder)
+        model = d.curl("/v1/models").json()["models"][0]
+        check(model["scale"] == 8, "eight times as large", model)
+        a = d.curl("/v1/upscale?steps=3&attention=edge", data=PICTURE)
+        check(a.status == 200 and png_size(a.body) == (240, 176), "a picture of eight times the size", (a.status, a.body[:200]))
+        check(d.stop() == 0, "the daemon ends well")
 
 
 def test_killed_in_mid_job():
