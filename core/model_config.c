@@ -280,7 +280,7 @@ static void read_ours(reader *r, yd_model_config *c)
     int noise, prediction, target, conditioning, ignored = 0;
     only_keys(r, 0, "the whole", keys);
     read_network(r, yd_json_get(r->j, 0, "network"), &c->net);
-    if (!r->over && !r->rc && c->net.type == YD_NET_SRDIFF) yd_srdiff_defaults(c);
+    if (!r->over && !r->rc && c->net.type == YD_NET_SRDIFF && c->net.n_levels > 0) yd_srdiff_defaults(c); // none is refused below
     prediction = (int)c->prediction;
     target = (int)c->target;
     conditioning = (int)c->conditioning;

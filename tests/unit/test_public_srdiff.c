@@ -240,6 +240,7 @@ static void our_config(void)
     refuses("\"up_scale\": 4", "\"up_scale\": 3", "up_scale");
     refuses("\"rrdb_features\": 4", "\"rrdb_features\": 5", "rrdb_features");
     refuses("[1, 2, 2]", "[2, 2, 2]", "channel_multiplier");
+    refuses("[1, 2, 2]", "[]", "channel_multiplier");
     refuses("\"residual\"", "\"direct\"", "target");
     refuses("\"inner_channel\"", "\"norm_groups\"", "norm_groups");
     refuses("\"window\": 32", "\"window\": 30", "window");
