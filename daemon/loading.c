@@ -1,6 +1,7 @@
 // How models come to the device and leave it, while it goes on with the jobs of others.
 //
 //   want -> [read, check, hash: a pool thread] -> reserve a seat -> [compile and warm up: chores of the device, a step between two batches] -> commit
+//   -> what was read is given back: a pool thread
 //   the last job of a retired version -> [free: a chore] -> left
 // One load at a time. Whatever goes wrong is kept in the record as its problem, and what was resident before goes on. A model that the
 // configuration asks for by name, and the default, must come at the start, or the service is broken; of "all" those that cannot be loaded are left out.
@@ -12,6 +13,7 @@
 #include "daemon/clock.h"
 #include "daemon/log.h"
 #include "daemon/memory.h"
+#include <malloc.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -225,12 +227,26 @@ void yd_models_sweep(yd_service *s)
 
 // ---- loading -------------------------------------------------------------------------------------------------------
 
+static void tidy_work(uv_work_t *req)
+{
+    yd_pool_thread();
+    yd_model_free(((yd_load *)req->data)->model);
+    malloc_trim(0); // its weights are on the device: what they took on the way goes back to the system
+}
+
+static void tidy_after(uv_work_t *req, int status)
+{
+    yd_load *l = req->data;
+    yd_service *s = l->service;
+    (void)status;
+    yd_free(l);
+    yd_service_release(s);
+}
+
 static void load_over(yd_load *l)
 {
     yd_service *s = l->service;
     yd_model_record *m = l->record;
-    yd_model_free(l->model);
-    yd_free(l);
     s->load = NULL;
     if (!s->closing) {
         started(s, m);
@@ -240,7 +256,7 @@ static void load_over(yd_load *l)
         yd_models_kick(s);
         yd_pipeline_kick(s);
     }
-    yd_service_release(s);
+    uv_queue_work(s->loop, &l->read, tidy_work, tidy_after);
 }
 
 static void fail_load(yd_load *l)
