@@ -102,24 +102,24 @@ static void draining(void)
 static void on_demand(void)
 {
     setup();
-    cfg.fake_models = 2;
+    cfg.fake_models = 3;
     cfg.fake_load_us = 20000;
     cfg.load_on_demand = 1;
     open_service();
     CHECK(is("fake-2x-2", "available"));
-    submitted first = {0}, second = {0}, gone = {0};
-    submitted *who[] = {&first, &second, &gone};
-    const char *steps[] = {"2", "0", "2"};
+    submitted first = {0}, second = {0}, third = {0}, gone = {0};
+    submitted *who[] = {&first, &second, &third, &gone};
+    const char *steps[] = {"2", "0", "2", "2"}, *models[] = {"fake-2x-2", "fake-2x-2", "fake-2x-3", "fake-2x-2"};
     yd_arrival *arrival = NULL;
-    for (int i = 0; i < 3; i++) {
-        yd_submission sub = {.settings = (yd_setting[]){{"model", "fake-2x-2"}, {"steps", steps[i]}}, .n_settings = 2, .owner = "me"};
+    for (int i = 0; i < 4; i++) {
+        yd_submission sub = {.settings = (yd_setting[]){{"model", models[i]}, {"steps", steps[i]}}, .n_settings = 2, .owner = "me"};
         picture(32, 32, i, &sub.bytes, &sub.len);
         CHECK(yd_service_submit(svc, &sub, on_submitted, who[i], &arrival, &err) == 0);
     }
     yd_arrival_abandon(arrival); // its client is gone before the model has come
     CHECK(is("fake-2x-2", "loading"));
-    WAIT(first.calls && second.calls);
-    CHECK(first.rc == 0 && second.rc == YD_E_SETTING && gone.calls == 0);
+    WAIT(first.calls && second.calls && third.calls);
+    CHECK(first.rc == 0 && second.rc == YD_E_SETTING && third.rc == 0 && gone.calls == 0); // the third waits while the other model is loaded
     WAIT(ended(first.id));
     CHECK(state(first.id) == YD_JOB_SUCCEEDED && is("fake-2x-2", "resident"));
     close_service();
