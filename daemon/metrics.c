@@ -284,9 +284,8 @@ static void print_models(yd_text *t, const yd_metrics_now *now)
         yd_text_printf(t, "yodad_models{state=\"%s\"} %d\n", states[k], n);
     }
     head(t, "yodad_model_loads_total", "counter", "Loads of a model that came to an end.");
-    for (int i = 0; i < now->n_models; i++)
+    for (int i = 0; i < now->n_models; i++) // zeros too, so that the first failure is an increase
         for (int k = 0; k < 2; k++) {
-            if (now->models[i].loads[k] == 0) continue;
             print_of_model(t, "yodad_model_loads_total", k ? "outcome=\"succeeded\"," : "outcome=\"failed\",", &now->models[i]);
             yd_text_printf(t, "%d\n", now->models[i].loads[k]);
         }
