@@ -12,6 +12,7 @@
 #include <string.h>
 
 enum { MAX_MAPS = YD_TRUNK_MAX_STEPS + 1, MAX_SLOTS = 8 };
+enum { PIXELS_TOGETHER = 210000 }; // of all heads that go back at once: what bounds the memory of a large picture
 
 typedef struct area {
     float *data;
@@ -34,6 +35,7 @@ typedef struct layer {
 struct yd_agf {
     yd_trunk_step steps[YD_TRUNK_MAX_STEPS];
     int n_steps, heads, together;
+    int asked;             // for together; 0: as many as the size suggests
     int readers[MAX_MAPS]; // steps that read a map
     yd_trunk *trunk;
     yd_conv2d_device device;
@@ -77,8 +79,8 @@ static int is_flat(const yd_trunk_step *s)
 
 static int check_steps(const yd_trunk_step *steps, int n_steps, int heads, int together, yd_err *err)
 {
-    if (n_steps < 1 || n_steps > YD_TRUNK_MAX_STEPS || heads < 1 || heads > YD_AGF_MAX_HEADS || together < 1 || heads % together ||
-        heads > steps[n_steps - 1].c)
+    if (n_steps < 1 || n_steps > YD_TRUNK_MAX_STEPS || heads < 1 || heads > YD_AGF_MAX_HEADS || together < 0 ||
+        (together && heads % together) || heads > steps[n_steps - 1].c)
         return yd_fail(err, YD_E_INVALID, "%d heads, %d together, over %d steps cannot be attributed", heads, together, n_steps);
     int any_sign[MAX_MAPS] = {1}; // maps that may have numbers below 0: no convolution but the first reads one, so that |X| is X
     for (int i = 0; i < n_steps; i++) {
@@ -125,7 +127,7 @@ int yd_agf_new(const yd_trunk_step *steps, int n_steps, int heads, int together,
     yd_agf *a = yd_calloc(1, sizeof *a);
     if (!a) return yd_fail(err, YD_E_NOMEM, "no memory for the attribution of %d steps", n_steps);
     memcpy(a->steps, steps, (size_t)n_steps * sizeof *steps);
-    a->n_steps = n_steps, a->heads = heads, a->together = together;
+    a->n_steps = n_steps, a->heads = heads, a->asked = together;
     for (int i = 0; i < n_steps; i++) {
         a->steps[i].tap = -1;
         for (int j = 0; j < steps[i].n_from; j++) a->readers[steps[i].from[j]]++;
@@ -257,6 +259,8 @@ int yd_agf_prepare(yd_agf *a, int h, int w, yd_err *err)
 {
     if (a->h == h && a->w == w) return YD_OK;
     a->h = 0;
+    a->together = a->asked ? a->asked : a->heads;
+    while (!a->asked && a->together > 1 && (a->heads % a->together || (int64_t)a->together * h * w > PIXELS_TOGETHER)) a->together--;
     int rc = yd_trunk_prepare(a->trunk, 1, h, w, err);
     if (!rc) rc = plan(a, err);
     for (int i = 0; i < a->n_steps && !rc; i++)

@@ -19,7 +19,8 @@
 typedef struct yd_agf yd_agf;
 
 // Steps as yd_trunk_new's, copied, what they point at borrowed until yd_agf_free. The first is a convolution of three channels and alone reads
-// the input; no JOIN, no MEAN. heads: 1..YD_AGF_MAX_HEADS, at most the features; together: how many of them go back at once, a divisor.
+// the input; no JOIN, no MEAN. heads: 1..YD_AGF_MAX_HEADS, at most the features; together: how many of them go back at once, a
+// divisor of them, or 0: as many as memory suggests, which is less for large pictures.
 // YD_E_INVALID, YD_E_NOMEM, YD_E_DEVICE.
 int yd_agf_new(const yd_trunk_step *steps, int n_steps, int heads, int together, yd_agf **out, yd_err *err);
 void yd_agf_free(yd_agf *a); // NULL is fine

@@ -333,7 +333,8 @@ static void join_means(size_t pixels, size_t c, const float *phi, const float *o
 {
     const size_t blocks = blocks_of(pixels, c);
     size_t count[2] = {0, 0};
-    for (size_t p = 0; p < pixels; p++) count[0] += phi[p]<0.0f, count[1] += phi[p]> 0.0f;
+    for (size_t p = 0; p < pixels; p++)
+        if (phi[p] != 0.0f) count[phi[p] > 0.0f]++;
     for (size_t i = 0; i < 2 * c; i++) {
         double sum = 0;
         for (size_t b = 0; b < blocks; b++) sum += of_block[b * 2 * c + i];

@@ -18,7 +18,7 @@
 #include <stdio.h>
 
 enum { LAST, AGF, AGF_SMOOTH, LAYER3, VARIANTS };
-enum { HEADS = 6, TOGETHER = 3, FIRST_SIDE = 224 };
+enum { HEADS = 6, FIRST_SIDE = 224 };
 
 #define SMOOTH_SIGMA 2.0
 
@@ -64,8 +64,7 @@ static int prepare(resnet *r, int variant, int w, int h, yd_err *err)
 {
     int rc = 0;
     if (is_agf(variant)) {
-        const int together = r->heads % TOGETHER ? 1 : TOGETHER;
-        if (!r->agf) rc = yd_agf_new(r->net.steps, r->net.n_steps, r->heads, together, &r->agf, err);
+        if (!r->agf) rc = yd_agf_new(r->net.steps, r->net.n_steps, r->heads, 0, &r->agf, err);
         return rc ? rc : yd_agf_prepare(r->agf, h, w, err);
     }
     yd_trunk **t = &r->trunk[variant];

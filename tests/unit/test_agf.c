@@ -171,6 +171,7 @@ static void check_pool(int h, int w, int k, int stride, int pad)
     const int oh = (h + 2 * pad - k) / stride + 1, ow = (w + 2 * pad - k) / stride + 1;
     oracle_map x = draw_holes(4, h, w, 0, 1), c = draw_holes(4, oh, ow, -1, 1), g = draw(4, oh, ow, -1, 1), gx,
                y = oracle_map_new(4, oh, ow);
+    for (int i = 0; i < 4 * h * w; i++) x.v[i] = round(2 * x.v[i]) / 2; // windows with several largest
     oracle_map cx = oracle_agf_pool(&x, k, stride, pad, &c, &g, &gx);
     for (int i = 0; i < 4; i++)
         for (int row = 0; row < oh; row++)
@@ -248,7 +249,7 @@ static void check_conv(conv_case v)
     double *scale = calloc((size_t)v.c, sizeof *scale);
     fill_filter(&f0, &w0), fill_filter(&f1, &w1);
     for (int i = 0; i < v.in_c + v.c; i++) bias[i] = (float)drawn(-0.1, 0.1);
-    for (int i = 0; i < v.c; i++) scale[i] = drawn(0.2, 2);
+    for (int i = 1; i < v.c; i++) scale[i] = drawn(0.2, 2); // and one of 0, which C must not see
     yd_trunk_step steps[2] = {step_of(&f0, w0, bias, 0, 0), step_of(&f1, w1, bias + v.in_c, 1, 1)};
     steps[1].scale = scale;
     yd_agf *a = NULL;
@@ -306,6 +307,7 @@ static void test_full(void)
     check_conv((conv_case){9, 9, 33, 8, 5, 1, 2, 1});
     check_conv((conv_case){1, 2, 7, 8, 3, 1, 2, 2});
     check_conv((conv_case){30, 31, 70, 9, 3, 1, 1, 1}); // several blocks of places
+    check_conv((conv_case){12, 13, 2, 2, 3, 1, 2, 2});  // places where nothing is
 }
 
 static void check_first(int h, int w, int c, int k, int stride)
