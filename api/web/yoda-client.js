@@ -212,7 +212,7 @@ export class YodaClient {
   /** Limits, formats, attention methods, defaults. */
   async capabilities() { return this.json('/v1/capabilities'); }
 
-  /** The resident models. @returns {Promise<Object[]>} */
+  /** The models that were found; those whose state is "resident" take jobs. @returns {Promise<Object[]>} */
   async models() { return (await this.json('/v1/models')).models; }
 
   /** @param {string} path @param {RequestInit} [options] */
