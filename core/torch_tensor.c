@@ -154,7 +154,7 @@ static int gathered(yd_safetensors *st, const layout *l, const yd_torch_storage 
 {
     void *array = st->copies;
     *why = "a tensor that does not lie row by row, and too large to be put in order";
-    if (out->numel > s->numel || out->bytes > st->len - st->copied_bytes) return 1;
+    if (out->bytes > st->len - st->copied_bytes) return 1;
     const int rc = yd_view_reserve(&array, &st->copies_capacity, st->n_copies + 1, sizeof *st->copies, err);
     st->copies = array;
     if (rc) return rc;
