@@ -52,7 +52,7 @@ static int open_rig(rig *g, int batch, long long cache)
     uv_loop_init(&g->loop);
     yd_config_init(&g->cfg);
     snprintf(g->cfg.model_dir, sizeof g->cfg.model_dir, "%s", folder);
-    g->cfg.threads = 2;
+    g->cfg.threads = 1;
     g->cfg.attention_batch = batch;
     g->cfg.attention_cache_bytes = cache;
     const int rc = yd_mapper_open(&g->loop, &g->cfg, &g->m, &err);
@@ -74,7 +74,7 @@ static void ask(rig *g, asked *a, int w, int h, int salt)
 {
     memset(a, 0, sizeof *a);
     a->shown = malloc((size_t)w * (size_t)h * 3);
-    for (int i = 0; i < w * h * 3; i++) a->shown[i] = (uint8_t)((i * i / 7 + salt * i) % 251);
+    for (unsigned i = 0; i < 3u * (unsigned)w * (unsigned)h; i++) a->shown[i] = (uint8_t)((i * i / 7 + (unsigned)salt * i) % 251);
     a->r = (yd_map_request){.shown = a->shown, .w = w, .h = h, .stop = &a->stop, .done = on_done};
     CHECK(yd_attention_nets_find(yd_mapper_nets(g->m), name, &a->r.ref, NULL) == 0);
     yd_map_request_key(g->m, &a->r);
