@@ -35,6 +35,7 @@ typedef struct yd_attention_variant {
     char word[16];          // what is appended to the name after a '-'; "" for the first
     yd_attention_norm norm; // never OWN
     int heads;              // 1..YD_ATTENTION_MAX_HEADS
+    int stride;             // pixels of the input per place of a map: the patch
 } yd_attention_variant;
 
 typedef struct yd_attention_net_info {
@@ -44,7 +45,6 @@ typedef struct yd_attention_net_info {
     char name[YD_ATTENTION_NAME_MAX];
     int multiple;   // sides of an input are multiples of this
     int min_side;   // and at least this
-    int stride;     // pixels of the input per place of the first variant's map: the patch
     int depth, dim; // blocks; channels of what the map is made from
     int n_variants;
     yd_attention_variant variant[YD_ATTENTION_MAX_VARIANTS];

@@ -137,6 +137,7 @@ static int run(void *state, int variant, int n, int w, int h, const float *const
 static void describe(const resnet *r, yd_attention_net_info *info)
 {
     static const char *const words[VARIANTS] = {[LAST] = "", [AGF] = "agf", [AGF_SMOOTH] = "agf-smooth", [LAYER3] = "layer3"};
+    static const int strides[VARIANTS] = {[LAST] = 32, [AGF] = 1, [AGF_SMOOTH] = 1, [LAYER3] = 16};
     const int *b = r->net.blocks, *c = r->net.channels;
     if (b[0] == 3 && b[1] == 4 && b[2] == 6 && b[3] == 3 && c[3] == 2048)
         snprintf(info->name, sizeof info->name, "resnet50");
@@ -144,13 +145,12 @@ static void describe(const resnet *r, yd_attention_net_info *info)
         snprintf(info->name, sizeof info->name, "resnet%dx%dx%dx%d-%d", b[0], b[1], b[2], b[3], c[3]);
     info->multiple = 1;
     info->min_side = 1;
-    info->stride = 32;
     info->depth = b[0] + b[1] + b[2] + b[3];
     info->dim = c[3];
     info->n_variants = VARIANTS;
     for (int i = 0; i < VARIANTS; i++) {
         yd_attention_variant *v = &info->variant[i];
-        *v = (yd_attention_variant){.norm = is_agf(i) ? YD_ATTENTION_NORM_P99 : YD_ATTENTION_NORM_MINMAX, .heads = r->heads};
+        *v = (yd_attention_variant){.norm = is_agf(i) ? YD_ATTENTION_NORM_P99 : YD_ATTENTION_NORM_MINMAX, .heads = r->heads, .stride = strides[i]};
         snprintf(v->word, sizeof v->word, "%s", words[i]);
     }
     info->params = r->net.params;

@@ -178,11 +178,10 @@ static int open_net(const yd_attention_tensors *t, const yd_attention_net_option
     snprintf(info->name, sizeof info->name, "squeezenet");
     info->multiple = 1;
     info->min_side = yd_trunk_min_side(net->steps, net->n_steps);
-    info->stride = 16;
     info->depth = 8; // fire modules
     info->dim = CHANNELS;
     info->n_variants = 1;
-    info->variant[0] = (yd_attention_variant){.norm = YD_ATTENTION_NORM_MINMAX, .heads = HEADS};
+    info->variant[0] = (yd_attention_variant){.norm = YD_ATTENTION_NORM_MINMAX, .heads = HEADS, .stride = 16};
     info->params = net->params;
     *state = net;
     return 0;

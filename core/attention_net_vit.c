@@ -165,11 +165,11 @@ static size_t count(const yd_vit_shape *s)
 static void describe(const yd_vit_shape *s, yd_attention_net_info *info)
 {
     name_it(s, info->name);
-    info->multiple = info->min_side = info->stride = s->patch;
+    info->multiple = info->min_side = s->patch;
     info->depth = s->depth;
     info->dim = s->dim;
     info->n_variants = 1;
-    info->variant[0] = (yd_attention_variant){.norm = YD_ATTENTION_NORM_MINMAX, .heads = s->heads};
+    info->variant[0] = (yd_attention_variant){.norm = YD_ATTENTION_NORM_MINMAX, .heads = s->heads, .stride = s->patch};
     info->params = count(s);
 }
 

@@ -57,7 +57,7 @@ static json_t *limits_json(const yd_config *c)
 
 static const char *network_kind(yd_attention_net_kind k)
 {
-    return k == YD_ATTENTION_VIT ? "a vision transformer" : k == YD_ATTENTION_RESNET50 ? "a ResNet-50" : "a SqueezeNet";
+    return k == YD_ATTENTION_VIT ? "a vision transformer" : k == YD_ATTENTION_RESNET50 ? "a ResNet-50" : "a SqueezeNet (not one of the paper's)";
 }
 
 // One for each variant of a resident attention network.
@@ -74,7 +74,7 @@ static void add_networks(const yd_service *s, json_t *list)
             snprintf(summary, sizeof summary, "what %s attends to; :max (also without), :avg, or one of its heads, :0 to :%d", network_kind(info.kind),
                      v->heads - 1);
             json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:i, s:i, s:s, s:I, s:I}", "name", name, "summary", summary, "network", info.name, "heads",
-                                                  v->heads, "stride", info.stride, "checksum", info.checksum, "parameters", (json_int_t)info.params, "bytes",
+                                                  v->heads, "stride", v->stride, "checksum", info.checksum, "parameters", (json_int_t)info.params, "bytes",
                                                   (json_int_t)info.bytes));
         }
     }

@@ -71,7 +71,7 @@ static int save_raw(const yd_attention_net_info *info, const yd_attention_ref *r
     yd_st_writer *w = yd_st_writer_new();
     if (!w) return yd_fail(err, YD_E_NOMEM, "no memory for %s", out);
     snprintf(name, sizeof name, "%s%s%s", info->name, *v->word ? "-" : "", v->word);
-    snprintf(stride, sizeof stride, "%d", info->stride);
+    snprintf(stride, sizeof stride, "%d", v->stride);
     int rc = yd_st_writer_metadata(w, "network", name, err);
     if (rc == 0) rc = yd_st_writer_metadata(w, "checksum", info->checksum, err);
     if (rc == 0) rc = yd_st_writer_metadata(w, "stride", stride, err);

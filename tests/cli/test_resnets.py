@@ -61,11 +61,11 @@ def resnets_raw_maps_have_the_places_of_their_variant():
     tiny_resnet("net.safetensors")
     busy_picture("in.png", 40, 32)
     nets = ("--attention-nets", "my-net=net.safetensors")
-    for method, rows, columns, norm in (("my-net", 7, 9, "minmax"), ("my-net-layer3", 14, 18, "minmax"), ("my-net-agf", 224, 280, "p99")):
+    for method, rows, columns, stride, norm in (("my-net", 7, 9, "32", "minmax"), ("my-net-layer3", 14, 18, "16", "minmax"), ("my-net-agf", 224, 280, "1", "p99")):
         yoda("attention", "in.png", "--method", method, *nets, "--raw", "raw.safetensors")
         tensors, metadata = read_safetensors("raw.safetensors")
         maps = floats(tensors["maps"])
-        check(tensors["maps"][1] == [1, 6, rows, columns] and metadata["norm"] == norm, (method, tensors["maps"][1], metadata))
+        check(tensors["maps"][1] == [1, 6, rows, columns] and metadata["norm"] == norm and metadata["stride"] == stride, (method, tensors["maps"][1], metadata))
         check((min(maps) < 0) == (norm == "p99"), f"{method}: from {min(maps)} to {max(maps)}")
 
 

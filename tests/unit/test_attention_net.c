@@ -372,7 +372,7 @@ static void test_names(void)
         if (!net) return;
         const yd_attention_net_info *info = yd_attention_net_info_of(net);
         CHECK_MSG(strcmp(info->name, want[i].name) == 0 && info->params == want[i].params, "%s, %zu", info->name, info->params);
-        CHECK(info->depth == 12 && info->dim == want[i].r.dim && info->stride == want[i].r.patch && info->multiple == info->stride);
+        CHECK(info->depth == 12 && info->dim == want[i].r.dim && info->variant[0].stride == want[i].r.patch && info->multiple == info->variant[0].stride);
         CHECK(info->variant[0].heads == want[i].r.dim / 64 && info->n_variants == 1 && info->bytes > info->params * 3);
         yd_attention_net_close(net);
     }
