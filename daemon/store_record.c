@@ -4,6 +4,7 @@
 // digits: a job that is taken up again must compute with the same settings to the bit.
 #include "daemon/store_record.h"
 
+#include "core/image.h"
 #include "core/mem.h"
 #include <string.h>
 
@@ -57,6 +58,24 @@ void yd_store_op_free(yd_store_op *op)
     yd_job_record_clear(&op->rec);
     yd_free(op->doc);
     yd_free(op);
+}
+
+const char *yd_record_mime(const char *mime)
+{
+    size_t n;
+    const yd_image_kind *k = yd_image_kinds(&n);
+    for (size_t i = 0; i < n; i++)
+        if (strcmp(k[i].mime, mime) == 0) return k[i].mime;
+    return "application/octet-stream";
+}
+
+yd_blob *yd_record_placeholder(size_t len, const char *sha256)
+{
+    yd_blob *b = yd_blob_new(NULL, 0, "", 0);
+    if (!b) return NULL;
+    b->len = len;
+    snprintf(b->sha256, sizeof b->sha256, "%s", sha256);
+    return b;
 }
 
 // ---- JSON ----------------------------------------------------------------------------------------------------------

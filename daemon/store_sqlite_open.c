@@ -10,11 +10,10 @@
 #include "core/mem.h"
 #include "daemon/log.h"
 #include "daemon/mutant.h"
+#include "daemon/state_lock.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
-#include <sys/file.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #define BUSY_MS   5000
@@ -57,33 +56,6 @@ static const struct {
 static int unusable(yd_err *err, const char *what, const char *path, const char *why)
 {
     return yd_fail_field(err, YD_E_CONFIG, "state_dir", "a folder that can be written to", "%s %s: %s", what, path, why);
-}
-
-// ---- the lock ------------------------------------------------------------------------------------------------------
-
-static int in_use(int fd, const char *folder, yd_err *err)
-{
-    char pid[24] = "";
-    const ssize_t n = pread(fd, pid, sizeof pid - 1, 0);
-    pid[n > 0 ? strspn(pid, "0123456789") : 0] = 0;
-    return yd_fail_field(err, YD_E_CONFIG, "state_dir", "a folder of its own for every process", "%s is used by another process (%s)",
-                         folder, *pid ? pid : "its lock is held");
-}
-
-static int take_lock(yd_sqlite_store *s, const char *folder, yd_err *err)
-{
-    char path[PATH_ROOM], pid[24];
-    if (mkdir(folder, 0700) && errno != EEXIST) return unusable(err, "cannot make", folder, strerror(errno));
-    const int n = snprintf(path, sizeof path, "%s/lock", folder);
-    if (n < 0 || (size_t)n >= sizeof path) return unusable(err, "cannot use", "the path", "it is too long");
-    s->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-    if (s->lock_fd < 0) return unusable(err, "cannot open", path, strerror(errno));
-    if (flock(s->lock_fd, LOCK_EX | LOCK_NB)) return in_use(s->lock_fd, folder, err);
-    const int len = snprintf(pid, sizeof pid, "%ld\n", (long)getpid());
-    // The number only serves the message above.
-    if (ftruncate(s->lock_fd, 0) || pwrite(s->lock_fd, pid, (size_t)len, 0) != len)
-        yd_log(YD_LOG_DEBUG, NULL, "lock file not written", NULL);
-    return 0;
 }
 
 // ---- the database --------------------------------------------------------------------------------------------------
@@ -194,7 +166,7 @@ static int is_used(void *arg, const char *name)
 int yd_sqlite_open_files(yd_sqlite_store *s, const char *folder, yd_err *err)
 {
     s->lock_fd = -1;
-    int rc = take_lock(s, folder, err);
+    int rc = yd_state_lock(folder, &s->lock_fd, err);
     if (!rc) rc = yd_spool_open(folder, "pictures", &s->spool, err);
     if (!rc) rc = open_databases(s, folder, err);
     if (!rc) rc = prepare(s, err);

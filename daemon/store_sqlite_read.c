@@ -3,7 +3,6 @@
 // Its connection sees what has been committed. Pictures are not read but mapped: their bytes come from the page cache as they are sent.
 #include "daemon/store_sqlite.h"
 
-#include "core/image.h"
 #include "core/mem.h"
 #include <string.h>
 
@@ -11,26 +10,6 @@ static const char *text_at(sqlite3_stmt *q, int column)
 {
     const char *s = (const char *)sqlite3_column_text(q, column);
     return s ? s : "";
-}
-
-// Blobs keep their type's name as static text.
-static const char *static_mime(const char *mime)
-{
-    size_t n;
-    const yd_image_kind *k = yd_image_kinds(&n);
-    for (size_t i = 0; i < n; i++)
-        if (strcmp(k[i].mime, mime) == 0) return k[i].mime;
-    return "application/octet-stream";
-}
-
-// Only that it exists, and how large it is.
-static yd_blob *placeholder(size_t len, const char *sha256)
-{
-    yd_blob *b = yd_blob_new(NULL, 0, "", 0);
-    if (!b) return NULL;
-    b->len = len;
-    snprintf(b->sha256, sizeof b->sha256, "%s", sha256);
-    return b;
 }
 
 static int take_file(yd_sqlite_store *s, sqlite3_stmt *q, int whole, yd_job_record *r, yd_err *err)
@@ -42,10 +21,10 @@ static int take_file(yd_sqlite_store *s, sqlite3_stmt *q, int whole, yd_job_reco
     yd_blob **at = kind >= 0 && kind < YD_FILES ? yd_job_record_blob(r, (yd_record_file)kind) : NULL;
     if (!at || yd_spool_path(s->spool, name, path)) return yd_fail(err, YD_E_IO, "job %s has a picture that cannot be read", r->id);
     if (!whole) {
-        *at = placeholder(len, name);
+        *at = yd_record_placeholder(len, name);
         return *at ? 0 : yd_fail(err, YD_E_NOMEM, "no memory for a job");
     }
-    int rc = yd_blob_map(path, len, static_mime(text_at(q, 3)), name, at, err);
+    int rc = yd_blob_map(path, len, yd_record_mime(text_at(q, 3)), name, at, err);
     if (rc) return rc;
     (*at)->width = sqlite3_column_int(q, 4);
     (*at)->height = sqlite3_column_int(q, 5);

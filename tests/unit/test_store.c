@@ -273,7 +273,7 @@ static void out_of_memory(void)
         int rc = open_again();
         yd_mem_fail_at(0);
         if (rc) {
-            CHECK(rc == YD_E_NOMEM && k <= 5);
+            CHECK(rc == YD_E_NOMEM && k <= 6);
             continue;
         }
         yd_job_record r = record("a", "");
