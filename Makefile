@@ -21,10 +21,10 @@ VARIANT ?= release
 B := build
 O := $(B)/obj/$(VARIANT)
 
-PKGS := vips lcms2 libmicrohttpd jansson libuv sqlite3 libcurl zlib
+PKGS := vips lcms2 libmicrohttpd jansson libuv sqlite3 hiredis libcurl zlib
 PKG_CFLAGS := $(patsubst -I%,-isystem %,$(filter -I%,$(shell pkg-config --cflags $(PKGS) 2>/dev/null)))
 LIBS_CORE := -ldnnl -lvl -lm -lpthread $(shell pkg-config --libs vips lcms2 2>/dev/null)
-LIBS_DAEMON := $(shell pkg-config --libs libmicrohttpd jansson libuv sqlite3 libcurl zlib 2>/dev/null)
+LIBS_DAEMON := $(shell pkg-config --libs libmicrohttpd jansson libuv sqlite3 hiredis libcurl zlib 2>/dev/null)
 
 VERSION := $(shell cat VERSION 2>/dev/null || echo 0.0.0)
 WARN := -Wall -Wextra -Wshadow -Wconversion -Wvla -Wstrict-prototypes -Werror

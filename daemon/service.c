@@ -134,6 +134,15 @@ static uint64_t feed_base(const yd_store *store)
     return store->durable ? (uint64_t)store->boot << 32 : (uint64_t)(yd_wall_ms() / 1000) << 20;
 }
 
+static int open_store(yd_service *s, yd_err *err)
+{
+    const yd_config *cfg = s->cfg;
+    if (*cfg->store && !*cfg->state_dir)
+        return yd_fail_field(err, YD_E_CONFIG, "state_dir", "a folder", "with a shared store pictures and checkpoints still need a folder");
+    if (*cfg->store) return yd_store_redis_open(s->loop, cfg->store, cfg->state_dir, &s->store, err);
+    return *cfg->state_dir ? yd_store_sqlite_open(s->loop, cfg->state_dir, &s->store, err) : yd_store_memory_open(s->loop, &s->store, err);
+}
+
 // Everything that has no thread or process of its own.
 static int open_parts(yd_service *s, yd_device **device, yd_err *err)
 {
@@ -151,8 +160,7 @@ static int open_parts(yd_service *s, yd_device **device, yd_err *err)
     int rc = s->metrics && s->jobs && s->leaders && s->keyed && s->bundles && s->owners ? make_device(cfg, device, err) : yd_fail(err, YD_E_NOMEM, "no memory for the service");
     if (!rc) rc = yd_mapper_open(s->loop, cfg, &s->mapper, err); // before it is measured what models may take
     if (!rc) rc = yd_models_open(s, err);
-    if (!rc)
-        rc = *cfg->state_dir ? yd_store_sqlite_open(s->loop, cfg->state_dir, &s->store, err) : yd_store_memory_open(s->loop, &s->store, err);
+    if (!rc) rc = open_store(s, err);
     if (!rc && !(s->feed = yd_feed_new((size_t)cfg->feed_events, feed_base(s->store)))) rc = yd_fail(err, YD_E_NOMEM, "no memory for the service");
     if (!rc) rc = yd_service_recover(s, err);
     if (!rc) yd_bundles_recover(s);

@@ -134,7 +134,7 @@ typedef struct yd_store_health {
 } yd_store_health;
 
 struct yd_store {
-    const char *durability; // "fsync", or "none": gone with the process
+    const char *durability; // "fsync", "everysec" (fsync within a second), "unknown", or "none": gone with the process
     int durable;            // what is done survives kill -9 and loss of power
     int64_t boot;           // number of this process among those that had the store, from 1
     // Finish what was handed in, or give up on it where writing fails; then closed is called from the loop. Nothing may be handed in
@@ -166,5 +166,9 @@ int yd_store_memory_open(uv_loop_t *loop, yd_store **out, yd_err *err);
 // Jobs in a folder, which is made if need be: an SQLite database and a spool of pictures beside it. One process at a time. YD_E_CONFIG
 // naming state_dir, YD_E_IO, YD_E_NOMEM.
 int yd_store_sqlite_open(uv_loop_t *loop, const char *folder, yd_store **out, yd_err *err);
+
+// Jobs in a Redis server ("redis://..." or "unix://...", see redis_link.h), their pictures in a folder as above. One process at a time: another
+// one is refused while the first one's lease lasts. Waits for the server's answers. YD_E_CONFIG naming store or state_dir, YD_E_IO, YD_E_NOMEM.
+int yd_store_redis_open(uv_loop_t *loop, const char *url, const char *folder, yd_store **out, yd_err *err);
 
 #endif

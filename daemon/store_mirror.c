@@ -396,6 +396,11 @@ uint64_t yd_mirror_last_order(const yd_mirror *m)
     return m->last_order;
 }
 
+uint64_t yd_mirror_last_end(const yd_mirror *m)
+{
+    return m->last_end;
+}
+
 size_t yd_mirror_count(const yd_mirror *m)
 {
     return m->all.count;
@@ -428,7 +433,7 @@ static int by_end(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-int yd_mirror_restored(yd_mirror *m, uint64_t last_order)
+int yd_mirror_restored(yd_mirror *m, uint64_t last_order, uint64_t last_end)
 {
     size_t n = 0;
     row **ended = yd_calloc(m->all.count + 1, sizeof *ended);
@@ -436,9 +441,13 @@ int yd_mirror_restored(yd_mirror *m, uint64_t last_order)
     for (row *r = m->all.head; r; r = r->all.next)
         if (yd_job_state_final(r->rec.state)) ended[n++] = r;
     qsort(ended, n, sizeof *ended, by_end);
-    for (size_t i = 0; i < n; i++) enter(m, ended[i]);
+    for (size_t i = 0; i < n; i++) {
+        m->last_end = ended[i]->ended - 1;
+        enter(m, ended[i]);
+    }
     yd_free(ended);
     m->last_order = last_order;
+    m->last_end = last_end;
     return 0;
 }
 

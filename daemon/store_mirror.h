@@ -47,10 +47,11 @@ typedef struct yd_mirror_sink {
 
 void yd_mirror_walk(const yd_mirror *m, const yd_mirror_sink *to);
 uint64_t yd_mirror_last_order(const yd_mirror *m);
+uint64_t yd_mirror_last_end(const yd_mirror *m); // the place of the record that finished last
 size_t yd_mirror_count(const yd_mirror *m);
 // Into an empty mirror, in the order in which yd_mirror_walk gave them; then once yd_mirror_restored. YD_E_NOMEM.
 int yd_mirror_restore_row(yd_mirror *m, const yd_mirror_row *row);
 int yd_mirror_restore_grave(yd_mirror *m, const char *id, int64_t since_ms);
-int yd_mirror_restored(yd_mirror *m, uint64_t last_order);
+int yd_mirror_restored(yd_mirror *m, uint64_t last_order, uint64_t last_end);
 
 #endif

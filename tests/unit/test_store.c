@@ -1,9 +1,10 @@
-// The contract of job stores (store.h): the same cases for the one in memory and the one on disk.
+// The contract of job stores (store.h): the same cases for the one in memory, the one on disk and the one in Redis.
 #include "daemon/store.h"
 
 #include "core/mem.h"
 #include "daemon/log.h"
 #include "daemon/spool.h"
+#include "tests/unit/redis_rig.h"
 #include "tests/unit/t.h"
 #include <errno.h>
 #include <sqlite3.h>
@@ -12,7 +13,7 @@ static uv_loop_t loop;
 static uv_timer_t ticker;
 static yd_store *store;
 static yd_err err;
-static int durable; // which store the cases are about
+static enum { IN_MEMORY, ON_DISK, IN_REDIS } durable; // which store the cases are about
 static char folder[64];
 
 static void on_tick(uv_timer_t *t)
@@ -29,6 +30,7 @@ static void remove_folder(void)
 
 static int open_again(void)
 {
+    if (durable == IN_REDIS) return yd_store_redis_open(&loop, redis_url, folder, &store, &err);
     return durable ? yd_store_sqlite_open(&loop, folder, &store, &err) : yd_store_memory_open(&loop, &store, &err);
 }
 
@@ -499,10 +501,31 @@ static void errands(void)
 
 static void on_disk(void (*run_case)(void))
 {
-    durable = 1;
+    durable = ON_DISK;
     run_case();
-    durable = 0;
+    durable = IN_MEMORY;
 }
+
+static void in_redis(void (*run_case)(void))
+{
+    if (!redis_is_installed()) {
+        t_skip("redis-server is not installed");
+        return;
+    }
+    redis_start();
+    durable = IN_REDIS;
+    run_case();
+    durable = IN_MEMORY;
+    redis_end();
+}
+
+static void life_in_redis(void) { in_redis(life_of_a_record); }
+static void expiry_in_redis(void) { in_redis(expiry); }
+static void listing_in_redis(void) { in_redis(listing); }
+static void restart_in_redis(void) { in_redis(a_restart); }
+static void sharing_in_redis(void) { in_redis(files_are_shared); }
+static void errands_in_redis(void) { in_redis(errands); }
+static void trouble_in_redis(void) { in_redis(a_disk_that_fails); }
 
 static void life_on_disk(void) { on_disk(life_of_a_record); }
 static void listing_on_disk(void) { on_disk(listing); }
@@ -529,6 +552,13 @@ int main(int argc, char **argv)
         {"store on disk: errands", errands_on_disk},
         {"store on disk: one process, one version", lock_on_disk},
         {"store on disk: a disk that fails", trouble_on_disk},
+        {"store in Redis: put, claim, finish, remove", life_in_redis},
+        {"store in Redis: expiry by age, number and bytes", expiry_in_redis},
+        {"store in Redis: listing", listing_in_redis},
+        {"store in Redis: a restart", restart_in_redis},
+        {"store in Redis: files are shared", sharing_in_redis},
+        {"store in Redis: errands", errands_in_redis},
+        {"store in Redis: a disk that fails", trouble_in_redis},
     };
     yd_log_set_level("error");
     return t_main(argc, argv, cases, sizeof cases / sizeof cases[0]);

@@ -1,4 +1,4 @@
-// Stores against a model: random operations on both kinds of store and on a plain array that says what must be the case.
+// Stores against a model: random operations on each kind of store and on a plain array that says what must be the case.
 //
 // The array knows of each id its state, its end, its texts and when it was buried. After every operation the answer is compared, and now and
 // then everything that can be read. The store on disk is closed and opened again in between, which must change nothing but what runs.
@@ -7,6 +7,7 @@
 #include "core/mem.h"
 
 #include "daemon/log.h"
+#include "tests/unit/redis_rig.h"
 #include "tests/unit/t.h"
 #include <sys/stat.h>
 
@@ -30,7 +31,7 @@ static uv_loop_t loop;
 static uv_timer_t ticker;
 static yd_store *store;
 static yd_err err;
-static int durable;
+static enum { IN_MEMORY, ON_DISK, IN_REDIS } durable;
 static char folder[64];
 static model_row model[IDS];
 static uint64_t seed;
@@ -50,6 +51,7 @@ static void on_tick(uv_timer_t *t)
 
 static int open_store(void)
 {
+    if (durable == IN_REDIS) return yd_store_redis_open(&loop, redis_url, folder, &store, &err);
     return durable ? yd_store_sqlite_open(&loop, folder, &store, &err) : yd_store_memory_open(&loop, &store, &err);
 }
 
@@ -298,14 +300,26 @@ static void random_life(void)
 
 static void in_memory(void)
 {
-    durable = 0;
+    durable = IN_MEMORY;
     random_life();
 }
 
 static void on_disk(void)
 {
-    durable = 1;
+    durable = ON_DISK;
     random_life();
+}
+
+static void in_redis(void)
+{
+    if (!redis_is_installed()) {
+        t_skip("redis-server is not installed");
+        return;
+    }
+    redis_start();
+    durable = IN_REDIS;
+    random_life();
+    redis_end();
 }
 
 int main(int argc, char **argv)
@@ -313,6 +327,7 @@ int main(int argc, char **argv)
     static const t_case cases[] = {
         {"store against a model: in memory", in_memory},
         {"store against a model: on disk", on_disk},
+        {"store against a model: in Redis", in_redis},
     };
     yd_log_set_level("error");
     return t_main(argc, argv, cases, sizeof cases / sizeof cases[0]);
