@@ -262,7 +262,9 @@ static void a_stopped_one_is_fenced_off(void)
     CHECK(state_at(1, 1) == YD_JOB_QUEUED && state_at(1, 2) == YD_JOB_RUNNING);
     CHECK(run_one(1, YD_OP_CLAIM, 1, YD_JOB_QUEUED) == 0);
     hand_in(0, YD_OP_UPDATE, 1, YD_JOB_SUCCEEDED);
-    ((yd_redis_store *)store[0])->muted = 0;
+    yd_redis_store *late = (yd_redis_store *)store[0];
+    late->refreshed_us = late->xread_us = yd_mono_us(); // so that its write comes before anything that would tell it
+    late->muted = 0;
     while (on_way) uv_run(&loop, UV_RUN_ONCE);
     CHECK_MSG(told_rc == YD_E_CONFLICT && state_at(1, 1) == YD_JOB_RUNNING, "%d", told_rc);
     yd_store_health h;
@@ -411,6 +413,23 @@ static void nothing_acknowledged_is_lost(void)
     end();
 }
 
+// What the server does with a connection that was given up, and what is sent again, are one change together.
+static void an_answer_that_was_lost(void)
+{
+    if (begin(1, 100000, 5000)) return;
+    CHECK(run_one(0, YD_OP_PUT, 1, YD_JOB_QUEUED) == 0);
+    const uint64_t before = inside(0)->position;
+    stop_it();
+    hand_in(0, YD_OP_UPDATE, 1, YD_JOB_RUNNING);
+    wait_ms(900); // its connection has been dropped
+    CHECK(on_way == 1);
+    go_on();
+    for (int64_t until = yd_mono_us() + 3000000; on_way && yd_mono_us() < until;) uv_run(&loop, UV_RUN_ONCE);
+    CHECK(run_one(0, YD_OP_CLAIM, 2, YD_JOB_QUEUED) == YD_E_NOT_FOUND);
+    CHECK_MSG(inside(0)->position == before + 2, "%llu entries of two operations", (unsigned long long)(inside(0)->position - before));
+    end();
+}
+
 // A server that comes back without the end of what it had acknowledged: the process that has it all writes it down anew.
 static void a_log_that_lost_its_end(void)
 {
@@ -460,6 +479,7 @@ int main(int argc, char **argv)
         {"shared store: a stopped one is fenced off", a_stopped_one_is_fenced_off},
         {"shared store: one process at a time", one_process_at_a_time},
         {"shared store: a server in trouble", trouble},
+        {"shared store: an answer that was lost", an_answer_that_was_lost},
         {"shared store: a log that lost its end", a_log_that_lost_its_end},
         {"shared store: a server that is killed under load", nothing_acknowledged_is_lost},
     };
