@@ -10,7 +10,7 @@
 //   A connection that owes an answer for ANSWER_MS is dropped, both are made again, at first after 20 ms and then every 250.
 //   A replica whose lease has ended and that was released by somebody (store_redis_open.c) is fenced off for good: it refuses everything.
 //
-// Threads: the loop's; the batch belongs to the pool while `working`. Read next: store_redis_open.c, store_redis_snapshot.c, store_redis_files.c.
+// Threads: the loop's; the batch belongs to the pool while `working`. Read next: store_redis_open.c, store_redis_snapshot.c, store_redis_files.c, store_redis_read.c.
 #include "daemon/store_redis.h"
 
 #include "core/mem.h"
@@ -558,51 +558,6 @@ static void on_tick(uv_timer_t *t)
 
 // ---- the interface -------------------------------------------------------------------------------------------------
 
-static const yd_mirror *mirror_of(const yd_store *s)
-{
-    return ((const yd_redis_store *)s)->mirror;
-}
-
-static int get(yd_store *base, const char *id, int whole, yd_job_record *out, yd_err *err)
-{
-    memset(out, 0, sizeof *out);
-    int rc = yd_mirror_get(mirror_of(base), id, out, err);
-    if (!rc && whole && (rc = yd_redis_fill((yd_redis_store *)base, out, err))) yd_job_record_clear(out);
-    return rc;
-}
-
-static int list_ids(yd_store *s, const char *owner, int state, uint64_t before, int limit, char (*ids)[YD_ID_MAX], uint64_t *orders)
-{
-    return yd_mirror_list(mirror_of(s), owner, state, before, limit, ids, orders);
-}
-
-static int list_due(yd_store *s, uint64_t before, int limit, char (*ids)[YD_ID_MAX], uint64_t *orders)
-{
-    return yd_mirror_list_due(mirror_of(s), before, limit, ids, orders);
-}
-
-static int find_key(yd_store *s, const char *key, char id[YD_ID_MAX])
-{
-    return yd_mirror_find_key(mirror_of(s), key, id);
-}
-
-static int find_once(yd_store *s, const char *once, char id[YD_ID_MAX])
-{
-    return yd_mirror_find_once(mirror_of(s), once, id);
-}
-
-static void bundles(yd_store *s, void (*each)(void *arg, const char *id, const char *owner, const char *doc), void *arg)
-{
-    yd_mirror_bundles(mirror_of(s), each, arg);
-}
-
-static void health(const yd_store *base, yd_store_health *out)
-{
-    const yd_redis_store *s = (const yd_redis_store *)base;
-    *out = (yd_store_health){.ok = s->ok && !s->disk_bad, .free_room = yd_spool_free_bytes(s->spool), .bytes = yd_mirror_bytes(s->mirror)};
-    if (!out->ok) snprintf(out->why, sizeof out->why, "%s", s->why);
-}
-
 static void close_store(yd_store *base, void (*closed)(void *arg), void *arg)
 {
     yd_redis_store *s = (yd_redis_store *)base;
@@ -630,16 +585,8 @@ int yd_store_redis_open_with(uv_loop_t *loop, const char *url, const char *folde
     if (!s) return yd_fail(err, YD_E_NOMEM, "no memory for the job store");
     s->opt = *opt;
     s->lock_fd = -1;
-    s->base = (yd_store){.durable = 1,
-                         .close = close_store,
-                         .submit = submit,
-                         .get = get,
-                         .list = list_ids,
-                         .list_due = list_due,
-                         .find_key = find_key,
-                         .find_once = find_once,
-                         .bundles = bundles,
-                         .health = health};
+    s->base = (yd_store){.durable = 1, .close = close_store, .submit = submit};
+    yd_redis_reads(&s->base);
     int rc = yd_redis_url_parse(url, &s->url, err);
     if (!rc) rc = yd_redis_join(s, folder, err);
     if (rc) {

@@ -106,6 +106,9 @@ void yd_redis_forget_refs(yd_redis_store *s);
 int yd_redis_fill(yd_redis_store *s, yd_job_record *r, yd_err *err); // the pictures' bytes in place of placeholders
 int yd_redis_is_new(const yd_store_op *op);
 
+// ---- store_redis_read.c ----
+void yd_redis_reads(yd_store *base); // fills in the calls that read
+
 // ---- store_redis_snapshot.c ----
 // Apply the entry with this id of the log; *e: what it was, to be cleared. YD_E_NOMEM: not applied, may be tried again. YD_E_IO: it cannot be.
 int yd_redis_take(yd_redis_store *s, const char *id, const char *text, size_t len, yd_entry *e, yd_err *err);

@@ -1,0 +1,60 @@
+// What is asked of the Redis store: answered by its mirror, without the server. Threads: the loop's.
+#include "daemon/store_redis.h"
+
+#include <string.h>
+
+static const yd_mirror *mirror_of(const yd_store *s)
+{
+    return ((const yd_redis_store *)s)->mirror;
+}
+
+static int get(yd_store *base, const char *id, int whole, yd_job_record *out, yd_err *err)
+{
+    memset(out, 0, sizeof *out);
+    int rc = yd_mirror_get(mirror_of(base), id, out, err);
+    if (!rc && whole && (rc = yd_redis_fill((yd_redis_store *)base, out, err))) yd_job_record_clear(out);
+    return rc;
+}
+
+static int list_ids(yd_store *s, const char *owner, int state, uint64_t before, int limit, char (*ids)[YD_ID_MAX], uint64_t *orders)
+{
+    return yd_mirror_list(mirror_of(s), owner, state, before, limit, ids, orders);
+}
+
+static int list_due(yd_store *s, uint64_t before, int limit, char (*ids)[YD_ID_MAX], uint64_t *orders)
+{
+    return yd_mirror_list_due(mirror_of(s), before, limit, ids, orders);
+}
+
+static int find_key(yd_store *s, const char *key, char id[YD_ID_MAX])
+{
+    return yd_mirror_find_key(mirror_of(s), key, id);
+}
+
+static int find_once(yd_store *s, const char *once, char id[YD_ID_MAX])
+{
+    return yd_mirror_find_once(mirror_of(s), once, id);
+}
+
+static void bundles(yd_store *s, void (*each)(void *arg, const char *id, const char *owner, const char *doc), void *arg)
+{
+    yd_mirror_bundles(mirror_of(s), each, arg);
+}
+
+static void health(const yd_store *base, yd_store_health *out)
+{
+    const yd_redis_store *s = (const yd_redis_store *)base;
+    *out = (yd_store_health){.ok = s->ok && !s->disk_bad, .free_room = yd_spool_free_bytes(s->spool), .bytes = yd_mirror_bytes(s->mirror)};
+    if (!out->ok) snprintf(out->why, sizeof out->why, "%s", s->why);
+}
+
+void yd_redis_reads(yd_store *base)
+{
+    base->get = get;
+    base->list = list_ids;
+    base->list_due = list_due;
+    base->find_key = find_key;
+    base->find_once = find_once;
+    base->bundles = bundles;
+    base->health = health;
+}
