@@ -83,6 +83,8 @@ static const yd_attention_variant *variant_of(const yd_attention_nets *n, const 
 
 int yd_attention_is_net(const char *name)
 {
+    static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.:";
+    if (name[strspn(name, letters)]) return 0; // nothing that would have to be quoted in a config or a record
     return strpbrk(name, "-:") != NULL || strcmp(name, "squeezenet") == 0 || strcmp(name, "resnet50") == 0;
 }
 

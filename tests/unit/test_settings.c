@@ -30,7 +30,7 @@ static void bad_values_are_named(void)
         {"steps", "0"},   {"steps", "4001"}, {"steps", ""},      {"steps", "8x"},        {"steps", " 8"},       {"steps", "\t8"},
         {"steps", "8.5"}, {"steps", "99999999999999999999"},     {"seed", "-1"},         {"seed", "18446744073709551616"},
         {"allocation", "early"}, {"fidelity", "1.1"}, {"fidelity", "some"}, {"spacing", "0"}, {"spacing", "8.5"}, {"spacing", "nan"}, {"eta", "nan"},   {"eta", "1.01"},   {"eta", "-0.1"},    {"eta", "\n0.5"},       {"eta", ""},           {"lower_bound", "inf"},
-        {"skip", "1"},    {"sampler", "DDIM"}, {"sampler", "dpmpp"}, {"variance", ""}, {"mask_form", "sum"},   {"lr_noise", "none"},  {"attention", "dino"},
+        {"skip", "1"},    {"sampler", "DDIM"}, {"sampler", "dpmpp"}, {"variance", ""}, {"mask_form", "sum"},   {"lr_noise", "none"},  {"attention", "dino"}, {"attention", "dino-\x89x"}, {"attention", "dino-\"x"},
     };
     for (size_t i = 0; i < sizeof pairs / sizeof pairs[0]; i++) {
         yd_sample_settings s = start(), before = s;
