@@ -89,7 +89,7 @@ static void describe(char *dst, size_t cap)
     const ssize_t n = readlink("/proc/self/ns/pid", space, sizeof space - 1);
     space[n > 0 ? n : 0] = 0;
     gethostname(host, sizeof host - 1);
-    snprintf(dst, cap, "process %ld on %s (%s %s)", (long)getpid(), host, boot, space);
+    snprintf(dst, cap, "process %ld on %.50s (%.40s %.30s)", (long)getpid(), host, boot, space);
 }
 
 // The lease of a process that has ended on this machine need not be waited for.
