@@ -221,6 +221,10 @@ class Daemon:
         """Signal it and wait; the exit status, or None when it had to be killed."""
         if self.alive():
             self.process.send_signal(sig)
+        return self.wait_exit(seconds)
+
+    def wait_exit(self, seconds=40):
+        """Wait for its end; the exit status, or None when it had to be killed."""
         try:
             return self.process.wait(seconds * SLOWNESS)
         except subprocess.TimeoutExpired:
