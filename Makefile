@@ -81,8 +81,46 @@ else
 BIN := $(B)/$(VARIANT)
 endif
 
-.PHONY: all
-all: $(if $(wildcard daemon/main.c),$(BIN)/yodad) $(if $(YODA_SRC),$(BIN)/yoda) ## build yodad and yoda
+# The CUDA plug-in, where nvcc and cuDNN's headers are; `make NVCC=` builds without. gpu/*.c knows no CUDA and is tested with any compiler
+# against a driver that is none (libgpu.a); the plug-in has its own copy of it and of the little it needs of core.
+ifeq ($(origin NVCC),undefined)
+NVCC := $(firstword $(shell command -v nvcc 2>/dev/null) $(wildcard /usr/local/cuda/bin/nvcc))
+endif
+CUDA_HOME := $(if $(NVCC),$(abspath $(dir $(realpath $(NVCC)))..))
+CUDNN_H := $(if $(NVCC),$(firstword $(wildcard $(addsuffix /cudnn.h,$(CUDA_HOME)/include $(CUDA_HOME)/targets/x86_64-linux/include /usr/include /usr/include/x86_64-linux-gnu))))
+GPU_SRC := $(wildcard gpu/*.c)
+GPU_CU := $(wildcard gpu/*.cu)
+FAKE_GPU_SRC := $(wildcard tests/fake_gpu/*.c)
+GPU_CORE_SRC := core/err.c core/mem.c core/graph.c core/file.c core/sha256.c core/sha256_x86.c
+G := $(B)/obj/cuda
+GPU_OBJ := $(patsubst %,$(G)/%.o,$(GPU_CU) $(GPU_SRC) $(GPU_CORE_SRC))
+GENCODE := -gencode arch=compute_80,code=sm_80 -gencode arch=compute_90,code=[sm_90,compute_90]
+NVCCFLAGS := -std=c++17 -O2 -I. $(GENCODE) --Werror all-warnings -Xcompiler -fPIC,-fvisibility=hidden,-Wall,-Wextra,-fstack-protector-strong
+CUDA_PLUGIN := $(if $(CUDNN_H),$(if $(filter release,$(VARIANT)),$(B)/yoda-cuda.so))
+
+.PHONY: all cuda-note
+all: $(if $(wildcard daemon/main.c),$(BIN)/yodad) $(if $(YODA_SRC),$(BIN)/yoda) $(or $(CUDA_PLUGIN),cuda-note) ## build yodad, yoda and, where nvcc is, the CUDA plug-in
+
+cuda-note:
+	$(if $(filter release,$(VARIANT)),$(call say,--,without CUDA: $(if $(NVCC),cudnn.h,nvcc) was not found),@true)
+
+$(G)/%.cu.o: %.cu
+	@mkdir -p $(@D)
+	$(call say,NVCC,$<)
+	$(Q)$(NVCC) $(NVCCFLAGS) -MMD -MP -MF $(@:.o=.d) -c $< -o $@
+
+$(G)/%.c.o: %.c
+	@mkdir -p $(@D)
+	$(call say,CC,$< (plug-in))
+	$(Q)$(CC) $(CPPFLAGS) $(filter-out -fPIE -fopenmp,$(CFLAGS)) -fPIC -fvisibility=hidden -c $< -o $@
+
+$(B)/yoda-cuda.so: $(GPU_OBJ)
+	$(call say,LD,$@)
+	$(Q)$(NVCC) -shared -cudart static -o $@ $^ -L$(CUDA_HOME)/lib64 -lcudnn -lcublasLt -Xlinker -rpath,$(CUDA_HOME)/lib64,-z,relro,-z,now,--no-undefined
+
+$(O)/libgpu.a: $(call obj,$(GPU_SRC)) $(call obj,$(FAKE_GPU_SRC))
+	@rm -f $@
+	$(Q)ar rcs $@ $^
 
 $(O)/%.o: %.c
 	@mkdir -p $(@D)
@@ -122,6 +160,11 @@ $(BIN)/yoda: $(call obj,$(YODA_SRC)) $(O)/libcore.a
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS_CORE)
 
 $(O)/unit/%: $(O)/tests/unit/%.o $(ORACLE_OBJ) $(DAEMON_OBJ) $(O)/libcore.a
+	@mkdir -p $(@D)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS_DAEMON) $(LIBS_CORE)
+
+$(O)/unit/test_gpu_%: $(O)/tests/unit/test_gpu_%.o $(ORACLE_OBJ) $(DAEMON_OBJ) $(O)/libgpu.a $(O)/libcore.a
 	@mkdir -p $(@D)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS_DAEMON) $(LIBS_CORE)
@@ -225,6 +268,7 @@ bench-peers: $(O)/bench/peers/ours $(B)/peers/venv/.complete ## compare with PyT
 
 install: all ## install into $(DESTDIR)$(PREFIX): programs, models, systemd units
 	install -D -t $(DESTDIR)$(PREFIX)/bin $(BIN)/yodad $(BIN)/yoda
+	$(if $(CUDA_PLUGIN),install -D -t $(DESTDIR)$(PREFIX)/lib/yodad $(CUDA_PLUGIN))
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/yodad/models $(wildcard models/*.safetensors models/*.json)
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/systemd/system systemd/yodad.service systemd/yodad.socket
 	install -D -m 644 systemd/yodad.sysusers $(DESTDIR)$(PREFIX)/lib/sysusers.d/yodad.conf

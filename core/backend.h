@@ -1,4 +1,4 @@
-// What an accelerator must do. core/cpu implements it on oneDNN, gpu/ on CUDA and cuDNN.
+// What an accelerator must do. core/cpu implements it on oneDNN, gpu/ on CUDA and cuDNN, as a plug-in (core/backend_load.h).
 //
 //   weights   the parameters of one model, resident on the device: f32 masters, working copies in whatever layout and type the
 //             kernels want, and, for training, gradients' optimiser state (m, v) and the EMA.
@@ -60,6 +60,12 @@ typedef struct yd_exec_stats {
     yd_profile_line profile[16]; // in order of first use; unused lines have no family
 } yd_exec_stats;
 
+// Device memory, in bytes. What other processes have counts as not free.
+typedef struct yd_backend_memory {
+    size_t total, free;
+    size_t weights, arena, scratch; // of this backend: parameters with their copies, activations, kernels' workspaces
+} yd_backend_memory;
+
 struct yd_backend {
     void (*close)(yd_backend *be); // waits for nothing; all weights and execs must be freed before
     void (*info)(const yd_backend *be, yd_backend_info *out);
@@ -88,6 +94,8 @@ struct yd_backend {
     // Tests and tools: copy any ACT tensor of the last run to the host as f32 (n samples). YD_E_UNSUPPORTED unless compiled with
     // keep_activations (see yd_cpu_options); never used on the request path.
     int (*peek)(yd_exec *e, yd_tid t, float *dst, yd_err *err);
+    // Memory of a device that has its own; NULL where tensors lie in the process's memory.
+    int (*memory)(const yd_backend *be, yd_backend_memory *out, yd_err *err);
 };
 
 typedef struct yd_cpu_options {
@@ -102,5 +110,18 @@ typedef struct yd_cpu_options {
 // loads, so it re-executes the program once with OMP_WAIT_POLICY=passive in its environment (a no-op the second time).
 void yd_cpu_prepare_process(char **argv);
 int yd_cpu_open(const yd_cpu_options *opt, yd_backend **out, yd_err *err);
+
+// Of the CUDA backend, which core/backend_load.h opens. All zero is the default.
+typedef struct yd_cuda_options {
+    int device;           // index among the devices that CUDA shows, from 0
+    int keep_activations; // no arena sharing, so that peek() works on every tensor
+    int profile;          // time every kernel family with events; runs are launched one by one instead of as a graph
+    int eager;            // launch kernels one by one instead of replaying a captured graph
+    int tf32;             // f32 products on TF32 units: quicker, ten bits of mantissa
+    int batch_variant;    // each batch size may have its own engines: quicker, but a sample's last bits may depend on its mates
+    int tune;             // choose convolution engines by time when they are first met; only with plan_cache, so that a choice stays
+    size_t memory_limit;  // bytes that this backend may hold; 0: what is free when it is opened, less a reserve
+    const char *plan_cache; // file that keeps the choices of engines by GPU, library version and shape; NULL: kept in memory only
+} yd_cuda_options;
 
 #endif

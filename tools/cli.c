@@ -1,6 +1,7 @@
 // What the subcommands share: see cli.h.
 #include "tools/cli.h"
 #include "core/attention_nets.h"
+#include "core/backend_load.h"
 #include "core/mem.h"
 #include "core/output.h"
 #include <glob.h>
@@ -189,13 +190,14 @@ int yd_cli_write_grey(const char *path, const uint8_t *plane, int w, int h, yd_e
 
 int yd_cli_open_backend(const char *device, long threads, const char *winograd, yd_backend **out, yd_err *err)
 {
-    if (strcmp(device, "cpu") != 0)
-        return yd_fail_field(err, YD_E_UNSUPPORTED, "device", "cpu", "there is no device '%s'", device);
     const int off = strcmp(winograd, "off") == 0;
     if (!off && strcmp(winograd, "auto") != 0)
         return yd_fail_field(err, YD_E_SETTING, "winograd", "auto, off", "winograd=%.40s is not accepted", winograd);
-    yd_cpu_options opt = {.threads = (int)threads, .no_winograd = off};
-    return yd_cpu_open(&opt, out, err);
+    char why[256];
+    const yd_cpu_options cpu = {.threads = (int)threads, .no_winograd = off};
+    int rc = yd_backend_open(device, &cpu, NULL, out, why, err);
+    if (rc == 0 && why[0]) fprintf(stderr, "yoda: %s\n", why);
+    return rc;
 }
 
 int yd_cli_dtype(const char *name, yd_backend *be, yd_dtype *out, yd_err *err)

@@ -382,7 +382,7 @@ int yd_cmd_forward(int argc, char **argv)
         {"trace", 0, YD_ARG_FLAG, &a.trace, 0, 0, NULL, "sample to the end instead of one evaluation"},
         {"dtype", 0, YD_ARG_TEXT, &a.dtype, 0, 0, "T", "f32 (default), bf16 or auto: how feature maps are stored"},
         {"winograd", 0, YD_ARG_TEXT, &a.winograd, 0, 0, "W", "auto or off: quick convolutions that round a little differently"},
-        {"device", 0, YD_ARG_TEXT, &a.device, 0, 0, "NAME", "cpu"},
+        {"device", 0, YD_ARG_TEXT, &a.device, 0, 0, "NAME", "cpu, cuda, cuda:N or auto"},
         {"threads", 't', YD_ARG_LONG, &a.threads, 0, 1024, "N", "compute threads, 0 = all cores"},
     };
     int status = yd_args_parse(&usage, args, sizeof args / sizeof *args, argc, argv, &a.model);

@@ -198,7 +198,7 @@ int yd_cmd_train(int argc, char **argv)
         {"restart", 0, YD_ARG_FLAG, &a.restart, 0, 0, NULL, "begin again although there is a checkpoint"},
         {"init", 0, YD_ARG_TEXT, &a.init, 0, 0, "MODEL", "begin with this model's weights"},
         {"dtype", 0, YD_ARG_TEXT, &a.dtype, 0, 0, "T", "auto, f32, bf16, instead of the config's"},
-        {"device", 0, YD_ARG_TEXT, &a.device, 0, 0, "NAME", "cpu"},
+        {"device", 0, YD_ARG_TEXT, &a.device, 0, 0, "NAME", "cpu, cuda, cuda:N or auto"},
         {"threads", 't', YD_ARG_LONG, &a.threads, 0, 1024, "N", "compute threads, 0 = all cores"},
         {"map", 0, YD_ARG_FLAG, &a.map, 0, 0, NULL, "train only a learned attention map, for the model of --init, into --out"},
         {"show-data", 0, YD_ARG_TEXT, &a.show_data, 0, 0, "FILE", "write a PNG of training samples and do not train"},

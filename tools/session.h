@@ -9,7 +9,7 @@
 typedef struct yd_session_options {
     const char *model;  // NULL: the default model
     const char *config; // NULL: the one inside or beside the model
-    const char *device; // "cpu"
+    const char *device; // "cpu", "cuda", "cuda:N", "auto"
     const char *dtype;  // "auto", "f32", "bf16"
     long threads;       // 0: all cores
     const char *winograd; // "auto", "off"
@@ -43,7 +43,7 @@ typedef struct yd_session_options {
 #define YD_DEVICE_ARGS(o)                                                                                              \
     {"dtype", 0, YD_ARG_TEXT, &(o)->dtype, 0, 0, "T", "auto, f32 or bf16: how feature maps are stored"},               \
         {"winograd", 0, YD_ARG_TEXT, &(o)->winograd, 0, 0, "W", "auto or off: quick convolutions that round a little differently"},   \
-        {"device", 0, YD_ARG_TEXT, &(o)->device, 0, 0, "NAME", "cpu"},                                                 \
+        {"device", 0, YD_ARG_TEXT, &(o)->device, 0, 0, "NAME", "cpu, cuda, cuda:N or auto"},                                                 \
     {                                                                                                                  \
         "threads", 't', YD_ARG_LONG, &(o)->threads, 0, 1024, "N", "compute threads, 0 = all cores"                     \
     }
