@@ -1,33 +1,18 @@
-// Where a request comes from when proxies stand in front: X-Forwarded-For with X-Forwarded-Proto, or Forwarded (RFC 7239).
-//
-// Each proxy adds at the end whom it was talking to. So the list is read backwards: what a trusted proxy has written is believed, up to the
-// first address that is no proxy's. What stands before that one, or before something that is no address, anybody can have written.
-// Which header proxies write is a setting, because one that they leave alone is the client's: of `either` X-Forwarded-For counts.
-// Threads: the loop's. Nothing is allocated; of longer lists the last HOPS are kept.
+// Where a request comes from when proxies stand in front: X-Forwarded-For with X-Forwarded-Proto, or Forwarded (RFC 7239). See forwarded.h.
+#include "api/forwarded.h"
+
 #include "api/access.h"
-
 #include "daemon/address.h"
-
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
 
-#define HOPS 32
-
-typedef struct hop {
-    char node[64]; // an address, or what stands in its place; "" where it cannot be read
-    char scheme[6];
-} hop;
-
-typedef struct hops {
-    hop hop[HOPS];
-    size_t n;
-    char scheme[6]; // X-Forwarded-Proto
-} hops;
+typedef struct yd_hop hop;
+typedef struct yd_hops hops;
 
 static hop *add_hop(hops *h)
 {
-    if (h->n == HOPS) memmove(h->hop, h->hop + 1, (--h->n) * sizeof h->hop[0]);
+    if (h->n == YD_HOPS) memmove(h->hop, h->hop + 1, (--h->n) * sizeof h->hop[0]);
     h->hop[h->n] = (hop){.node = ""};
     return &h->hop[h->n++];
 }
@@ -146,34 +131,45 @@ static void read_forwarded(hops *h, const char *line)
 
 // ---- all of it
 
-typedef struct reading {
-    hops plain, standard; // X-Forwarded-For, Forwarded
-    int use_plain, use_standard;
-} reading;
-
-// Each proxy may add a line of its own instead of going on with the one before: in order they are one list.
-static enum MHD_Result read_header(void *cls, enum MHD_ValueKind kind, const char *name, const char *value)
+void yd_forwarded_begin(yd_forwarded *f, const char *proxy_header)
 {
-    reading *r = cls;
-    (void)kind;
-    if (!value) return MHD_YES;
-    if (r->use_plain && strcasecmp(name, "X-Forwarded-For") == 0) read_for(&r->plain, value);
-    if (r->use_plain && strcasecmp(name, "X-Forwarded-Proto") == 0) read_proto(&r->plain, value);
-    if (r->use_standard && strcasecmp(name, "Forwarded") == 0) read_forwarded(&r->standard, value);
-    return MHD_YES;
+    memset(f, 0, sizeof *f);
+    f->use_plain = strcmp(proxy_header, "forwarded") != 0;
+    f->use_standard = strcmp(proxy_header, "x-forwarded-for") != 0;
 }
 
-static void believe(yd_request *r, const hops *h)
+void yd_forwarded_line(yd_forwarded *f, const char *name, const char *value)
 {
-    const char *networks = r->api->cfg->trusted_proxies;
+    if (f->use_plain && strcasecmp(name, "X-Forwarded-For") == 0) read_for(&f->plain, value);
+    if (f->use_plain && strcasecmp(name, "X-Forwarded-Proto") == 0) read_proto(&f->plain, value);
+    if (f->use_standard && strcasecmp(name, "Forwarded") == 0) read_forwarded(&f->standard, value);
+}
+
+static void believe(const hops *h, const char *networks, char client[YD_CLIENT_MAX], char scheme[YD_SCHEME_MAX])
+{
     for (size_t i = h->n; i-- > 0;) {
         const hop *one = &h->hop[i];
         const int trusted = yd_address_named(one->node, networks);
         if (trusted < 0) return; // no address: what stands before it is no better
-        snprintf(r->client, sizeof r->client, "%s", one->node);
-        snprintf(r->scheme, sizeof r->scheme, "%s", one->scheme);
+        memcpy(client, one->node, sizeof one->node);
+        memcpy(scheme, one->scheme, sizeof one->scheme);
         if (!trusted) return;
     }
+}
+
+void yd_forwarded_client(const yd_forwarded *f, const char *networks, char client[YD_CLIENT_MAX],
+                         char scheme[YD_SCHEME_MAX])
+{
+    const int standard = !f->plain.n && f->standard.n;
+    believe(standard ? &f->standard : &f->plain, networks, client, scheme);
+    if (!standard) memcpy(scheme, f->plain.scheme, sizeof f->plain.scheme);
+}
+
+static enum MHD_Result read_header(void *cls, enum MHD_ValueKind kind, const char *name, const char *value)
+{
+    (void)kind;
+    if (value) yd_forwarded_line(cls, name, value);
+    return MHD_YES;
 }
 
 int yd_access_client(yd_request *r)
@@ -182,13 +178,9 @@ int yd_access_client(yd_request *r)
     const char *peer = yd_conn_peer(r->conn);
     snprintf(r->client, sizeof r->client, "%s", peer);
     if (!*cfg->trusted_proxies || yd_address_named(peer, cfg->trusted_proxies) != 1) return 0;
-    reading all = {.use_plain = strcmp(cfg->proxy_header, "forwarded") != 0, .use_standard = strcmp(cfg->proxy_header, "x-forwarded-for") != 0};
+    yd_forwarded all;
+    yd_forwarded_begin(&all, cfg->proxy_header);
     MHD_get_connection_values(r->mhd, MHD_HEADER_KIND, read_header, &all);
-    if (!all.plain.n && all.standard.n) {
-        believe(r, &all.standard);
-        return 1;
-    }
-    believe(r, &all.plain);
-    snprintf(r->scheme, sizeof r->scheme, "%s", all.plain.scheme);
+    yd_forwarded_client(&all, cfg->trusted_proxies, r->client, r->scheme);
     return 1;
 }

@@ -131,13 +131,17 @@ int yd_job_wait_chained(yd_request *r, yd_job *j, int64_t ms, void (*then)(yd_re
     return rc;
 }
 
-int64_t yd_prefer_wait_ms(const yd_request *r)
+int64_t yd_prefer_parse(const char *prefer)
 {
-    const char *prefer = yd_request_header(r, "Prefer");
     const char *wait = prefer ? strcasestr(prefer, "wait=") : NULL;
     if (!wait) return prefer && strcasestr(prefer, "respond-async") ? 0 : -1;
     char *end = NULL;
     const long long s = strtoll(wait + 5, &end, 10);
     if (end == wait + 5 || s < 0) return -1;
     return (s < MAX_PREFER_S ? s : MAX_PREFER_S) * 1000;
+}
+
+int64_t yd_prefer_wait_ms(const yd_request *r)
+{
+    return yd_prefer_parse(yd_request_header(r, "Prefer"));
 }

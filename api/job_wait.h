@@ -29,7 +29,8 @@ int yd_job_wait_start(yd_request *r, yd_job *j, int64_t ms, int cancel_if_gone, 
 // more.
 int yd_job_wait_chained(yd_request *r, yd_job *j, int64_t ms, void (*then)(yd_request *r, yd_job *j), yd_err *err);
 
-// N of "Prefer: wait=N" in milliseconds; 0 for "respond-async" without it (RFC 7240); -1 when neither can be read.
+// N of "Prefer: wait=N" in milliseconds, at most a day's; 0 for "respond-async" without it (RFC 7240); -1 when neither can be read, or prefer is NULL.
+int64_t yd_prefer_parse(const char *prefer);
 int64_t yd_prefer_wait_ms(const yd_request *r);
 
 #endif

@@ -111,18 +111,18 @@ static int judge_args(yd_request *r, yd_err *err)
     return c.rc;
 }
 
-static int plain_id(const char *s)
+int yd_request_id_is_plain(const char *s)
 {
     const size_t n = s ? strlen(s) : 0;
     return n > 0 && n < YD_REQUEST_ID_MAX &&
            n == strspn(s, "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ._-");
 }
 
-// W3C Trace Context: version-trace-parent-flags; ids of zeros are none.
-static int plain_trace(const char *s)
+// version-trace-parent-flags
+int yd_trace_is_plain(const char *s)
 {
     static const char form[] = "xx-xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx-xxxxxxxxxxxxxxxx-xx";
-    if (strlen(s) != sizeof form - 1 || strncmp(s, "ff", 2) == 0) return 0;
+    if (!s || strlen(s) != sizeof form - 1 || strncmp(s, "ff", 2) == 0) return 0;
     for (size_t i = 0; form[i]; i++)
         if (form[i] == '-' ? s[i] != '-' : !strchr("0123456789abcdef", s[i])) return 0;
     return strspn(s + 3, "0") < 32 && strspn(s + 36, "0") < 16;
@@ -131,8 +131,8 @@ static int plain_trace(const char *s)
 static void take_ids(yd_request *r)
 {
     const char *given = yd_request_header(r, "X-Request-Id"), *trace = yd_request_header(r, "traceparent");
-    if (trace && plain_trace(trace)) memcpy(r->trace, trace, 56);
-    if (plain_id(given)) {
+    if (yd_trace_is_plain(trace)) memcpy(r->trace, trace, 56);
+    if (yd_request_id_is_plain(given)) {
         snprintf(r->id, sizeof r->id, "%s", given);
         return;
     }
@@ -361,8 +361,8 @@ static void log_request(const yd_request *r)
     if (r->trace[0]) also[n++] = "traceparent", also[n++] = r->trace;
     if (r->scheme[0]) also[n++] = "scheme", also[n++] = r->scheme;
     yd_log(quiet ? YD_LOG_DEBUG : YD_LOG_INFO, r->id, "request", "method", r->method_text, "path", r->path, "#status",
-           status, "#bytes", bytes, "#ms", ms, "peer", r->client, "outcome",
-           r->answered ? "answered" : "abandoned", also[0], also[1], also[2], also[3], also[4], also[5], NULL);
+           status, "#bytes", bytes, "#ms", ms, "peer", r->client, "outcome", r->answered ? "answered" : "abandoned",
+           also[0], also[1], also[2], also[3], also[4], also[5], NULL);
 }
 
 void yd_request_completed(void *cls, struct MHD_Connection *mhd, void **context, enum MHD_RequestTerminationCode why)

@@ -7,6 +7,7 @@
 #define YD_API_REQUEST_H
 
 #include "api/body.h"
+#include "api/forwarded.h"
 #include "api/router.h"
 #include "api/server.h"
 
@@ -26,8 +27,8 @@ typedef struct yd_request {
     const char *owner;               // whose jobs it may see
     char owner_name[64];             // where that is kept, of one with a key
     char *only;                      // ids of the jobs that its token is for, separated by commas; NULL: its owner's
-    char client[64];                 // address it comes from: the peer's, or what a trusted proxy says
-    char scheme[6];                  // by which it came to the first proxy, if one says so: http or https
+    char client[YD_CLIENT_MAX];      // address it comes from: the peer's, or what a trusted proxy says
+    char scheme[YD_SCHEME_MAX];      // by which it came to the first proxy, if one says so: http or https
     yd_body body;
     const yd_err *refusal; // NULL: none. Found while reading the head, answered when the (empty) body is over
     int64_t began_us;
@@ -39,7 +40,7 @@ typedef struct yd_request {
     // waiting
     int suspended;
     int64_t until_us; // for handlers that wait more than once
-    int gone; // the client vanished, or the server stops: no answer is needed any more
+    int gone;         // the client vanished, or the server stops: no answer is needed any more
     void (*wake)(struct yd_request *r);
     void (*drop)(struct yd_request *r); // called once, when the request ends or its client is gone: release `wait`
     void *wait;
@@ -57,6 +58,9 @@ const char *yd_request_header(const yd_request *r, const char *name);
 const char *yd_request_arg(const yd_request *r, const char *name);
 // An integer argument in [lo, hi]; absent leaves *out. YD_E_SETTING naming it.
 int yd_request_arg_int(const yd_request *r, const char *name, int64_t lo, int64_t hi, int64_t *out, yd_err *err);
+// Texts of a client that are taken over as they are: a traceparent (W3C Trace Context; ids of zeros are none), an X-Request-Id. NULL is neither.
+int yd_trace_is_plain(const char *s);
+int yd_request_id_is_plain(const char *s);
 // Does the Accept header name this media type before (or without) the other one?
 int yd_request_prefers(const yd_request *r, const char *type, const char *other);
 

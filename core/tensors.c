@@ -211,6 +211,19 @@ const char *yd_tensors_container_name(const yd_safetensors *st)
     return names[st->container];
 }
 
+int yd_tensors_ending(const char *file, size_t *stem)
+{
+    static const char *const endings[] = {".safetensors", ".pth", ".pt", ".ckpt"};
+    const size_t n = strlen(file);
+    for (int i = 0; i < (int)(sizeof endings / sizeof *endings); i++) {
+        const size_t k = strlen(endings[i]);
+        if (n <= k || file[0] == '.' || strcmp(file + n - k, endings[i]) != 0) continue;
+        *stem = n - k;
+        return i;
+    }
+    return -1;
+}
+
 const yd_st_other *yd_tensors_other(const yd_safetensors *st, size_t i)
 {
     return i < st->n_others ? &st->others[i] : NULL;

@@ -29,13 +29,18 @@ int yd_tensors_open_memory(const void *bytes, size_t len, yd_safetensors **out, 
 yd_container yd_tensors_container(const yd_safetensors *st);
 const char *yd_tensors_container_name(const yd_safetensors *st); // "safetensors", "PyTorch zip", "PyTorch legacy"
 
+// Folders of models are searched by ending: .safetensors, .pth, .pt, .ckpt, and of two files of one name the first of these counts. 0 to 3 and the length of
+// the name before it; -1: nothing that folders are searched for (hidden files neither).
+int yd_tensors_ending(const char *file, size_t *stem);
+
 // What else a torch file holds: the numbers and texts at its top, and whatever could not be taken for a tensor, in the order of the file.
 typedef struct yd_st_other {
     const char *name;
     const char *what; // "12", "'adam'", "an object of argparse.Namespace"
     int opaque;       // 1: might have been a tensor, or hold some
 } yd_st_other;
-const yd_st_other *yd_tensors_other(const yd_safetensors *st, size_t i); // NULL from their number on; at most 1024 are kept
+const yd_st_other *yd_tensors_other(const yd_safetensors *st,
+                                    size_t i); // NULL from their number on; at most 1024 are kept
 
 // Say in one sentence why there is no tensor of this name: absent, or what stands in its place or on the way to it. Returns YD_E_CHECKPOINT.
 int yd_tensors_missing(const yd_safetensors *st, const char *name, yd_err *err);

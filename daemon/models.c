@@ -3,6 +3,7 @@
 
 #include "core/file.h"
 #include "core/mem.h"
+#include "core/tensors.h"
 #include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
@@ -12,22 +13,6 @@
 #include <unistd.h>
 
 #define SUM_MAX_BYTES 4096
-
-static const char *const endings[] = {".safetensors", ".pth", ".pt", ".ckpt"}; // of two files of one name in a folder the first of these counts
-
-#define N_ENDINGS ((int)(sizeof endings / sizeof endings[0]))
-
-// Which of the endings a file name has, and how long the rest is; -1: it is no model file.
-static int ending_of(const char *file, size_t *stem)
-{
-    const size_t n = strlen(file);
-    for (int i = 0; i < N_ENDINGS; i++) {
-        const size_t k = strlen(endings[i]);
-        *stem = n - k;
-        if (n > k && file[0] != '.' && strcmp(file + n - k, endings[i]) == 0) return i;
-    }
-    return -1;
-}
 
 static int is_name(const char *s, size_t n)
 {
@@ -85,7 +70,8 @@ static void take(scan *s, const yd_model_file *f, size_t folder)
         size_t stem;
         yd_model_file *had = &s->files[i - 1];
         const int same_folder = strncmp(had->path, f->path, folder) == 0 && !strchr(had->path + folder, '/');
-        if (same_folder && ending_of(f->path + folder, &stem) < ending_of(had->path + folder, &stem)) *had = *f;
+        if (same_folder && yd_tensors_ending(f->path + folder, &stem) < yd_tensors_ending(had->path + folder, &stem))
+            *had = *f;
         return;
     }
     if (i == YD_MODELS_MAX) return;
@@ -98,11 +84,13 @@ static void take(scan *s, const yd_model_file *f, size_t folder)
 static int scan_folder(scan *s, const char *folder, yd_err *err)
 {
     DIR *d = opendir(folder);
-    if (!d) return yd_fail_field(err, YD_E_CONFIG, "model_dir", "folders with *.safetensors, *.pth, *.pt or *.ckpt", "%s: %s", folder, strerror(errno));
+    if (!d)
+        return yd_fail_field(err, YD_E_CONFIG, "model_dir", "folders with *.safetensors, *.pth, *.pt or *.ckpt",
+                             "%s: %s", folder, strerror(errno));
     for (const struct dirent *e; (e = readdir(d));) {
         yd_model_file f = {.bytes = 0};
         size_t stem;
-        if (ending_of(e->d_name, &stem) < 0 || !is_name(e->d_name, stem)) continue;
+        if (yd_tensors_ending(e->d_name, &stem) < 0 || !is_name(e->d_name, stem)) continue;
         snprintf(f.name, sizeof f.name, "%.*s", (int)stem, e->d_name);
         if ((size_t)snprintf(f.path, sizeof f.path, "%s/%s", folder, e->d_name) >= sizeof f.path || look(&f)) continue;
         take(s, &f, strlen(folder) + 1);
@@ -128,7 +116,8 @@ static void describe_all(scan *s)
     s->n = kept;
 }
 
-int yd_models_scan(const char *folders, const yd_model_file *before, int n_before, yd_model_file *files, int *n, yd_err *err)
+int yd_models_scan(const char *folders, const yd_model_file *before, int n_before, yd_model_file *files, int *n,
+                   yd_err *err)
 {
     scan s = {.before = before, .n_before = n_before, .files = files};
     char folder[YD_TEXT_MAX];
@@ -160,7 +149,8 @@ static int check_sum(const yd_model_file *f, const char *checksum, yd_err *err)
     snprintf(want, sizeof want, "%.*s", (int)(len < 64 ? len : 64), (const char *)text);
     yd_free(text);
     if (strcasecmp(checksum + 7, want) == 0) return 0;
-    return yd_fail_field(err, YD_E_CHECKPOINT, "checksum", want, "%.200s: its SHA-256 is %.64s, and %.64s is written beside it: it is damaged, or another file",
+    return yd_fail_field(err, YD_E_CHECKPOINT, "checksum", want,
+                         "%.200s: its SHA-256 is %.64s, and %.64s is written beside it: it is damaged, or another file",
                          f->path, checksum + 7, want);
 }
 
@@ -176,7 +166,8 @@ int yd_model_file_read(const yd_model_file *f, const yd_config *cfg, yd_model_fi
     if (!rc) rc = yd_model_config_windows(&m->cfg, (int)cfg->window, (int)cfg->overlap, err);
     if (!rc) rc = check_sum(f, m->checksum, err);
     if (!rc && (look(&after) || !yd_model_file_same(as, &after)))
-        rc = yd_fail(err, YD_E_IO, "%.200s changed while it was being read; files are best replaced by renaming", f->path);
+        rc = yd_fail(err, YD_E_IO, "%.200s changed while it was being read; files are best replaced by renaming",
+                     f->path);
     if (rc) {
         yd_model_free(m);
         return rc;

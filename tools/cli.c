@@ -4,7 +4,8 @@
 #include "core/backend_load.h"
 #include "core/mem.h"
 #include "core/output.h"
-#include <glob.h>
+#include "core/tensors.h"
+#include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,7 +17,6 @@
 // A command line may do what it likes with its own machine: limits keep sizes representable, no more.
 static const yd_image_limits cli_limits = {
     .max_pixels = 1L << 28, .min_side = 16, .max_side = 65535, .max_bytes = (size_t)1 << 30};
-
 
 int yd_cli_fail(const char *command, const char *subject, const yd_err *err)
 {
@@ -45,19 +45,41 @@ static int model_folder(int i, char *dst, size_t cap)
     return 1;
 }
 
-// The model of that name in a folder, or the first one by name: 1 found, 0 none.
+static int is_model(const struct dirent *e)
+{
+    size_t stem;
+    return yd_tensors_ending(e->d_name, &stem) >= 0;
+}
+
+// By name, and where names are the same by the ending that counts first.
+static int by_name(const struct dirent **a, const struct dirent **b)
+{
+    size_t n = 0, m = 0;
+    const int i = yd_tensors_ending((*a)->d_name, &n), k = yd_tensors_ending((*b)->d_name, &m);
+    const int c = memcmp((*a)->d_name, (*b)->d_name, n < m ? n : m);
+    return c ? c : n != m ? (n < m ? -1 : 1) : i - k;
+}
+
+static void free_entries(struct dirent **file, int n)
+{
+    for (int i = 0; i < n; i++) free(file[i]);
+    free(file);
+}
+
+// The model of that name in a folder, in whatever container, or the first one by name: 1 found, 0 none.
 static int model_in(const char *folder, const char *name, char *dst, size_t cap)
 {
-    char pattern[MODEL_PATH];
-    glob_t found;
-    if (!*folder || snprintf(pattern, sizeof pattern, "%s/%s.safetensors", folder, name ? name : "*") >= (int)sizeof pattern) return 0;
-    if (name) return access(pattern, F_OK) == 0 && snprintf(dst, cap, "%s", pattern) < (int)cap;
-    if (glob(pattern, 0, NULL, &found) != 0) return 0; // sorted
-    size_t i = 0;
-    while (i < found.gl_pathc && yd_attention_file(found.gl_pathv[i])) i++;
-    const int fits = i < found.gl_pathc && snprintf(dst, cap, "%s", found.gl_pathv[i]) < (int)cap;
-    globfree(&found);
-    return fits;
+    struct dirent **file = NULL;
+    const int n = *folder ? scandir(folder, &file, is_model, by_name) : 0;
+    int found = 0;
+    for (int i = 0; i < n && !found; i++) {
+        size_t stem;
+        (void)yd_tensors_ending(file[i]->d_name, &stem);
+        if (name && (strlen(name) != stem || strncmp(file[i]->d_name, name, stem) != 0)) continue;
+        found = (size_t)snprintf(dst, cap, "%s/%s", folder, file[i]->d_name) < cap && (name || !yd_attention_file(dst));
+    }
+    free_entries(file, n);
+    return found;
 }
 
 void yd_cli_model_folder(char *dst, size_t cap)
@@ -70,20 +92,23 @@ void yd_cli_model_folder(char *dst, size_t cap)
 // "yoda-compact-4x, yoda-photo-4x": what --model may name, for an error.
 static void list_models(char *dst, size_t cap)
 {
-    char folder[MODEL_PATH], pattern[MODEL_PATH + 16];
+    char folder[MODEL_PATH], last[256] = "";
     size_t used = 0;
     *dst = 0;
     for (int i = 0; used == 0 && model_folder(i, folder, sizeof folder); i++) {
-        glob_t found;
-        snprintf(pattern, sizeof pattern, "%s/*.safetensors", folder);
-        if (!*folder || glob(pattern, 0, NULL, &found) != 0) continue;
-        for (size_t k = 0; k < found.gl_pathc; k++) {
-            const char *slash = strrchr(found.gl_pathv[k], '/'), *name = slash ? slash + 1 : found.gl_pathv[k];
-            const int put = snprintf(dst + used, cap - used, "%s%.*s", used ? ", " : "", (int)strcspn(name, "."), name);
+        struct dirent **file = NULL;
+        const int n = *folder ? scandir(folder, &file, is_model, by_name) : 0;
+        for (int k = 0; k < n; k++) {
+            size_t stem;
+            (void)yd_tensors_ending(file[k]->d_name, &stem);
+            file[k]->d_name[stem] = 0;
+            if (strcmp(file[k]->d_name, last) == 0) continue;
+            snprintf(last, sizeof last, "%s", file[k]->d_name);
+            const int put = snprintf(dst + used, cap - used, "%s%s", used ? ", " : "", last);
             if (put < 0 || (size_t)put >= cap - used) break;
             used += (size_t)put;
         }
-        globfree(&found);
+        free_entries(file, n);
     }
 }
 
@@ -92,14 +117,16 @@ int yd_cli_find_model(const char *named, char *dst, size_t cap, yd_err *err)
     char folder[MODEL_PATH], there[128];
     if (!named || !*named) named = getenv("YODA_MODEL");
     if (named && !*named) named = NULL;
-    if (named && (strchr(named, '/') || strchr(named, '.') || access(named, F_OK) == 0)) {
+    const int is_path = named && (strchr(named, '/') || access(named, F_OK) == 0);
+    for (int i = 0; !is_path && model_folder(i, folder, sizeof folder); i++)
+        if (model_in(folder, named, dst, cap)) return 0;
+    if (is_path || (named && strchr(named, '.'))) {
         if (snprintf(dst, cap, "%s", named) < (int)cap) return 0;
         return yd_fail(err, YD_E_NOT_FOUND, "the model's path is too long");
     }
-    for (int i = 0; model_folder(i, folder, sizeof folder); i++)
-        if (model_in(folder, named, dst, cap)) return 0;
     if (!named)
-        return yd_fail_field(err, YD_E_NOT_FOUND, "model", "--model FILE, YODA_MODEL=FILE, or a file models/*.safetensors",
+        return yd_fail_field(err, YD_E_NOT_FOUND, "model",
+                             "--model FILE, YODA_MODEL=FILE, or a model file (safetensors, pth, pt, ckpt) in models/",
                              "there is no model");
     list_models(there, sizeof there);
     return yd_fail_field(err, YD_E_NOT_FOUND, "model", *there ? there : "a file", "there is no model '%.100s'", named);

@@ -27,9 +27,9 @@ int yd_cmd_forward(int argc, char **argv);
 // Print "yoda COMMAND: SUBJECT: what happened (accepted: ...)" on stderr; returns YD_CLI_FAILED. subject may be NULL.
 int yd_cli_fail(const char *command, const char *subject, const yd_err *err);
 
-// The model to use: a path (it has a slash or a dot, or such a file is there), or the name of one in the first of these folders that has
-// it: ../models and ../share/yodad/models seen from the program, ./models. named NULL: $YODA_MODEL, which may be either, or the first by name that
-// is no attention network.
+// The model to use: a path (it has a slash, or such a file is there), or the name of one in the first of these folders that has it, in any of the
+// containers of core/tensors.h: ../models and ../share/yodad/models seen from the program, ./models. Anything else with a dot is taken for a path. named
+// NULL: $YODA_MODEL, which may be either, or the first by name that is no attention network.
 // YD_E_NOT_FOUND, naming what is there.
 int yd_cli_find_model(const char *named, char *dst, size_t cap, yd_err *err);
 

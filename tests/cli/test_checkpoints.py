@@ -1,6 +1,7 @@
 """Checkpoints as torch.save writes them, at the command line: they run as they are, are described whatever they hold, and converted ones are
 guarded against every changed bit."""
 import io
+import os
 import struct
 import zipfile
 
@@ -104,6 +105,24 @@ def other_checkpoints_are_named():
 def dino_is_named():
     said = yoda("inspect", shared("fixtures/dino_tiny_full_checkpoint/dino_tiny_full_checkpoint.pth")).stdout
     check("vision transformer of DINO" in said and "teacher and student" in said and "yoda attention" in said, said)
+
+
+@case
+def a_name_finds_every_container_in_a_folder_of_models():
+    """models/ in the working directory: the name is the file's without its ending, whatever wrote it; of two files the one that yodad takes too."""
+    os.mkdir("models")
+    tensors = network()
+    busy_picture("in.png", 16, 16)
+    names = {"torched": "pth", "short.v2": "pt", "light": "ckpt"}
+    for name, ending in names.items():
+        write_pth(f"models/{name}.{ending}", tensors)
+        yoda("upscale", "in.png", f"{name}.png", "--model", name, "--config", "public.json", "--dtype", "f32")
+        yoda("upscale", "in.png", "path.png", "--model", f"models/{name}.{ending}", "--config", "public.json", "--dtype", "f32")
+        check(read_bytes(f"{name}.png") == read_bytes("path.png"), f"{name} is not {name}.{ending}")
+    with open("models/torched.safetensors", "wb") as f:
+        f.write(b"no model")
+    yoda_fails("upscale", "in.png", "out.png", "--model", "torched", "--config", "public.json", says=["models/torched.safetensors"])
+    yoda_fails("upscale", "in.png", "out.png", "--model", "nobody", says=["nobody"])
 
 
 @case

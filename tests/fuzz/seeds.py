@@ -218,6 +218,16 @@ def headers():
         yield f"{i:02}", bytes([i * 17]) + h.encode()
 
 
+FORWARDED = ["0:198.51.100.7, 10.0.0.1", "0:10.0.0.1\n0:198.51.100.7:4711, [fd00::2]:80\n1:https", "2:for=198.51.100.7;proto=https, for=10.0.0.1", '2:for="[fd00::1]:80";by=_hidden\n2:for=unknown',
+             '2:for="a\\\\\\"b";proto=HTTP', "X-Forwarded-For:10.0.0.1\nForwarded:for=10.0.0.2", "0:" + "10.0.0.1," * 40, "respond-async, wait=10", "wait=999999999999999999999",
+             "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", "00-00000000000000000000000000000000-00f067aa0ba902b7-01", "a.b_c-D0"]
+
+
+def forwarded():
+    for i, h in enumerate(FORWARDED):
+        yield f"{i:02}", bytes([i]) + h.encode()
+
+
 def configs():
     yield "config", b'{"listen": "[::1]:8080", "max_body_bytes": "32MiB", "threads": 2, "content_cache": false, "device": "cpu", "dtype": "f32,bf16", "winograd": "off"}'
     yield "keys", b"# keys\nalice " + b"0" * 64 + b" scopes=submit,read rate=10/s work=100/s max_jobs=3\nbob " + b"ab" * 32 + b"\n"
@@ -252,6 +262,7 @@ SEEDS = {
     "model_config": lambda: [("ours", json.dumps(OURS).encode()), ("public", PUBLIC.encode()), ("least", b'{"format": "yoda-model-1"}')],
     "json": lambda: [("all", b'{"a": [1, -2.5e3, true, false, null, "\\u00e4\\ud83d\\ude00\\n"], "b": {}}'), ("comments", b'[1, // one\n2]'), ("deep", b"[" * 40 + b"]" * 40)],
     "headers": headers,
+    "forwarded": forwarded,
     "settings": settings,
     "body": bodies,
     "multipart": forms,
