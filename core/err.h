@@ -45,6 +45,7 @@
     X(NOT_ACCEPTABLE, 43, "not-acceptable", 406, 0, "The picture cannot be sent in any form that the request accepts")  \
     X(MODEL_ROOM, 44, "model-memory-full", 409, 1, "There is no memory for another model")                              \
     X(MODEL_AWAY, 45, "model-not-loaded", 503, 1, "The model is not loaded")                                            \
+    X(STORE_AWAY, 46, "store-unavailable", 503, 1, "The shared store of jobs cannot be reached or written to")       \
     X(INTERNAL, 26, "internal-error", 500, 0, "An unexpected error")
 
 enum {

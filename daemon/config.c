@@ -6,6 +6,7 @@
 #include "daemon/address.h"
 #include "core/keys.h"
 #include "daemon/outgoing.h"
+#include "daemon/redis_url.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -209,6 +210,12 @@ static int check_origins(const yd_config *cfg, yd_err *err)
     return 0;
 }
 
+static int check_store(const yd_config *cfg, yd_err *err)
+{
+    yd_redis_url ignored;
+    return *cfg->store ? yd_redis_url_parse(cfg->store, &ignored, err) : 0;
+}
+
 // A key file that cannot be read is found before anything is started.
 static int check_access(const yd_config *cfg, yd_err *err)
 {
@@ -225,6 +232,7 @@ int yd_config_check(yd_config *cfg, yd_err *err)
     int rc = split_listen(cfg, err);
     if (!rc) rc = yd_outgoing_config(cfg, err);
     if (!rc) rc = check_access(cfg, err);
+    if (!rc) rc = check_store(cfg, err);
     if (rc) return rc;
     if (!is_loopback(cfg->host) && !cfg->insecure_no_auth && !*cfg->keys)
         return yd_fail_field(
@@ -238,9 +246,12 @@ int yd_config_check(yd_config *cfg, yd_err *err)
 json_t *yd_config_json(const yd_config *cfg)
 {
     json_t *o = json_object();
+    char store[YD_TEXT_MAX + 5];
+    yd_redis_url_mask(cfg->store, store, sizeof store);
     for (size_t i = 0; o && i < sizeof rows / sizeof rows[0]; i++) {
         const yd_conf_row *r = &rows[i];
         const void *at = (const char *)cfg + r->offset;
+        if (at == cfg->store) at = store;
         json_t *v = r->kind == YD_CONF_NUMBER   ? json_integer((json_int_t) * (const int64_t *)at)
                     : r->kind == YD_CONF_SWITCH ? json_boolean(*(const int *)at)
                                                 : json_string(at);

@@ -167,7 +167,7 @@ int yd_config_live(const char *name);
 // Take over from `next`, which has been checked, what can change without a restart. taken, left: names of what has changed and was taken over
 // or is only different after a restart, with commas.
 void yd_config_take(yd_config *cfg, const yd_config *next, yd_text *taken, yd_text *left);
-// The effective configuration, a new reference. NULL: out of memory.
+// The effective configuration, a new reference; a password in `store` is masked. NULL: out of memory.
 json_t *yd_config_json(const yd_config *cfg);
 // The text of --help; release with yd_free. NULL: out of memory.
 char *yd_config_help(void);

@@ -6,83 +6,11 @@
 
 #include "core/mem.h"
 #include "daemon/clock.h"
-#include <limits.h>
+#include <arpa/inet.h>
+#include <netdb.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-
-#define DEFAULT_PORT 6379
-#define ACCEPTED     "redis://[:password@]host[:port][/database] or unix:///path[?db=number]"
-
-// ---- addresses -----------------------------------------------------------------------------------------------------
-
-static int bad_url(yd_err *err, const char *what)
-{
-    return yd_fail_field(err, YD_E_CONFIG, "store", ACCEPTED, "the address of the shared store has %s", what);
-}
-
-// Digits up to the end. -1: anything else, or more than `most`.
-static int number_of(const char *text, int most)
-{
-    char *end;
-    const long v = strtol(text, &end, 10);
-    return *text < '0' || *text > '9' || *end || v > most ? -1 : (int)v;
-}
-
-static int parse_unix(const char *rest, yd_redis_url *out, yd_err *err)
-{
-    const char *q = strchr(rest, '?');
-    const size_t n = q ? (size_t)(q - rest) : strlen(rest);
-    if (*rest != '/' || n >= sizeof out->path) return bad_url(err, "no path of a socket, or one that is too long");
-    memcpy(out->path, rest, n);
-    if (q) out->database = strncmp(q, "?db=", 4) == 0 ? number_of(q + 4, INT_MAX) : -1;
-    return out->database < 0 ? bad_url(err, "no number of a database behind the question mark") : 0;
-}
-
-static int parse_host(const char *rest, yd_redis_url *out, yd_err *err)
-{
-    const char *at = strrchr(rest, '@');
-    if (at) {
-        if (*rest != ':' || (size_t)(at - rest) > sizeof out->password) return bad_url(err, "a user's name, or a password that is too long");
-        memcpy(out->password, rest + 1, (size_t)(at - rest) - 1);
-        rest = at + 1;
-    }
-    char place[sizeof out->host + 8];
-    const char *slash = strchr(rest, '/');
-    const size_t n = slash ? (size_t)(slash - rest) : strlen(rest);
-    if (n >= sizeof place) return bad_url(err, "a host's name that is too long");
-    snprintf(place, sizeof place, "%.*s", (int)n, rest);
-    if (slash && slash[1] && (out->database = number_of(slash + 1, INT_MAX)) < 0) return bad_url(err, "no number behind the slash");
-    char *host = place, *colon = strrchr(place, ':'), *bracket = strchr(place, ']');
-    out->port = DEFAULT_PORT;
-    if (colon && (!bracket || colon > bracket)) {
-        *colon = 0;
-        if ((out->port = number_of(colon + 1, 65535)) < 1) return bad_url(err, "no port behind the colon");
-    }
-    if (*host == '[' && bracket) {
-        host++;
-        *bracket = 0;
-    }
-    if (!*host || strlen(host) >= sizeof out->host) return bad_url(err, "no host");
-    snprintf(out->host, sizeof out->host, "%.*s", (int)sizeof out->host - 1, host);
-    return 0;
-}
-
-int yd_redis_url_parse(const char *text, yd_redis_url *out, yd_err *err)
-{
-    memset(out, 0, sizeof *out);
-    if (strncmp(text, "redis://", 8) == 0) return parse_host(text + 8, out, err);
-    if (strncmp(text, "unix://", 7) == 0) return parse_unix(text + 7, out, err);
-    return bad_url(err, "an unknown scheme");
-}
-
-void yd_redis_url_show(const yd_redis_url *u, char *dst, size_t cap)
-{
-    if (*u->path)
-        snprintf(dst, cap, "unix://%s?db=%d", u->path, u->database);
-    else
-        snprintf(dst, cap, "redis://%s:%d/%d", u->host, u->port, u->database);
-}
+#include <sys/socket.h>
 
 // ---- the blocking one ----------------------------------------------------------------------------------------------
 
@@ -90,7 +18,7 @@ static int refused(yd_err *err, const yd_redis_url *u, int code, const char *why
 {
     char place[200];
     yd_redis_url_show(u, place, sizeof place);
-    return yd_fail_field(err, code, "store", ACCEPTED, "the shared store at %s cannot be used: %s", place, why);
+    return yd_fail_field(err, code, "store", YD_REDIS_URL_ACCEPTED, "the shared store at %s cannot be used: %s", place, why);
 }
 
 static int log_in(redisContext *c, const yd_redis_url *u, yd_err *err)
@@ -210,6 +138,7 @@ static void on_connect(const redisAsyncContext *c, int status)
     if (status == REDIS_OK || l->context != c) return;
     l->context = NULL; // hiredis frees it
     l->ready = 0;
+    l->tries++;
     l->down(l->arg, *c->errstr ? c->errstr : "no connection");
 }
 
@@ -246,11 +175,9 @@ static void say_hello(yd_redis_link *l)
     redisAsyncCommandArgv(l->context, on_hello, l, 1, ping, NULL);
 }
 
-void yd_redis_link_start(yd_redis_link *l)
+// c is this link's from here, also when it is none.
+static void take_context(yd_redis_link *l, redisAsyncContext *c)
 {
-    yd_redis_link_drop(l);
-    l->since_us = yd_mono_us();
-    redisAsyncContext *c = *l->url->path ? redisAsyncConnectUnix(l->url->path) : redisAsyncConnect(l->url->host, l->url->port);
     if (c && !c->err && !attach(l, c)) {
         c->data = l;
         l->context = c;
@@ -262,15 +189,113 @@ void yd_redis_link_start(yd_redis_link *l)
     char why[160];
     snprintf(why, sizeof why, "%s", c && c->err ? c->errstr : "no memory for a connection");
     if (c) redisAsyncFree(c);
+    l->tries++;
     l->down(l->arg, why);
+}
+
+// ---- names ---------------------------------------------------------------------------------------------------------
+
+// A name that is being looked up cannot be called off: the lookup outlives the link that is dropped, and is the next start's if that comes first. So
+// there is one at a time for each link, however long a name server takes.
+typedef struct yd_redis_lookup {
+    uv_getaddrinfo_t req;
+    yd_redis_link *link; // who wants the answer; NULL: nobody at present
+    int refs, done;      // one of the link, one while it is under way
+} lookup;
+
+static void release(lookup *w)
+{
+    if (--w->refs == 0) yd_free(w);
+}
+
+static int is_numeric(const char *host)
+{
+    struct in6_addr address;
+    return inet_pton(AF_INET, host, &address) == 1 || inet_pton(AF_INET6, host, &address) == 1;
+}
+
+// Address number `tries` of the list, going round.
+static int pick_address(const struct addrinfo *list, unsigned tries, char text[INET6_ADDRSTRLEN])
+{
+    unsigned n = 0;
+    for (const struct addrinfo *a = list; a; a = a->ai_next) n++;
+    if (!n) return -1;
+    for (n = tries % n; n; n--) list = list->ai_next;
+    return getnameinfo(list->ai_addr, list->ai_addrlen, text, INET6_ADDRSTRLEN, NULL, 0, NI_NUMERICHOST) ? -1 : 0;
+}
+
+static void on_looked_up(uv_getaddrinfo_t *req, int status, struct addrinfo *list)
+{
+    lookup *w = req->data;
+    yd_redis_link *l = w->link;
+    char address[INET6_ADDRSTRLEN], why[160];
+    w->done = 1;
+    w->link = NULL;
+    const int found = status == 0 && l && pick_address(list, l->tries, address) == 0;
+    uv_freeaddrinfo(list);
+    release(w);
+    if (found) {
+        take_context(l, redisAsyncConnect(address, l->url->port));
+    } else if (l) {
+        snprintf(why, sizeof why, "%.100s: %s", l->url->host, status ? uv_strerror(status) : "no address");
+        l->down(l->arg, why);
+    }
+}
+
+static void look_up(yd_redis_link *l)
+{
+    if (l->lookup && !l->lookup->done) {
+        l->lookup->link = l;
+        return;
+    }
+    const struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_family = AF_UNSPEC};
+    if (l->lookup) release(l->lookup);
+    lookup *w = l->lookup = yd_calloc(1, sizeof *w);
+    int rc = w ? 0 : UV_ENOMEM;
+    if (w) {
+        *w = (lookup){.link = l, .refs = 1};
+        w->req.data = w;
+        rc = uv_getaddrinfo(l->loop, &w->req, on_looked_up, l->url->host, NULL, &hints);
+        w->done = rc != 0;
+        w->refs += rc == 0;
+    }
+    if (rc) l->down(l->arg, uv_strerror(rc));
+}
+
+// ---- calls ---------------------------------------------------------------------------------------------------------
+
+void yd_redis_link_start(yd_redis_link *l)
+{
+    yd_redis_link_drop(l);
+    l->since_us = yd_mono_us();
+    if (*l->url->path)
+        take_context(l, redisAsyncConnectUnix(l->url->path));
+    else if (is_numeric(l->url->host))
+        take_context(l, redisAsyncConnect(l->url->host, l->url->port));
+    else
+        look_up(l);
+}
+
+int yd_redis_link_busy(const yd_redis_link *l)
+{
+    return l->context || (l->lookup && l->lookup->link == l);
 }
 
 void yd_redis_link_drop(yd_redis_link *l)
 {
     redisAsyncContext *c = l->context;
+    if (c && !l->ready) l->tries++;
     l->context = NULL;
     l->ready = 0;
+    if (l->lookup) l->lookup->link = NULL;
     if (c) redisAsyncFree(c);
+}
+
+void yd_redis_link_end(yd_redis_link *l)
+{
+    yd_redis_link_drop(l);
+    if (l->lookup) release(l->lookup);
+    l->lookup = NULL;
 }
 
 int yd_redis_link_send(yd_redis_link *l, redisCallbackFn *fn, void *arg, int argc, const char **argv, const size_t *len)

@@ -1,25 +1,16 @@
-// Connections to a Redis (or Valkey) server: where it is, a blocking one for the start, and one on the loop.
+// Connections to a Redis (or Valkey) server: a blocking one for the start, and one on the loop.
 //
 // The adapter between hiredis and libuv is here, because the one that comes with hiredis ignores what poll reports as an error (the handle has
 // stopped by then, so the connection would hang for ever), loses its memory when the descriptor cannot be watched, does not look at whether
-// watching began, and cannot tell a connection that is being made from one that is there. Threads: a link belongs to its loop's thread.
+// watching began, and cannot tell a connection that is being made from one that is there. hiredis also looks up names where it is called; a link has a thread of the pool
+// do that. Threads: a link belongs to its loop's thread.
 #ifndef YD_DAEMON_REDIS_LINK_H
 #define YD_DAEMON_REDIS_LINK_H
 
-#include "core/err.h"
+#include "daemon/redis_url.h"
 #include <hiredis/async.h>
 #include <hiredis/hiredis.h>
 #include <uv.h>
-
-typedef struct yd_redis_url {
-    char host[128], path[108], password[128]; // path: of a Unix socket; then there is no host
-    int port, database;
-} yd_redis_url;
-
-// "redis://[:password@]host[:port][/database]" or "unix:///path[?db=number]". YD_E_CONFIG naming `store`.
-int yd_redis_url_parse(const char *text, yd_redis_url *out, yd_err *err);
-// Without the password. dst: 160 bytes or more are enough for all of it.
-void yd_redis_url_show(const yd_redis_url *u, char *dst, size_t cap);
 
 // Connect and log in, waiting at most timeout_ms for each answer. Any thread. YD_E_CONFIG when the server refuses, YD_E_STORAGE when it is not there
 // or still loading; both name `store`. redisFree it.
@@ -36,12 +27,18 @@ typedef struct yd_redis_link {
     redisAsyncContext *context; // NULL: none
     int ready;
     int64_t since_us; // when it began to be made
+    struct yd_redis_lookup *lookup; // of the host's name; NULL: there was none
+    unsigned tries;                 // each takes the next of its addresses
 } yd_redis_link;
 
 // Begin to connect; one that there was is dropped. up or down follows, unless the server does not answer at all: drop it then.
 void yd_redis_link_start(yd_redis_link *l);
 // Forget the connection at once. Callbacks that wait are called with no reply.
 void yd_redis_link_drop(yd_redis_link *l);
+// Is it there, or being made?
+int yd_redis_link_busy(const yd_redis_link *l);
+// Drop it for good, before its memory goes. A name that is still being looked up is left to itself.
+void yd_redis_link_end(yd_redis_link *l);
 // Send a command; fn(context, reply, arg) gets the answer, NULL when there will be none. -1: not connected.
 int yd_redis_link_send(yd_redis_link *l, redisCallbackFn *fn, void *arg, int argc, const char **argv, const size_t *len);
 

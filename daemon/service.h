@@ -90,7 +90,7 @@ typedef struct yd_submission {
 int yd_service_admit(const yd_service *s, size_t len, yd_err *err);
 
 // What becomes of a submission. rc 0: the job is stored by the store's own standard, j as from yd_service_find. Otherwise err says why, and
-// j is NULL: what admit answers, and YD_E_IMAGE*, YD_E_SETTING, YD_E_STORAGE, YD_E_IO, YD_E_NOMEM; YD_E_CONFLICT for an id that is taken,
+// j is NULL: what admit answers, and YD_E_IMAGE*, YD_E_SETTING, YD_E_STORAGE, YD_E_STORE_AWAY, YD_E_IO, YD_E_NOMEM; YD_E_CONFLICT for an id that is taken,
 // YD_E_KEY_REUSED for a key that came with another request.
 typedef void (*yd_submit_fn)(void *arg, int rc, yd_job *j, const yd_err *err);
 typedef struct yd_arrival yd_arrival;

@@ -90,21 +90,22 @@ typedef struct yd_store yd_store;
 
 // What an operation needs of `rec`: PUT, UPDATE and ATTACH all of it, NOTE its id, errands and due, CLAIM and REMOVE its id, EXPIRE nothing.
 //   PUT     add a new record and give it its `order` (in the operation's own rec). YD_E_CONFLICT: the id is taken. YD_E_NOMEM, YD_E_IO,
-//           YD_E_STORAGE: no room.
+//           YD_E_STORAGE: no room; YD_E_STORE_AWAY: the server that has the records is away, or takes nothing.
 //   UPDATE  replace the record of that id. YD_E_NOT_FOUND. A finished record stays finished (YD_E_CONFLICT).
 //   ATTACH  give a finished record its attention and activation, nothing else changes. YD_E_NOT_FOUND.
 //   CLAIM   take a queued record for this process: it becomes running, at now_ms; attempts + 1. YD_E_CONFLICT: it is not queued any more
 //           (somebody else has it). YD_E_NOT_FOUND.
 //   NOTE    give a finished record its errands and whether they are due, nothing else changes. YD_E_NOT_FOUND.
 //   REMOVE  remove a record, leaving a tombstone. Unknown ids are fine.
-//   BUNDLE_PUT     keep a batch of the API: its id, owner and doc. YD_E_NOMEM, YD_E_IO, YD_E_STORAGE.
+//   BUNDLE_PUT     keep a batch of the API: its id, owner and doc. YD_E_NOMEM, YD_E_IO, YD_E_STORAGE, YD_E_STORE_AWAY.
 //   BUNDLE_REMOVE  forget it. Unknown ids are fine.
 //   EXPIRE  turn finished records that are too old or too many into tombstones, at most YD_EXPIRE_MAX of them, and forget old tombstones.
 typedef enum {
     YD_OP_PUT, YD_OP_UPDATE, YD_OP_ATTACH, YD_OP_NOTE, YD_OP_CLAIM, YD_OP_REMOVE, YD_OP_EXPIRE, YD_OP_BUNDLE_PUT, YD_OP_BUNDLE_REMOVE
 } yd_store_op_kind;
 
-#define YD_EXPIRE_MAX 64
+#define YD_EXPIRE_MAX     64
+#define YD_STORE_RETRY_MS 1000 // when to come again after YD_E_STORE_AWAY: the server is looked for several times a second
 
 typedef struct yd_store_op {
     struct yd_store_op *next; // the store's
@@ -128,6 +129,7 @@ void yd_store_op_free(yd_store_op *op); // one that was not handed in; NULL is f
 
 typedef struct yd_store_health {
     int ok;             // writing works
+    int code;           // otherwise what new records are refused with: YD_E_STORAGE, YD_E_STORE_AWAY
     char why[256];      // or what is in the way
     uint64_t free_room; // bytes that its disk has left; UINT64_MAX: does not matter
     size_t bytes;       // that finished records take

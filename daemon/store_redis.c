@@ -5,7 +5,7 @@
 //   The order of the log is the order of everything: two replicas that claim one job both see who was first. Operations of one replica have
 //   rising numbers. The script takes number n only after all before it, and once: what is sent again because an answer was lost does no harm.
 //
-//   A new record that is not in the log within GIVE_UP_MS is refused (YD_E_STORAGE), everything else waits for as long as it takes. Should a
+//   A new record that is not in the log within GIVE_UP_MS is refused (YD_E_STORE_AWAY), everything else waits for as long as it takes. Should a
 //   refused one turn out to be in the log after all, it is removed.
 //   A connection that owes an answer for ANSWER_MS is dropped, both are made again, at first after 20 ms and then every 250.
 //   A replica whose lease has ended and that was released by somebody (store_redis_open.c) is fenced off for good: it refuses everything.
@@ -106,6 +106,7 @@ static void tell(yd_redis_store *s, yd_pending *p)
 static void refuse(yd_redis_store *s, yd_pending *p, int code, const char *why)
 {
     p->op->rc = yd_fail(&p->op->err, code, "the shared store does not work: %s", why);
+    if (code == YD_E_STORE_AWAY) p->op->err.retry_ms = YD_STORE_RETRY_MS;
     if (!p->sent_us) yd_redis_doubt(s, p->names); // otherwise it may yet turn out to be in the log
     tell(s, p);
 }
@@ -136,7 +137,7 @@ static void fence(yd_redis_store *s, const char *why)
     for (int i = 0; i < 2; i++)
         while (lists[i]->head) {
             yd_pending *p = pop(lists[i]);
-            refuse(s, p, yd_redis_is_new(p->op) ? YD_E_STORAGE : YD_E_CONFLICT, s->why);
+            refuse(s, p, yd_redis_is_new(p->op) ? YD_E_STORE_AWAY : YD_E_CONFLICT, s->why);
         }
 }
 
@@ -191,7 +192,7 @@ static void on_appended(redisAsyncContext *c, void *reply, void *arg)
         s->retry_write_us = after_ms(RETRY_MS);
         if (s->fenced || !p || !yd_redis_is_new(p->op)) return;
         take_out(&s->sent, p);
-        refuse(s, p, YD_E_STORAGE, s->why);
+        refuse(s, p, YD_E_STORE_AWAY, s->why);
     } else if (r->str && strcmp(r->str, "done") == 0) {
         if (p) p->logged = 1;
         if (number > s->last_logged) s->last_logged = number;
@@ -403,7 +404,7 @@ static void work_done(uv_work_t *w, int status)
         yd_pending *p = pop(&s->batch);
         const int is_new = yd_redis_is_new(p->op);
         if (s->fenced)
-            refuse(s, p, is_new ? YD_E_STORAGE : YD_E_CONFLICT, s->why);
+            refuse(s, p, is_new ? YD_E_STORE_AWAY : YD_E_CONFLICT, s->why);
         else if (is_new && p->rc)
             refuse(s, p, p->rc, p->err.detail);
         else if (!is_new && (p->rc || kept.head))
@@ -442,7 +443,7 @@ static void submit(yd_store *base, yd_store_op *op)
     yd_pending *p = NULL;
     yd_err_clear(&op->err);
     if (s->fenced || s->closing > 1 || (is_new && !s->ok))
-        op->rc = yd_fail(&op->err, is_new ? YD_E_STORAGE : YD_E_CONFLICT, "the shared store does not work: %s", *s->why ? s->why : "it is closed");
+        op->rc = yd_fail(&op->err, is_new ? YD_E_STORE_AWAY : YD_E_CONFLICT, "the shared store does not work: %s", *s->why ? s->why : "it is closed");
     else if (!(p = yd_calloc(1, sizeof *p)))
         op->rc = yd_fail(&op->err, YD_E_NOMEM, "no memory to store a job");
     if (!p) {
@@ -465,7 +466,7 @@ static void give_up_new(yd_redis_store *s, int64_t now)
             next = p->next;
             if (!yd_redis_is_new(p->op) || now - p->since_us < GIVE_UP_MS * 1000) continue;
             take_out(lists[i], p);
-            refuse(s, p, YD_E_STORAGE, s->ok ? "it does not answer" : s->why);
+            refuse(s, p, YD_E_STORE_AWAY, s->ok ? "it does not answer" : s->why);
         }
 }
 
@@ -477,14 +478,14 @@ static int is_late(int64_t since_us, int64_t now, int64_t ms)
 static void look_after_links(yd_redis_store *s, int64_t now)
 {
     yd_redis_link *links[] = {&s->writer, &s->reader};
-    if (!s->writer.context && !s->reader.context) {
+    if (!yd_redis_link_busy(&s->writer) && !yd_redis_link_busy(&s->reader)) {
         if (now < s->reconnect_us) return;
         yd_redis_link_start(&s->writer);
-        if (s->writer.context) yd_redis_link_start(&s->reader);
+        if (yd_redis_link_busy(&s->writer)) yd_redis_link_start(&s->reader);
         return;
     }
     int late = is_late(s->refresh_sent_us, now, ANSWER_MS) || is_late(s->xread_us, now, READ_MS) || (s->wire && is_late(s->wire_us, now, ANSWER_MS));
-    for (int i = 0; i < 2; i++) late |= links[i]->context && !links[i]->ready && is_late(links[i]->since_us, now, CONNECT_MS);
+    for (int i = 0; i < 2; i++) late |= yd_redis_link_busy(links[i]) && !links[i]->ready && is_late(links[i]->since_us, now, CONNECT_MS);
     for (const yd_pending *p = s->sent.head; p && !late; p = p->next) late = (p->on_wire || p->logged) && is_late(p->sent_us, now, ANSWER_MS);
     if (late) {
         lost(s, "it does not answer");
@@ -508,8 +509,8 @@ static void on_handle_closed(uv_handle_t *h)
 static void finish(yd_redis_store *s)
 {
     s->closing = 3;
-    yd_redis_link_drop(&s->writer);
-    yd_redis_link_drop(&s->reader);
+    yd_redis_link_end(&s->writer);
+    yd_redis_link_end(&s->reader);
     while (s->told_next) on_teller(&s->teller);
     s->open_handles = 2;
     uv_close((uv_handle_t *)&s->tick, on_handle_closed);
@@ -531,7 +532,7 @@ static void go_on_closing(yd_redis_store *s, int64_t now)
     if (s->closing == 1) {
         if (!is_idle(s) && s->ok && !s->disk_bad && now - s->closing_us < CLOSE_MS * 1000) return;
         while (s->todo.head) append(&s->sent, pop(&s->todo));
-        while (s->sent.head) refuse(s, pop(&s->sent), YD_E_STORAGE, *s->why ? s->why : "it does not answer");
+        while (s->sent.head) refuse(s, pop(&s->sent), YD_E_STORE_AWAY, *s->why ? s->why : "it does not answer");
         const char *argv[] = {"EVAL", yd_redis_release_script, "0", s->replica_text};
         s->closing = 2;
         s->closing_us = now;

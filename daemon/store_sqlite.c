@@ -88,6 +88,7 @@ static void settle(yd_sqlite_store *s, yd_op_list *ops, yd_op_list *kept)
         next = op->next;
         if (is_trouble(op)) {
             now.ok = 0;
+            now.code = YD_E_STORAGE;
             snprintf(now.why, sizeof now.why, "%.250s", op->err.detail);
         }
         append(is_trouble(op) && !yd_sqlite_is_new(op) ? kept : &back, op);

@@ -34,7 +34,11 @@ static int check_room(const yd_service *s, size_t len, yd_err *err)
 {
     yd_store_health now;
     s->store->health(s->store, &now);
-    if (!now.ok) return yd_fail(err, YD_E_STORAGE, "jobs cannot be stored at present: %.250s", now.why);
+    if (!now.ok) {
+        yd_fail(err, now.code, "jobs cannot be stored at present: %.250s", now.why);
+        if (err && now.code == YD_E_STORE_AWAY) err->retry_ms = YD_STORE_RETRY_MS;
+        return now.code;
+    }
     const uint64_t reserve = (uint64_t)s->cfg->disk_reserve_bytes;
     if (now.free_room != UINT64_MAX && (now.free_room < reserve || now.free_room - reserve < len))
         return yd_fail(err, YD_E_STORAGE, "the disk has %llu MiB left, and %llu MiB are kept free", (unsigned long long)(now.free_room >> 20),

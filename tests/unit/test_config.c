@@ -73,6 +73,8 @@ static void refusals(void)
 {
     refuses(ARGS("--queue-max", "0"), "queue_max", "1 to 100000");
     refuses(ARGS("--queue-max", "12x"), "queue_max", "12x");
+    refuses(ARGS("--store", "rediss://host"), "store", "TLS");
+    refuses(ARGS("--store", "http://host"), "store", "scheme");
     refuses(ARGS("--queue-max", ""), "queue_max", "integer");
     refuses(ARGS("--max-memory-bytes", "9223372036854775807GiB"), "max_memory_bytes", "integer");
     refuses(ARGS("--queue-maks", "3"), "queue_maks", "queue_max");
@@ -118,6 +120,18 @@ static void actions(void)
     char *help = yd_config_help();
     CHECK(help && strstr(help, "--max-connections-per-ip") && strstr(help, "default 64"));
     yd_free(help);
+}
+
+static void a_password_is_not_shown(void)
+{
+    static const char *const shown[][2] = {{"redis://:secret@host:7/1", "redis://:***@host:7/1"}, {"redis://:a:@b@h", "redis://:***@h"}, {"unix:///a/b?db=1", "unix:///a/b?db=1"}};
+    for (size_t i = 0; i < sizeof shown / sizeof shown[0]; i++) {
+        CHECK(load(ARGS("--store", shown[i][0]), NULL) == 0 && strcmp(cfg.store, shown[i][0]) == 0);
+        json_t *o = yd_config_json(&cfg);
+        CHECK_MSG(strcmp(json_string_value(json_object_get(o, "store")), shown[i][1]) == 0, "%s", json_string_value(json_object_get(o, "store")));
+        json_decref(o);
+    }
+    CHECK(load(ARGS("--store", "redis://name:secret@host"), NULL) == YD_E_CONFIG && !strstr(err.detail, "secret") && !strstr(err.accepted, "secret"));
 }
 
 static void printed_is_read_back(void)
@@ -168,6 +182,7 @@ int main(int argc, char **argv)
         {"config: broken files", bad_files},
         {"config: help, version, check", actions},
         {"config: what is printed can be read back", printed_is_read_back},
+        {"config: a password is not shown", a_password_is_not_shown},
         {"config: what is taken over without a restart", what_is_taken_over},
     };
     return t_main(argc, argv, cases, sizeof cases / sizeof cases[0]);

@@ -270,7 +270,7 @@ static void a_stopped_one_is_fenced_off(void)
     yd_store_health h;
     store[0]->health(store[0], &h);
     CHECK(!h.ok && strstr(h.why, "taken for dead"));
-    CHECK(run_one(0, YD_OP_PUT, 3, YD_JOB_QUEUED) == YD_E_STORAGE && state_at(1, 3) == YD_E_NOT_FOUND);
+    CHECK(run_one(0, YD_OP_PUT, 3, YD_JOB_QUEUED) == YD_E_STORE_AWAY && state_at(1, 3) == YD_E_NOT_FOUND);
     end();
 }
 
@@ -338,9 +338,9 @@ static void through_trouble(const char *what, void (*trouble)(void), void (*over
     CHECK(run_one(0, YD_OP_PUT, i, YD_JOB_QUEUED) == 0);
     trouble();
     int64_t took = put_time(i + 1, &rc);
-    CHECK_MSG(rc == YD_E_STORAGE && took < 1000, "%s: %d after %lld ms", what, rc, (long long)took);
+    CHECK_MSG(rc == YD_E_STORE_AWAY && took < 1000, "%s: %d after %lld ms", what, rc, (long long)took);
     took = put_time(i + 1, &rc);
-    CHECK_MSG(rc == YD_E_STORAGE && took < 1000, "%s again: %d after %lld ms", what, rc, (long long)took);
+    CHECK_MSG(rc == YD_E_STORE_AWAY && took < 1000, "%s again: %d after %lld ms", what, rc, (long long)took);
     yd_store_health h;
     store[0]->health(store[0], &h);
     CHECK_MSG(!h.ok && *h.why, "%s: health %d (%s) after %lld ms", what, h.ok, h.why, (long long)took);
@@ -460,7 +460,7 @@ static void addresses(void)
         int port, database;
     } good[] = {{"redis://h", "h", "", "", 6379, 0},          {"redis://:p:w@h.x:70/3", "h.x", "", "p:w", 70, 3}, {"redis://[::1]:7/", "::1", "", "", 7, 0},
                 {"unix:///a/b", "", "/a/b", "", 0, 0},        {"unix:///a?db=12", "", "/a", "", 0, 12}};
-    static const char *const bad[] = {"", "redis:/h", "redis://", "redis://h:0", "redis://h:70000", "redis://h/x", "redis://u:p@h", "unix://a", "unix:///a?db=-1", "unix:///a?x=1", "http://h"};
+    static const char *const bad[] = {"", "redis:/h", "redis://", "redis://h:0", "redis://h:70000", "redis://h/x", "redis://u:p@h", "unix://a", "unix:///a?db=-1", "unix:///a?x=1", "http://h", "rediss://h"};
     yd_redis_url u;
     for (size_t i = 0; i < sizeof good / sizeof good[0]; i++)
         CHECK_MSG(yd_redis_url_parse(good[i].text, &u, &err) == 0 && strcmp(u.host, good[i].host) == 0 && strcmp(u.path, good[i].path) == 0 &&
