@@ -28,7 +28,7 @@ typedef struct yd_st_tensor {
 
 typedef struct yd_safetensors yd_safetensors;
 
-// Map and check a file. YD_E_IO, YD_E_CHECKPOINT (what is wrong and where). Close with yd_st_close (NULL is fine).
+// Map and check a file, in one piece or in parts (core/parts.h). YD_E_IO, YD_E_CHECKPOINT (what is wrong and where). Close with yd_st_close (NULL is fine).
 int yd_st_open(const char *path, yd_safetensors **out, yd_err *err);
 // The same over memory (borrowed; must outlive the reader). For tests and fuzzing.
 int yd_st_open_memory(const void *bytes, size_t len, yd_safetensors **out, yd_err *err);
@@ -58,6 +58,9 @@ int yd_st_writer_add(yd_st_writer *w, const char *name, yd_st_dtype dt, int ndim
 // Have the file carry a checksum of itself (core/seal.h), so that whoever loads it finds every changed bit.
 int yd_st_writer_seal(yd_st_writer *w, yd_err *err);
 int yd_st_writer_save(yd_st_writer *w, const char *path, yd_err *err);
+// The same as a file in parts (core/parts.h) of at most part_bytes each; 0: in one piece. Either takes the place of the other. YD_E_INVALID too
+// for a part_bytes out of range and for too many parts.
+int yd_st_writer_save_parts(yd_st_writer *w, const char *path, size_t part_bytes, yd_err *err);
 void yd_st_writer_free(yd_st_writer *w);
 
 // bf16 <-> f32, round to nearest even; NaN stays NaN.

@@ -8,6 +8,7 @@
 #include "core/file.h"
 #include "core/json.h"
 #include "core/mem.h"
+#include "core/parts.h"
 #include "core/seal.h"
 #include "core/sha256.h"
 
@@ -266,31 +267,70 @@ static void seal(const yd_st_writer *w, text *header)
     memcpy(place + sizeof YD_SEAL_BEFORE - 1, digits, YD_SEAL_DIGITS);
 }
 
-static int write_parts(const yd_st_writer *w, const text *header, yd_file_writer *f, yd_err *err)
+// Where the bytes go: one file, or one in parts.
+typedef struct sink {
+    yd_file_writer file;
+    yd_parts_writer *parts; // NULL: file
+} sink;
+
+static int sink_write(sink *s, const void *bytes, size_t len, yd_err *err)
+{
+    return s->parts ? yd_parts_writer_write(s->parts, bytes, len, err)
+                    : yd_file_writer_write(&s->file, bytes, len, err);
+}
+
+static int write_all(const yd_st_writer *w, const text *header, sink *s, yd_err *err)
 {
     uint8_t prefix[8];
     length_prefix(header, prefix);
-    int rc = yd_file_writer_write(f, prefix, sizeof prefix, err);
-    if (rc == 0) rc = yd_file_writer_write(f, header->s, header->len, err);
-    for (size_t i = 0; rc == 0 && i < w->count; i++)
-        rc = yd_file_writer_write(f, w->entries[i].data, w->entries[i].bytes, err);
+    int rc = sink_write(s, prefix, sizeof prefix, err);
+    if (rc == 0) rc = sink_write(s, header->s, header->len, err);
+    for (size_t i = 0; rc == 0 && i < w->count; i++) rc = sink_write(s, w->entries[i].data, w->entries[i].bytes, err);
+    return rc;
+}
+
+static int write_in_a_piece(const yd_st_writer *w, const text *header, const char *path, yd_err *err)
+{
+    sink s = {.file = {.fd = -1}};
+    int rc = yd_file_writer_open(&s.file, path, err);
+    if (rc) return rc;
+    rc = write_all(w, header, &s, err);
+    if (rc == 0) return yd_file_writer_commit(&s.file, err);
+    yd_file_writer_abort(&s.file);
+    return rc;
+}
+
+static int write_in_parts(const yd_st_writer *w, const text *header, const char *path, size_t part_bytes, yd_err *err)
+{
+    sink s = {.file = {.fd = -1}};
+    int rc = yd_parts_writer_open(path, part_bytes, &s.parts, err);
+    if (rc) return rc;
+    rc = write_all(w, header, &s, err);
+    if (rc == 0) return yd_parts_writer_commit(s.parts, err);
+    yd_parts_writer_abort(s.parts);
+    return rc;
+}
+
+int yd_st_writer_save_parts(yd_st_writer *w, const char *path, size_t part_bytes, yd_err *err)
+{
+    text header = {0};
+    int rc = make_header(w, &header, err);
+    if (rc == 0 && w->sealed) seal(w, &header);
+    if (rc == 0 && part_bytes)
+        rc = write_in_parts(w, &header, path, part_bytes, err);
+    else if (rc == 0) {
+        yd_parts_list *old = yd_parts_list_of(path);
+        rc = write_in_a_piece(w, &header, path, err);
+        if (rc == 0)
+            yd_parts_list_remove(old);
+        else
+            yd_parts_list_free(old);
+    }
+    yd_free(header.s);
     return rc;
 }
 
 int yd_st_writer_save(yd_st_writer *w, const char *path, yd_err *err)
 {
-    text header = {0};
-    yd_file_writer f = {.fd = -1};
-    int rc = make_header(w, &header, err);
-    if (rc == 0 && w->sealed) seal(w, &header);
-    if (rc == 0) rc = yd_file_writer_open(&f, path, err);
-    if (rc == 0) {
-        rc = write_parts(w, &header, &f, err);
-        if (rc)
-            yd_file_writer_abort(&f);
-        else
-            rc = yd_file_writer_commit(&f, err);
-    }
-    yd_free(header.s);
-    return rc;
+    return yd_st_writer_save_parts(w, path, 0, err);
 }

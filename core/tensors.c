@@ -6,6 +6,7 @@
 #include "core/tensors_view.h"
 
 #include "core/mem.h"
+#include "core/parts.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -92,6 +93,16 @@ static int map_fd(int fd, const char *path, void **map, size_t *len, yd_err *err
     return 0;
 }
 
+// The map of an index becomes that of the file which it stands for; nothing is mapped after a failure.
+static int join_parts(const char *path, void **map, size_t *len, yd_err *err)
+{
+    void *index = *map;
+    const size_t index_len = *len;
+    int rc = yd_parts_map(path, index, index_len, map, len, err);
+    munmap(index, index_len);
+    return rc;
+}
+
 int yd_view_open(const char *path, int (*open_memory)(const void *, size_t, yd_safetensors **, yd_err *),
                  yd_safetensors **out, yd_err *err)
 {
@@ -104,6 +115,8 @@ int yd_view_open(const char *path, int (*open_memory)(const void *, size_t, yd_s
     close(fd);
     if (rc) return rc;
     yd_err why = {0};
+    if (yd_parts_is_index(map, len) && (rc = join_parts(path, &map, &len, &why)))
+        return yd_fail_field(err, rc, why.field, why.accepted, "%s: %s", path, why.detail);
     rc = open_memory(map, len, out, &why);
     if (rc) {
         munmap(map, len);

@@ -30,7 +30,8 @@ int yd_view_reserve(void **array, size_t *capacity, size_t n, size_t size, yd_er
 // Put the tensors in name order. YD_E_CHECKPOINT when two have one name.
 int yd_view_sort(yd_safetensors *st, yd_err *err);
 
-// Map the regular file `path` and open what is in it; the message of a failure names the file.
+// Map the regular file `path`, or the file in parts whose index it is (core/parts.h), and open what is in it; the message of a failure
+// names the file.
 int yd_view_open(const char *path, int (*open_memory)(const void *, size_t, yd_safetensors **, yd_err *),
                  yd_safetensors **out, yd_err *err);
 
