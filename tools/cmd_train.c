@@ -47,8 +47,8 @@ static void on_notice(void *user, const char *text)
 }
 
 typedef struct train_args {
-    const char *config, *data, *out, *init, *dtype, *device, *show_data;
-    long iterations, stop_after, threads;
+    const char *config, *data, *out, *init, *dtype, *device, *show_data, *pack;
+    long iterations, stop_after, threads, checkpoint_parts;
     double max_minutes;
     int resume, restart, quiet, map;
 } train_args;
@@ -101,15 +101,34 @@ static int show_data(const train_args *a, const yd_train_config *cfg, yd_err *er
     if (rc) return rc;
     rc = yd_image_encode(&sheet, &png, &bytes, &len, err);
     if (!rc) rc = yd_file_write_atomic(a->show_data, bytes, len, err);
-    if (!rc) printf("%s: the first %d samples, HR on the left and what the network is shown on the right\n", a->show_data, SAMPLES);
+    if (!rc)
+        printf("%s: the first %d samples, HR on the left and what the network is shown on the right\n", a->show_data,
+               SAMPLES);
     yd_free(bytes);
     yd_image_clear(&sheet);
     return rc;
 }
 
+// Write the pictures for a training elsewhere instead of training.
+static int pack(const train_args *a, const yd_train_config *cfg, yd_err *err)
+{
+    yd_progress bar;
+    yd_train_packed res = {0};
+    const yd_train_options opt = {.stop = &stop_requested, .notice = on_notice, .user = &bar};
+    install_signals();
+    yd_progress_start(&bar, a->quiet);
+    int rc = yd_train_pack(cfg, &opt, a->pack, &res, err);
+    yd_progress_end(&bar);
+    if (rc) return rc;
+    printf("%s: %d pictures (%d left out), %.1f MB in parts of at most %zu MB; train on it with --data %s\n", a->pack,
+           res.pictures, res.skipped, (double)res.bytes * 1e-6, YD_TRAIN_PACK_PART / 1000000, a->pack);
+    return 0;
+}
+
 static void on_map_progress(void *user, long iteration, long iterations, double loss)
 {
-    yd_progress_show(user, (double)iteration / (double)iterations, "map %ld/%ld  loss %.5f", iteration, iterations, loss);
+    yd_progress_show(user, (double)iteration / (double)iterations, "map %ld/%ld  loss %.5f", iteration, iterations,
+                     loss);
 }
 
 // Give a model file a learned attention map, or another one; its weights stay as they are.
@@ -119,9 +138,13 @@ static int train_map(const train_args *a, const yd_train_config *cfg, yd_err *er
     yd_progress bar;
     yd_map_net *net = yd_malloc(sizeof *net);
     yd_map_result res = {0};
-    const yd_map_options opt = {.iterations = a->iterations ? a->iterations : YD_MAP_ITERATIONS, .stop = &stop_requested,
-                                .progress = on_map_progress, .notice = on_notice, .user = &bar};
-    int rc = net ? yd_cli_find_model(a->init, model, sizeof model, err) : yd_fail(err, YD_E_NOMEM, "no memory for a map");
+    const yd_map_options opt = {.iterations = a->iterations ? a->iterations : YD_MAP_ITERATIONS,
+                                .stop = &stop_requested,
+                                .progress = on_map_progress,
+                                .notice = on_notice,
+                                .user = &bar};
+    int rc =
+        net ? yd_cli_find_model(a->init, model, sizeof model, err) : yd_fail(err, YD_E_NOMEM, "no memory for a map");
     install_signals();
     yd_progress_start(&bar, a->quiet);
     if (rc == 0) rc = yd_train_map(cfg, &opt, net, &res, err);
@@ -130,8 +153,8 @@ static int train_map(const train_args *a, const yd_train_config *cfg, yd_err *er
     yd_free(net);
     if (rc < 0) return rc;
     yd_progress_duration(yd_progress_elapsed_s(&bar), took, sizeof took);
-    printf("%s: %s with a learned map, %ld iterations, loss %.5f, %d pictures, median error %.4f, %s\n", cfg->out, model, opt.iterations, res.loss,
-           res.pictures, res.level, took);
+    printf("%s: %s with a learned map, %ld iterations, loss %.5f, %d pictures, median error %.4f, %s\n", cfg->out,
+           model, opt.iterations, res.loss, res.pictures, res.level, took);
     return 0;
 }
 
@@ -142,6 +165,7 @@ static int run(const train_args *a, yd_err *err)
     int rc = make_config(a, &cfg, err);
     if (rc == 0) rc = yd_image_init(err);
     if (rc == 0 && a->show_data) return show_data(a, &cfg, err);
+    if (rc == 0 && a->pack) return pack(a, &cfg, err);
     if (rc == 0 && a->map) return train_map(a, &cfg, err);
     if (rc == 0) rc = yd_cli_open_backend(a->device, a->threads, "auto", &be, err);
     if (rc) return rc;
@@ -153,6 +177,7 @@ static int run(const train_args *a, yd_err *err)
                             .init_model = a->init,
                             .max_minutes = a->max_minutes,
                             .stop_after = a->stop_after,
+                            .checkpoint_part = (size_t)a->checkpoint_parts * 1000000,
                             .stop = &stop_requested,
                             .progress = on_progress,
                             .notice = on_notice,
@@ -182,25 +207,34 @@ int yd_cmd_train(int argc, char **argv)
         "train a model on a folder of PNG and JPEG pictures",
         "  yoda train --config models/yoda-compact-4x.train.json --data photos --out my.safetensors\n"
         "  yoda train --config my.json --resume --max-minutes 60\n"
+        "  yoda train --config my.json --data photos --pack photos.pack && yoda train --config my.json --data "
+        "photos.pack\n"
         "  yoda train --config my.json --map --init my.safetensors --out my.safetensors\n"
         "Ctrl-C and SIGTERM write a checkpoint beside the model file and stop; --resume goes on from it.\n"};
     train_args a = {.device = "cpu"};
     const yd_arg args[] = {
         {"config", 'c', YD_ARG_TEXT, &a.config, 0, 0, "FILE", "JSON settings of the training (required)"},
-        {"data", 'd', YD_ARG_TEXT, &a.data, 0, 0, "DIR", "folder of pictures, instead of the config's"},
+        {"data", 'd', YD_ARG_TEXT, &a.data, 0, 0, "PATH",
+         "folder of pictures or what --pack wrote, instead of the config's"},
         {"out", 'o', YD_ARG_TEXT, &a.out, 0, 0, "FILE", "model file to write, instead of the config's"},
         {"iterations", 'n', YD_ARG_LONG, &a.iterations, 1, (double)YD_TRAIN_MAX_ITERATIONS, "N",
          "length, instead of the config's"},
-        {"max-minutes", 0, YD_ARG_REAL, &a.max_minutes, 0, 1e6, "N", "stop after this time, with a checkpoint"},
+        {"max-minutes", 0, YD_ARG_REAL, &a.max_minutes, 0, 1e6, "N",
+         "stop in time to have written the checkpoint by then"},
         {"stop-after", 0, YD_ARG_LONG, &a.stop_after, 1, (double)YD_TRAIN_MAX_ITERATIONS, "N",
          "stop after N iterations of this run, with a checkpoint"},
         {"resume", 'r', YD_ARG_FLAG, &a.resume, 0, 0, NULL, "go on from the checkpoint"},
         {"restart", 0, YD_ARG_FLAG, &a.restart, 0, 0, NULL, "begin again although there is a checkpoint"},
+        {"checkpoint-parts", 0, YD_ARG_LONG, &a.checkpoint_parts, 1, 1000, "MB",
+         "write checkpoints in parts of at most this size"},
+        {"pack", 0, YD_ARG_TEXT, &a.pack, 0, 0, "FILE",
+         "write the pictures for a training elsewhere, as raw bytes in parts of at most 40 MB, and do not train"},
         {"init", 0, YD_ARG_TEXT, &a.init, 0, 0, "MODEL", "begin with this model's weights"},
         {"dtype", 0, YD_ARG_TEXT, &a.dtype, 0, 0, "T", "auto, f32, bf16, instead of the config's"},
         {"device", 0, YD_ARG_TEXT, &a.device, 0, 0, "NAME", "cpu, cuda, cuda:N or auto"},
         {"threads", 't', YD_ARG_LONG, &a.threads, 0, 1024, "N", "compute threads, 0 = all cores"},
-        {"map", 0, YD_ARG_FLAG, &a.map, 0, 0, NULL, "train only a learned attention map, for the model of --init, into --out"},
+        {"map", 0, YD_ARG_FLAG, &a.map, 0, 0, NULL,
+         "train only a learned attention map, for the model of --init, into --out"},
         {"show-data", 0, YD_ARG_TEXT, &a.show_data, 0, 0, "FILE", "write a PNG of training samples and do not train"},
         {"quiet", 'q', YD_ARG_FLAG, &a.quiet, 0, 0, NULL, "no progress"},
     };

@@ -1,7 +1,7 @@
 // The state of a training on disk: one safetensors file with "param/", "m/", "v/" and "ema/" + the parameter's name, all f32, and in its
 // metadata the iteration, the settings that decide the weights and a digest of the pictures. And the EMA weights as a model file.
 //
-// Saving goes through the safetensors writer: a temporary file, fsync, rename. A crash leaves the previous checkpoint whole.
+// Saving goes through the safetensors writer: a temporary file (or several, core/parts.h), fsync, rename. A crash leaves the previous checkpoint whole.
 // Loading checks names, shapes and types of every tensor, and refuses other settings or pictures instead of training something
 // that neither run describes.
 // Read next: core/train/trainer.c
@@ -91,7 +91,7 @@ static int add_metadata(yd_st_writer *out, const char *identity, const yd_train_
 }
 
 int yd_checkpoint_save(yd_backend *be, yd_weights *w, const yd_graph *g, const char *identity, const yd_train_state *st,
-                       const char *path, yd_err *err)
+                       const char *path, size_t part_bytes, yd_err *err)
 {
     float **values[N_PARTS] = {NULL};
     yd_st_writer *out = yd_st_writer_new();
@@ -101,7 +101,7 @@ int yd_checkpoint_save(yd_backend *be, yd_weights *w, const yd_graph *g, const c
         rc = values[p] ? read_part(be, w, parts[p].part, values[p], g->n_params, err) : no_memory(err);
         if (!rc) rc = add_part(out, g, parts[p].prefix, values[p], err);
     }
-    if (!rc) rc = yd_st_writer_save(out, path, err);
+    if (!rc) rc = yd_st_writer_save_parts(out, path, part_bytes, err);
     yd_st_writer_free(out);
     for (int p = 0; p < N_PARTS; p++) arrays_free(values[p], g->n_params);
     return rc;

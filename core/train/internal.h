@@ -1,6 +1,7 @@
 // What the files of core/train share with each other and with their tests; nothing outside includes it.
 //
 //   config.c      settings           data.c   pictures in memory        draw.c     one sample, a pure function of (seed, index)
+//   data_folder.c, data_pack.c   where pictures come from
 //   prefetch.c    the next batch, prepared by a helper thread           checkpoint.c   everything a resumed run needs
 //   synth*.c      procedural pictures       show.c   samples to look at             trainer.c      the loop
 #ifndef YD_CORE_TRAIN_INTERNAL_H
@@ -34,12 +35,37 @@ typedef struct yd_dataset {
     uint64_t digest; // of all bytes of all pictures: "the same data"
 } yd_dataset;
 
+// Where pictures that are not drawn come from. One thread.
+#define YD_SOURCE_MAX_SIDE 32768
+
+typedef struct yd_source_picture {
+    int w, h;
+    const uint8_t *rgb; // w*h*3
+    uint8_t *own;       // what the reader frees; NULL: the source's
+} yd_source_picture;
+
+typedef struct yd_source yd_source;
+struct yd_source {
+    size_t count;
+    const char *(*name)(const yd_source *s, size_t i); // for messages
+    // YD_E_IO, YD_E_IMAGE..., YD_E_NOMEM; *out is then untouched.
+    int (*read)(const yd_source *s, size_t i, yd_source_picture *out, yd_err *err);
+    void (*close)(yd_source *s);
+    void *state;
+};
+
+// The files of a folder that end in .png, .jpg or .jpeg (any case), in byte order of their names. YD_E_IO, YD_E_NOMEM, and YD_E_UNSUPPORTED in
+// a build that decodes none.
+int yd_source_open_folder(const char *folder, yd_source **out, yd_err *err);
+// What yd_train_pack wrote. YD_E_IO, YD_E_CHECKPOINT, YD_E_IMAGE when it is something else, YD_E_NOMEM.
+int yd_source_open_pack(const char *path, yd_source **out, yd_err *err);
+
 // A procedural picture, side x side RGB (side 16..4096): a pure function of (seed, number). YD_E_NOMEM.
 int yd_synth_picture(uint64_t seed, uint64_t number, int side, uint8_t *rgb, yd_err *err);
 
-// Load a folder, and draw the procedural pictures that the settings ask for. Of the folder: files ending in .png, .jpg or .jpeg (any case), in byte order of their names. Pictures that cannot be read or are smaller
+// Load the pictures of data.folder, a folder or a packed file, and draw the procedural ones that the settings ask for. Pictures that cannot be read or are smaller
 // than the crop are counted, reported through notice (may be NULL) and skipped. *stop (may be NULL) is polled between pictures: YD_E_CANCELLED.
-// YD_E_IO: no such folder; YD_E_IMAGE: nothing usable in it and no procedural pictures asked for; YD_E_CONFIG: more than memory_mb; YD_E_NOMEM. Free with yd_dataset_free.
+// YD_E_IO: no such folder; YD_E_CHECKPOINT: a packed file that is damaged; YD_E_IMAGE: nothing usable in it and no procedural pictures asked for; YD_E_CONFIG: more than memory_mb; YD_E_NOMEM. Free with yd_dataset_free.
 int yd_dataset_load(const yd_train_config *cfg, const yd_train_options *opt, yd_dataset **out, yd_err *err);
 void yd_dataset_free(yd_dataset *d);
 
@@ -105,9 +131,9 @@ typedef struct yd_train_state {
     uint64_t data_digest;
 } yd_train_state;
 
-// Write everything a resumed run needs, atomically. The previous file stays until the new one is complete.
+// Write everything a resumed run needs, atomically, in parts of part_bytes (0: one file). The previous file stays until the new one is complete.
 int yd_checkpoint_save(yd_backend *be, yd_weights *w, const yd_graph *g, const char *identity, const yd_train_state *st,
-                       const char *path, yd_err *err);
+                       const char *path, size_t part_bytes, yd_err *err);
 // Check identity and data, then write all parts into w. YD_E_CONFLICT names the first setting that differs. w is undefined on failure.
 int yd_checkpoint_load(yd_backend *be, yd_weights *w, const yd_graph *g, const char *identity, const char *path,
                        yd_train_state *st, yd_err *err);

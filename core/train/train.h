@@ -6,7 +6,8 @@
 // (same machine, same thread count, same pictures).
 //
 //   model file     <out>                          EMA weights, for yodad; rewritten at every checkpoint
-//   checkpoint     <out minus .safetensors>.checkpoint.safetensors: parameters, AdamW moments, EMA, iteration, settings
+//   checkpoint     <out minus .safetensors>.checkpoint.safetensors: parameters, AdamW moments, EMA, iteration, settings; if
+//                  wanted in parts (core/parts.h)
 //
 // Threads: yd_train blocks; one helper thread prepares the next batch and is gone when it returns. It installs no signal handlers:
 // a caller that wants a clean stop sets *options.stop from its own.
@@ -39,7 +40,7 @@ typedef enum { YD_WEIGHT_NONE, YD_WEIGHT_SNR } yd_train_weight;
 // docs/training.md describes each key.
 typedef struct yd_train_config {
     yd_model_config model;
-    char folder[512];       // data.folder: PNG and JPEG files, used in the order of their names
+    char folder[512];       // data.folder: PNG and JPEG files, used in the order of their names; or a file that yd_train_pack wrote
     int synthetic;          // data.synthetic: procedural pictures beside the folder's; with them the folder may be left out
     float synthetic_share;  // data.synthetic_share: of samples that come from them; 0 = every picture is as likely as any other
     int memory_mb;          // data.memory_mb: the decoded pictures may take this much
@@ -93,8 +94,9 @@ typedef struct yd_train_progress {
 typedef struct yd_train_options {
     yd_train_mode mode;
     const char *init_model; // START/RESTART: begin with this model file's weights (same network); NULL = untrained
-    double max_minutes;     // stop after this, with a checkpoint; 0 = no limit
+    double max_minutes;     // stop so early that checkpoint and model file are written by then, as far as the iterations and saves so far tell; 0 = no limit
     long stop_after;        // stop after this many iterations of this call, with a checkpoint; 0 = no limit
+    size_t checkpoint_part; // checkpoints are written in parts of at most this many bytes (core/parts.h); 0 = in one file. Either is resumed
     volatile sig_atomic_t
         *stop; // NULL, or: when it becomes non-zero, stop with a checkpoint after the current iteration
     void (*progress)(void *user, const yd_train_progress *p); // after every iteration; may be NULL
@@ -124,6 +126,18 @@ int yd_train(yd_backend *be, const yd_train_config *cfg, const yd_train_options 
 // shown of it, side by side. Of opt (may be NULL) notice and stop are used. Blocks. *out is the caller's (yd_image_clear). Errors as yd_train's
 // about settings, pictures and memory.
 int yd_train_show(const yd_train_config *cfg, const yd_train_options *opt, int samples, yd_image *out, yd_err *err);
+
+// Write the pictures that a run with these settings takes from data.folder as one file of raw bytes in parts of at most YD_TRAIN_PACK_PART: data.folder
+// of a training elsewhere, which ends in the same weights. Procedural ones are not in it: they are drawn there. Of opt (may be NULL) notice and
+// stop are used. Blocks. *res may be NULL. Errors as yd_train's about settings, pictures and memory, and YD_E_IO.
+#define YD_TRAIN_PACK_PART ((size_t)40000000)
+
+typedef struct yd_train_packed {
+    int pictures, skipped;
+    size_t bytes; // of the pictures
+} yd_train_packed;
+
+int yd_train_pack(const yd_train_config *cfg, const yd_train_options *opt, const char *path, yd_train_packed *res, yd_err *err);
 
 // Train the learned attention map (core/learned_map.h) for models of cfg's scale, on cfg's pictures and seed; nothing else of cfg is used.
 // A pure function of them and of the number of iterations: one thread, the same bytes every time. Takes a minute or two, so that it has no

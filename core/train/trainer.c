@@ -28,7 +28,8 @@ typedef struct trainer {
     const float *loss;                         // and of its output, [batch]
     yd_train_state state;
     double start_s, saved_s, samples_per_s;
-    long done; // iterations of this call
+    double iteration_s, save_s; // the longest of each so far
+    long done;                  // iterations of this call
     char identity[8192];
     char checkpoint[576];
 } trainer;
@@ -113,7 +114,8 @@ static int refuse_loss(const trainer *t, long k, yd_err *err)
     }
     return yd_fail_field(err, YD_E_NUMERIC, "loss", "a finite loss",
                          "the loss of iteration %ld is not finite, though inputs and parameters are: an activation "
-                         "overflowed; a lower lr may help", k);
+                         "overflowed; a lower lr may help",
+                         k);
 }
 
 static int one_iteration(trainer *t, double *grad_norm, yd_err *err)
@@ -166,10 +168,13 @@ static void report(const trainer *t, double grad_norm)
 static int save(trainer *t, yd_err *err)
 {
     char text[704];
-    int rc = yd_checkpoint_save(t->be, t->weights, t->graph, t->identity, &t->state, t->checkpoint, err);
+    const double began = now_s();
+    int rc = yd_checkpoint_save(t->be, t->weights, t->graph, t->identity, &t->state, t->checkpoint,
+                                t->opt->checkpoint_part, err);
     if (!rc) rc = yd_checkpoint_export(t->be, t->weights, t->graph, t->cfg, err);
     if (rc) return rc;
     t->saved_s = now_s();
+    t->save_s = fmax(t->save_s, t->saved_s - began);
     snprintf(text, sizeof text, "iteration %ld is saved in %s", t->state.iteration, t->checkpoint);
     notice(t, text);
     return 0;
@@ -181,7 +186,7 @@ static int should_stop(const trainer *t)
     if (t->state.iteration >= t->cfg->iterations) return 1;
     if (o->stop && *o->stop) return 1;
     if (o->stop_after > 0 && t->done >= o->stop_after) return 1;
-    return o->max_minutes > 0 && now_s() - t->start_s >= o->max_minutes * 60;
+    return o->max_minutes > 0 && now_s() - t->start_s + t->iteration_s + t->save_s >= o->max_minutes * 60;
 }
 
 static int train_iterations(trainer *t, yd_err *err)
@@ -191,7 +196,8 @@ static int train_iterations(trainer *t, yd_err *err)
         double began = now_s(), grad_norm = 0;
         int rc = one_iteration(t, &grad_norm, err);
         if (rc) return rc;
-        const double speed = t->cfg->batch / fmax(now_s() - began, 1e-9);
+        const double took = fmax(now_s() - began, 1e-9), speed = t->cfg->batch / took;
+        if (t->done > 0) t->iteration_s = fmax(t->iteration_s, took); // the first one warms caches up
         t->samples_per_s = running_mean(t->samples_per_s, speed, ++t->done, 20);
         report(t, grad_norm);
         if (t->cfg->checkpoint_every_s && now_s() - t->saved_s >= t->cfg->checkpoint_every_s && !should_stop(t) &&

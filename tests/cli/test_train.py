@@ -1,4 +1,5 @@
 """yoda train: a run of seconds, its checkpoint, stopping and going on."""
+import hashlib
 import json
 import os
 import re
@@ -7,8 +8,8 @@ import struct
 import subprocess
 import time
 
-from harness import (TINY, YODA, case, check, clean_environment, floats, read_bytes, read_safetensors, write_png, yoda,
-                     yoda_fails)
+from harness import (TINY, YODA, case, check, clean_environment, floats, read_bytes, read_safetensors, write_png,
+                     write_png_rows, yoda, yoda_fails)
 
 
 def prepare(**settings):
@@ -157,6 +158,89 @@ def a_killed_training_leaves_whole_files():
         now = int(re.search(r"(\d+) of 1000000 iterations", text)[1])
         check(now > done, f"after the kill it goes on at {now}, behind {done}")
         mode, done = ["--resume"], now
+
+
+def parts_of(path):
+    """The names, lengths and digests in the index of a file in parts, and its bytes put together."""
+    lines = read_bytes(path).decode().splitlines()
+    check(lines[0] == "yoda-parts-1" and len(lines) > 1, f"no index: {lines[:2]}")
+    rows = [line.split(" ") for line in lines[1:]]
+    whole = b""
+    for word, length, digest, name in rows:
+        piece = read_bytes(os.path.join(os.path.dirname(path), name))
+        check(word == "part" and len(piece) == int(length) and hashlib.sha256(piece).hexdigest() == digest, f"{name} is not what the index says")
+        whole += piece
+    return [name for _, _, _, name in rows], whole
+
+
+@case
+def packed_pictures_train_to_the_same_bytes():
+    prepare(data={"folder": "photos", "synthetic": 2})
+    yoda("train", "--config", "train.json", "--threads", 1, "--out", "straight.safetensors")
+    write_png("photos/small.png", 20, 20, lambda x, y: (x, y, 0))
+    text = yoda("train", "--config", "train.json", "--pack", "photos.pack").stdout
+    check("3 pictures (1 left out)" in text and not os.path.exists("out.safetensors"), text)
+    names, whole = parts_of("photos.pack")
+    check(len(names) == 1 and len(whole) > 3 * 72 * 64 * 3, f"{names}")
+    os.rename("photos", "elsewhere")
+    text = yoda("train", "--config", "train.json", "--threads", 1, "--data", "photos.pack", "--stop-after", 3).stdout
+    check("5 pictures (0 left out)" in text, text)
+    yoda("train", "--config", "train.json", "--threads", 1, "--data", "elsewhere", "--resume")
+    check(read_bytes("straight.safetensors") == read_bytes("out.safetensors"), "the pack's pictures are other ones than the folder's")
+    with open(names[0], "r+b") as f:
+        f.seek(len(whole) - 100)
+        f.write(b"?")
+    yoda_fails("train", "--config", "train.json", "--restart", "--data", "photos.pack", says=["photos.pack", names[0], "other bytes"])
+    os.remove(names[0])
+    yoda_fails("train", "--config", "train.json", "--restart", "--data", "photos.pack", says=["photos.pack", names[0]])
+    yoda_fails("train", "--config", "train.json", "--restart", "--data", "straight.safetensors", says=["no packed pictures"])
+
+
+@case
+def a_pack_is_cut_where_it_would_be_too_long():
+    prepare()
+    write_png_rows("photos/large.png", 4200, 3400, (bytes((x * y) % 256 for x in range(50)) * 252 for y in range(3400)))
+    text = yoda("train", "--config", "train.json", "--pack", "photos.pack").stdout
+    names, whole = parts_of("photos.pack")
+    check(len(names) == 2 and all(os.path.getsize(name) <= 40_000_000 for name in names), f"{names}\n{text}")
+    with open("whole.safetensors", "wb") as f:
+        f.write(whole)
+    tensors, metadata = read_safetensors("whole.safetensors")
+    check(sorted(tensors) == ["00000000", "00000001", "00000002", "00000003"] and metadata["yoda.pictures.format"] == "yoda-pictures-1", f"{sorted(tensors)}")
+    check(list(tensors["00000003"][1]) == [3400, 4200, 3], f"{tensors['00000003'][:2]}")  # large.png is the last by name
+
+
+@case
+def checkpoints_come_in_parts():
+    network = {**TINY["network"], "inner_channel": 64}
+    prepare(model={**TINY, "network": network})
+    checkpoint = "out.checkpoint.safetensors"
+    yoda("train", "--config", "train.json", "--threads", 1, "--out", "straight.safetensors")
+    yoda("train", "--config", "train.json", "--threads", 1, "--stop-after", 2, "--checkpoint-parts", 1)
+    first, whole = parts_of(checkpoint)
+    check(len(first) > 2 and all(os.path.getsize(name) <= 1_000_000 for name in first), f"{first}")
+    check(sorted(n for n in os.listdir() if n.startswith(checkpoint + ".")) == first, f"{os.listdir()}")
+    yoda("train", "--config", "train.json", "--threads", 1, "--resume", "--stop-after", 2, "--checkpoint-parts", 2)
+    second, _ = parts_of(checkpoint)
+    check(sorted(n for n in os.listdir() if n.startswith(checkpoint + ".")) == second, "parts of the checkpoint before are still there")
+    yoda("train", "--config", "train.json", "--threads", 1, "--resume")
+    check(not [n for n in os.listdir() if n.startswith(checkpoint + ".")], "parts are still there beside a checkpoint in one piece")
+    check(read_bytes("straight.safetensors") == read_bytes("out.safetensors"), "a checkpoint in parts resumes to other weights")
+    check(read_bytes("straight.checkpoint.safetensors") == read_bytes(checkpoint), "the last checkpoint differs")
+    yoda("train", "--config", "train.json", "--threads", 1, "--restart", "--stop-after", 2, "--checkpoint-parts", 1)
+    os.remove(parts_of(checkpoint)[0][1])
+    yoda_fails("train", "--config", "train.json", "--resume", says=[checkpoint, first[1]])
+
+
+@case
+def the_time_is_kept():
+    prepare(iterations=1000000)
+    began = time.monotonic()
+    text = yoda("train", "--config", "train.json", "--max-minutes", 0.15, "--checkpoint-parts", 1).stdout
+    done = int(re.search(r"(\d+) of 1000000 iterations", text)[1])
+    check(done > 0 and time.monotonic() - began > 1, text)
+    text = yoda("train", "--config", "train.json", "--resume", "--stop-after", 1).stdout
+    check(f"{done + 1} of 1000000" in text, text)
 
 
 @case
