@@ -32,16 +32,23 @@ static int make_secret(uint8_t secret[32], yd_err *err)
     return yd_fail(err, YD_E_IO, "no random numbers: %s", strerror(errno));
 }
 
-static int write_secret(const char *path, uint8_t secret[32], yd_err *err)
+// Whole or not at all, and once: processes that share the folder may make one in the same moment, and the first one's counts.
+static int write_secret(const char *path, yd_err *err)
 {
+    char own[YD_TEXT_MAX + 64];
+    uint8_t secret[32];
     const int rc = make_secret(secret, err);
     if (rc) return rc;
-    const int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-    if (fd < 0) return yd_fail(err, YD_E_IO, "%.250s: %s", path, strerror(errno));
-    const int bad = write(fd, secret, 32) != 32 || fsync(fd) != 0;
-    if (close(fd) == 0 && !bad) return 0;
-    unlink(path);
-    return yd_fail(err, YD_E_IO, "%.250s cannot be written: %s", path, strerror(errno));
+    snprintf(own, sizeof own, "%s.%ld", path, (long)getpid());
+    unlink(own);
+    const int fd = open(own, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    if (fd < 0) return yd_fail(err, YD_E_IO, "%.250s: %s", own, strerror(errno));
+    int bad = write(fd, secret, sizeof secret) != sizeof secret || fsync(fd) != 0;
+    bad |= close(fd) != 0;
+    bad = bad || (link(own, path) && errno != EEXIST);
+    const int why = errno;
+    unlink(own);
+    return bad ? yd_fail(err, YD_E_IO, "%.250s cannot be written: %s", path, strerror(why)) : 0;
 }
 
 int yd_access_open(yd_api *api, yd_err *err)
@@ -49,13 +56,16 @@ int yd_access_open(yd_api *api, yd_err *err)
     char path[YD_TEXT_MAX + 32];
     if (!*api->cfg->state_dir) return make_secret(api->token_secret, err);
     snprintf(path, sizeof path, "%s/tokens.secret", api->cfg->state_dir);
-    const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-    if (fd < 0) return write_secret(path, api->token_secret, err);
-    const ssize_t n = read(fd, api->token_secret, 32);
-    close(fd);
-    if (n == 32) return 0;
-    unlink(path); // cut short by a crash: tokens made with it are over
-    return write_secret(path, api->token_secret, err);
+    for (int tries = 0; tries < 3; tries++) {
+        const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+        const ssize_t n = fd < 0 ? 0 : read(fd, api->token_secret, 32);
+        if (fd >= 0) close(fd);
+        if (n == 32) return 0;
+        if (fd >= 0) unlink(path); // of an earlier version, cut short by a crash: tokens made with it are over
+        const int rc = write_secret(path, err);
+        if (rc) return rc;
+    }
+    return yd_fail(err, YD_E_IO, "%.250s cannot be read", path);
 }
 
 // ---- tokens --------------------------------------------------------------------------------------------------------
@@ -228,8 +238,7 @@ int yd_access_judge(yd_request *r, yd_err *err)
     if (!keys && r->match.route->scope == YD_SCOPE_ADMIN) return check_local(r, err);
     if (!keys || r->match.route->scope == YD_SCOPE_PUBLIC) return 0;
     int rc = token && !bearer(r) ? check_token(r, token, &who, err) : check_key(r, &who, err);
-    long wait_ms = 0;
-    if (!rc && (rc = yd_keys_request(keys, who, yd_mono_us(), &wait_ms, err))) err->retry_ms = wait_ms;
+    if (!rc) rc = yd_service_request(r->service, who, err);
     if (!rc && r->match.route->body == YD_BODY_PICTURE) rc = yd_service_admit_owner(r->service, who, err);
     if (rc) return rc;
     snprintf(r->owner_name, sizeof r->owner_name, "%s", who); // the table may be replaced while the request lasts

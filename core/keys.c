@@ -273,11 +273,23 @@ static long to_ms(double s)
     return s < 0.001 ? 1 : s > 3600 ? 3600000 : (long)ceil(s * 1000);
 }
 
+double yd_keys_burst(const yd_key_limits *l)
+{
+    return fmax(1, l->rate * BURST_S);
+}
+
+int yd_keys_may_work(const yd_key_limits *l, const char *name, double units, yd_err *err)
+{
+    const double most = l->units_per_hour;
+    if (most <= 0 || units <= most) return 0;
+    return yd_fail_field(err, YD_E_SETTING, "steps", "a smaller picture or fewer steps", "the job may need %.0f units of work, '%s' has %.0f an hour", units, name, most);
+}
+
 int yd_keys_request(yd_keys *k, const char *name, int64_t now_us, long *wait_ms, yd_err *err)
 {
     owner *o = find_owner(k, name);
     if (!o || o->limits.rate <= 0) return 0;
-    const double most = fmax(1, o->limits.rate * BURST_S), wait_s = take(&o->requests, 1, most, o->limits.rate, now_us);
+    const double most = yd_keys_burst(&o->limits), wait_s = take(&o->requests, 1, most, o->limits.rate, now_us);
     if (wait_s <= 0) return 0;
     *wait_ms = to_ms(wait_s);
     return yd_fail(err, YD_E_LIMIT, "'%s' may make %g requests a second", name, o->limits.rate);
@@ -288,9 +300,8 @@ int yd_keys_work(yd_keys *k, const char *name, double units, int64_t now_us, lon
     owner *o = find_owner(k, name);
     if (!o || o->limits.units_per_hour <= 0) return 0;
     const double most = o->limits.units_per_hour;
-    if (units > most)
-        return yd_fail_field(err, YD_E_SETTING, "steps", "a smaller picture or fewer steps",
-                             "the job may need %.0f units of work, '%s' has %.0f an hour", units, name, most);
+    const int rc = yd_keys_may_work(&o->limits, name, units, err);
+    if (rc) return rc;
     const double wait_s = take(&o->work, units, most, most / HOUR_S, now_us);
     if (wait_s <= 0) return 0;
     *wait_ms = to_ms(wait_s);

@@ -45,6 +45,10 @@ const char *yd_keys_owner(const yd_keys *k, const char *owner, unsigned scope);
 // NULL: no such owner.
 const yd_key_limits *yd_keys_limits(const yd_keys *k, const char *owner);
 
+double yd_keys_burst(const yd_key_limits *l); // requests that may be made at once
+// Could it have so many units of work at all? YD_E_SETTING.
+int yd_keys_may_work(const yd_key_limits *l, const char *owner, double units, yd_err *err);
+
 // One more request. 0, or YD_E_LIMIT and *wait_ms, after which there is room again.
 int yd_keys_request(yd_keys *k, const char *owner, int64_t now_us, long *wait_ms, yd_err *err);
 // So many units of work. 0; YD_E_LIMIT and *wait_ms; YD_E_SETTING when they are more than an hour's.

@@ -132,6 +132,7 @@ static void on_stored(yd_store_op *op)
     if (!op->rc && s->closing) op->rc = yd_fail(&op->err, YD_E_DRAINING, "the server has shut down");
     if (op->rc) {
         j->stage = YD_STAGE_DONE; // it never held a place
+        if (s->store->spend && !op->charged) j->booking.units = 0; // nor were they taken
         yd_service_settle(s, j->rec.owner, 0, &j->booking);
         if (!j->gone) yd_job_forget(j);
         yd_job_unpin(j);
@@ -194,7 +195,9 @@ static int make_job(yd_arrival *a, yd_store_op **op, yd_err *err)
         stored.events = s->store->durable ? yd_events_print(j->events, YD_EVENT_QUEUED, NULL) : NULL;
     }
     stored.bytes = j->rec.bytes = yd_job_bytes(j);
+    stored.units = j->rec.units = s->store->spend ? a->booking.units : 0;
     *op = yd_store_op_new(YD_OP_PUT, &stored, on_stored, a);
+    if (*op) (*op)->charge = yd_service_charge(s, stored.owner, &a->booking);
     yd_blob_unref(stored.events);
     if (*op && yd_idmap_put(s->jobs, j->rec.id, j) == 0) {
         if (yd_repeat_storing(j) == 0) {

@@ -100,6 +100,8 @@ static void store(yd_fetch *f, const yd_image_header *h)
     f->service->input_bytes += j->rec.input->len;
     int rc = yd_service_examine_fetched(f->service, h, j, &err);
     if (!rc) rc = yd_service_book(f->service, j->rec.owner, j->estimate.units, &j->booking, &err);
+    if (!rc) yd_service_charge_late(f->service, j->rec.owner, &j->booking);
+    if (!rc && f->service->store->spend) j->rec.units = j->booking.units;
     forget_url(j);
     j->rec.bytes = yd_job_bytes(j);
     yd_store_op *op = rc ? NULL : yd_store_op_new(YD_OP_UPDATE, &j->rec, on_stored, f);

@@ -59,24 +59,74 @@ int yd_service_reload(yd_service *s, yd_config *cfg, const yd_config *next, yd_t
     return spread(s, codec_memory, err);
 }
 
+static const yd_key_limits *limits_of(const yd_service *s, const char *owner)
+{
+    return s->keys ? yd_keys_limits(s->keys, owner) : NULL;
+}
+
+// Jobs that are known to this process, one that is being stored too; and those that others have stored.
+static long jobs_of(const yd_service *s, const char *owner)
+{
+    const long here = yd_owners_jobs(s->owners, owner), stored = s->store->unfinished ? s->store->unfinished(s->store, owner) : 0;
+    return here > stored ? here : stored;
+}
+
 int yd_service_admit_owner(const yd_service *s, const char *owner, yd_err *err)
 {
-    const yd_key_limits *l = s->keys ? yd_keys_limits(s->keys, owner) : NULL;
-    const long jobs = l && l->jobs ? yd_owners_jobs(s->owners, owner) : 0;
+    const yd_key_limits *l = limits_of(s, owner);
+    const long jobs = l && l->jobs ? jobs_of(s, owner) : 0;
     if (!l || !l->jobs || jobs < l->jobs) return 0;
     yd_fail(err, YD_E_LIMIT, "'%s' has %ld jobs under way, no more than %ld may be", owner, jobs, l->jobs);
     if (err) err->retry_ms = yd_service_retry_after_ms(s);
     return YD_E_LIMIT;
 }
 
+int yd_service_request(const yd_service *s, const char *owner, yd_err *err)
+{
+    const yd_key_limits *l = limits_of(s, owner);
+    long wait_ms = 0;
+    int rc;
+    if (!l) return 0;
+    if (s->store->spend && l->rate > 0)
+        rc = s->store->spend(s->store, owner, l->rate, yd_keys_burst(l), &wait_ms, err);
+    else
+        rc = yd_keys_request(s->keys, owner, yd_mono_us(), &wait_ms, err);
+    if (rc && err) err->retry_ms = wait_ms;
+    return rc;
+}
+
 static int charge(yd_service *s, const char *owner, long units, yd_booking *b, yd_err *err)
 {
+    const yd_key_limits *l = limits_of(s, owner);
     long wait_ms = 0;
-    if (!s->keys) return 0;
-    const int rc = yd_keys_work(s->keys, owner, (double)units, yd_mono_us(), &wait_ms, err);
+    int rc = 0;
+    if (!l) return 0;
+    if (!s->store->spend)
+        rc = yd_keys_work(s->keys, owner, (double)units, yd_mono_us(), &wait_ms, err);
+    else // the store takes them with the record
+        rc = yd_keys_may_work(l, owner, (double)units, err);
     if (!rc) b->units = units;
     if (rc && err) err->retry_ms = wait_ms;
     return rc;
+}
+
+yd_charge yd_service_charge(const yd_service *s, const char *owner, const yd_booking *b)
+{
+    const yd_key_limits *l = limits_of(s, owner);
+    yd_charge c = {0};
+    if (!l || !s->store->spend) return c;
+    c.jobs = l->jobs;
+    if (l->units_per_hour > 0 && b->units > 0) {
+        c.units = (double)b->units;
+        c.most = l->units_per_hour;
+    }
+    return c;
+}
+
+void yd_service_charge_late(yd_service *s, const char *owner, const yd_booking *b)
+{
+    const yd_charge c = yd_service_charge(s, owner, b);
+    if (c.units > 0) s->store->give_back(s->store, owner, -c.units, c.most);
 }
 
 int yd_service_book(yd_service *s, const char *owner, long units, yd_booking *b, yd_err *err)
@@ -94,7 +144,9 @@ int yd_service_book(yd_service *s, const char *owner, long units, yd_booking *b,
 void yd_service_settle(yd_service *s, const char *owner, long units, yd_booking *b)
 {
     if (b->units <= units) return;
-    if (s->keys) yd_keys_give_back(s->keys, owner, (double)(b->units - units), yd_mono_us());
+    const yd_key_limits *l = limits_of(s, owner);
+    if (l && !s->store->spend) yd_keys_give_back(s->keys, owner, (double)(b->units - units), yd_mono_us());
+    if (l && s->store->spend && l->units_per_hour > 0) s->store->give_back(s->store, owner, (double)(b->units - units), l->units_per_hour);
     b->units = units;
 }
 

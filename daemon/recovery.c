@@ -153,6 +153,8 @@ static int take_up(yd_service *s, const char *id, yd_err *err)
     }
     s->under_way++;
     j->booking.counted = yd_owners_enter(s->owners, j->rec.owner) == 0; // over the limit or not: it was taken
+    const long left = j->rec.units - j->rec.progress.windows_done; // what was computed stays charged
+    j->booking.units = left > 0 ? left : 0;
     if (j->rec.input) s->input_bytes += j->rec.input->len;
     j->has_checkpoint = 1; // perhaps
     return 0;

@@ -110,6 +110,8 @@ struct yd_keys *yd_service_keys(const yd_service *s);
 int yd_service_reload(yd_service *s, yd_config *cfg, const yd_config *next, yd_text *taken, yd_text *left, yd_err *err);
 // May this owner have another job? Jobs that are being stored are not counted yet. YD_E_LIMIT with retry_ms.
 int yd_service_admit_owner(const yd_service *s, const char *owner, yd_err *err);
+// One more request of this owner. YD_E_LIMIT with retry_ms; YD_E_STORE_AWAY where processes share budgets and the store does not say.
+int yd_service_request(const yd_service *s, const char *owner, yd_err *err);
 
 // After a retryable error: when to come again, from measured throughput. 1000..600000.
 long yd_service_retry_after_ms(const yd_service *s);

@@ -192,6 +192,9 @@ double yd_owner_weight(void *service, const char *owner); // for yd_owners_new
 // Count one more job of an owner, unless that was done, and take units from the owner's budget. b: zeroed before first use. YD_E_LIMIT,
 // YD_E_SETTING, YD_E_NOMEM: nothing more is taken than before.
 int yd_service_book(yd_service *s, const char *owner, long units, yd_booking *b, yd_err *err);
+// What is booked, for the record of a new job: where processes share budgets the store takes the units with it. Zeros: nothing is.
+yd_charge yd_service_charge(const yd_service *s, const char *owner, const yd_booking *b);
+void yd_service_charge_late(yd_service *s, const char *owner, const yd_booking *b); // the same for one that is stored already
 // No more than so many of the units are needed: the others go back.
 void yd_service_settle(yd_service *s, const char *owner, long units, yd_booking *b);
 void yd_service_uncount(yd_service *s, const char *owner, yd_booking *b); // it is not queued or running any more

@@ -75,6 +75,7 @@ typedef struct yd_job_record {
     int attempts;        // how often it was claimed since it last got further
     int resumed;         // how often a later process took it up
     int64_t boot;        // which process took it first, counted by the store
+    long units;          // taken from its owner's budget for it, where processes share that
 } yd_job_record;
 
 // Copy, taking references of the blobs; release them.
@@ -90,7 +91,7 @@ typedef struct yd_store yd_store;
 
 // What an operation needs of `rec`: PUT, UPDATE and ATTACH all of it, NOTE its id, errands and due, CLAIM and REMOVE its id, EXPIRE nothing.
 //   PUT     add a new record and give it its `order` (in the operation's own rec). YD_E_CONFLICT: the id is taken. YD_E_NOMEM, YD_E_IO,
-//           YD_E_STORAGE: no room; YD_E_STORE_AWAY: the server that has the records is away, or takes nothing.
+//           YD_E_LIMIT: the owner's budgets do not allow it (charge); YD_E_STORAGE: no room; YD_E_STORE_AWAY: the server that has the records is away, or takes nothing.
 //   UPDATE  replace the record of that id. YD_E_NOT_FOUND. A finished record stays finished (YD_E_CONFLICT).
 //   ATTACH  give a finished record its attention and activation, nothing else changes. YD_E_NOT_FOUND.
 //   CLAIM   take a queued record for this process: it becomes running, at now_ms; attempts + 1. YD_E_CONFLICT: it is not queued any more
@@ -107,6 +108,12 @@ typedef enum {
 #define YD_EXPIRE_MAX     64
 #define YD_STORE_RETRY_MS 1000 // when to come again after YD_E_STORE_AWAY: the server is looked for several times a second
 
+// What a new record counts for in its owner's budgets, where processes share them (yd_store.spend).
+typedef struct yd_charge {
+    double units, most; // units of work that it may need, and an hour's worth; 0: they are not counted
+    long jobs;          // how many jobs of the owner may be unfinished with it; 0: any
+} yd_charge;
+
 typedef struct yd_store_op {
     struct yd_store_op *next; // the store's
     yd_store_op_kind kind;
@@ -114,11 +121,13 @@ typedef struct yd_store_op {
     char *doc; // BUNDLE_PUT: text, yd_malloc'ed; freed with the operation
     int64_t now_ms;
     yd_store_limits limits; // EXPIRE
+    yd_charge charge;       // PUT
     void (*done)(struct yd_store_op *op); // may be NULL; the store clears and frees the operation afterwards
     void *arg;
     // out
     int rc;
     yd_err err;
+    int charged; // PUT: the units were taken from the owner's budget, even if rc is not 0
     int n_expired;
     char expired[YD_EXPIRE_MAX][YD_ID_MAX];
 } yd_store_op;
@@ -160,6 +169,12 @@ struct yd_store {
     // Every batch that is kept, oldest first, one call for each. For the start.
     void (*bundles)(yd_store *s, void (*each)(void *arg, const char *id, const char *owner, const char *doc), void *arg);
     void (*health)(const yd_store *s, yd_store_health *out);
+    // Budgets of owners that all processes on this store spend from; NULL where there is only this one.
+    // One more request, of `rate` a second and `most` at a time. 0; YD_E_LIMIT and *wait_ms; YD_E_STORE_AWAY: nobody knows.
+    int (*spend)(yd_store *s, const char *owner, double rate, double most, long *wait_ms, yd_err *err);
+    // Units of a charge that are not needed after all; below 0: more of them, although there may not be enough.
+    void (*give_back)(yd_store *s, const char *owner, double units, double most);
+    long (*unfinished)(const yd_store *s, const char *owner); // jobs of this owner
 };
 
 // Jobs in memory: gone with the process. Tombstones are bounded to 65536, the oldest go first. YD_E_NOMEM.

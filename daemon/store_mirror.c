@@ -106,10 +106,19 @@ static void leave(yd_mirror *m, row *r)
     m->finished_bytes -= r->rec.bytes;
 }
 
-static int put(yd_mirror *m, yd_job_record *rec, yd_err *err)
+long yd_mirror_unfinished(const yd_mirror *m, const char *owner)
+{
+    long n = 0;
+    for (const row *r = m->all.head; r; r = r->all.next) n += !yd_job_state_final(r->rec.state) && strcmp(r->rec.owner, owner) == 0;
+    return n;
+}
+
+static int put(yd_mirror *m, yd_job_record *rec, long most, yd_err *err)
 {
     if (yd_idmap_get(m->by_id, rec->id) || yd_idmap_get(m->graves_by_id, rec->id))
         return yd_fail_field(err, YD_E_CONFLICT, "id", "", "the id %s is already taken", rec->id);
+    if (most && yd_mirror_unfinished(m, rec->owner) >= most)
+        return yd_fail(err, YD_E_LIMIT, "'%s' has %ld jobs under way, no more than that may be", rec->owner, most);
     row *r = yd_calloc(1, sizeof *r);
     if (!r || yd_idmap_put(m->by_id, rec->id, r)) {
         yd_free(r);
@@ -347,7 +356,7 @@ void yd_mirror_apply(yd_mirror *m, yd_store_op *op, int64_t by)
 {
     op->rc = 0;
     switch (op->kind) {
-    case YD_OP_PUT: op->rc = put(m, &op->rec, &op->err); break;
+    case YD_OP_PUT: op->rc = put(m, &op->rec, op->charge.jobs, &op->err); break;
     case YD_OP_UPDATE: op->rc = update(m, &op->rec, by, &op->err); break;
     case YD_OP_ATTACH: op->rc = attach(m, &op->rec, &op->err); break;
     case YD_OP_NOTE: op->rc = note(m, &op->rec, &op->err); break;

@@ -124,6 +124,7 @@ char *yd_job_record_print(const yd_job_record *r)
                           timings_json(&r->timings), "cached", r->cached, "resumed", r->resumed, "boot", (json_int_t)r->boot);
     if (!o) return NULL;
     int bad = 0;
+    if (r->units) bad |= json_object_set_new(o, "units", json_integer(r->units));
     if (*r->checksum) bad |= json_object_set_new(o, "checksum", json_string(r->checksum));
     if (*r->once) bad |= json_object_set_new(o, "once", json_string(r->once));
     if (*r->request) bad |= json_object_set_new(o, "request", json_string(r->request));
@@ -214,6 +215,7 @@ int yd_job_record_parse(yd_job_record *r, const char *text, yd_err *err)
     r->cached = (int)integer_at(o, "cached");
     r->resumed = (int)integer_at(o, "resumed");
     r->boot = integer_at(o, "boot");
+    r->units = (long)integer_at(o, "units");
     take_sizes(r, json_object_get(o, "sizes"));
     take_progress(&r->progress, json_object_get(o, "progress"));
     take_numbers(r, o);

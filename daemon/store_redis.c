@@ -111,6 +111,17 @@ static void refuse(yd_redis_store *s, yd_pending *p, int code, const char *why)
     tell(s, p);
 }
 
+// The owner's budget of units has not enough; nothing was taken.
+static void refuse_limit(yd_redis_store *s, yd_pending *p, long wait_ms)
+{
+    const yd_store_op *op = p->op;
+    p->op->rc = yd_fail(&p->op->err, YD_E_LIMIT, "'%s' has %.0f units of work an hour, and the job may need %.0f", op->rec.owner, op->charge.most, op->charge.units);
+    p->op->err.retry_ms = wait_ms < 1 ? 1 : wait_ms > 3600000 ? 3600000 : wait_ms;
+    take_out(&s->sent, p);
+    yd_redis_doubt(s, p->names);
+    tell(s, p);
+}
+
 // ---- trouble -------------------------------------------------------------------------------------------------------
 
 static void set_trouble(yd_redis_store *s, const char *why)
@@ -196,6 +207,8 @@ static void on_appended(redisAsyncContext *c, void *reply, void *arg)
     } else if (r->str && strcmp(r->str, "done") == 0) {
         if (p) p->logged = 1;
         if (number > s->last_logged) s->last_logged = number;
+    } else if (r->str && strncmp(r->str, "limit:", 6) == 0) {
+        if (p) refuse_limit(s, p, strtol(r->str + 6, NULL, 10));
     } else { // a gap: what came before it was refused, or the log has lost its end; the next refresh will tell
         s->retry_write_us = after_ms(FIRST_MS);
     }
@@ -207,8 +220,11 @@ static int send_one(yd_redis_store *s, yd_pending *p, uint64_t previous)
     char number[24], before[24];
     snprintf(number, sizeof number, "%llu", (unsigned long long)p->number);
     snprintf(before, sizeof before, "%llu", (unsigned long long)previous);
-    const char *argv[] = {"EVAL", yd_redis_append_script, "0", s->replica_text, number, before, p->text};
-    if (yd_redis_link_send(&s->writer, on_appended, (void *)(uintptr_t)p->number, 7, argv, NULL)) return -1;
+    const int charged = p->op->charge.units > 0;
+    yd_redis_charge c = {0};
+    if (charged) yd_redis_charge_text(p->op, &c);
+    const char *argv[] = {"EVAL", charged ? yd_redis_charge_script : yd_redis_append_script, "0", s->replica_text, number, before, p->text, c.key, c.units, c.most, c.rate};
+    if (yd_redis_link_send(&s->writer, on_appended, (void *)(uintptr_t)p->number, charged ? 11 : 7, argv, NULL)) return -1;
     p->sent_us = s->wire_us = yd_mono_us();
     p->on_wire = 1;
     s->wire++;
@@ -300,6 +316,7 @@ static void settle(yd_redis_store *s, yd_entry *e)
         p->op->rc = e->op->rc;
         p->op->err = e->op->err;
         p->op->rec.order = e->op->rec.order;
+        p->op->charged = p->op->charge.units > 0;
         p->op->n_expired = e->op->n_expired;
         memcpy(p->op->expired, e->op->expired, sizeof p->op->expired);
         take_out(&s->sent, p);
@@ -553,6 +570,7 @@ static void on_tick(uv_timer_t *t)
     if (!s->fenced) look_after_links(s, now);
     give_up_new(s, now);
     flush(s);
+    yd_redis_budgets_sync(s, now);
     start_batch(s);
     if (is_idle(s) && s->n_doubtful) yd_redis_remove_unused(s);
 }
@@ -588,6 +606,7 @@ int yd_store_redis_open_with(uv_loop_t *loop, const char *url, const char *folde
     s->lock_fd = -1;
     s->base = (yd_store){.durable = 1, .close = close_store, .submit = submit};
     yd_redis_reads(&s->base);
+    if (opt->several) yd_redis_budgets(s);
     int rc = yd_redis_url_parse(url, &s->url, err);
     if (!rc) rc = yd_redis_join(s, folder, err);
     if (rc) {

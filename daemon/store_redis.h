@@ -16,6 +16,8 @@
 #define YD_KEY_LEASE    "yodad:lease:"        // and a replica: who it is; expires unless it is refreshed
 #define YD_KEY_SNAPSHOT "yodad:snapshot"      // the name of a list that says what the log had come to at the position in its name
 #define YD_KEY_SNAPLOCK "yodad:snapshot:lock"
+#define YD_KEY_UNITS    "yodad:budget:units:"    // and an owner: a bucket (store_redis_budget.c)
+#define YD_KEY_REQUESTS "yodad:budget:requests:" // the same
 
 typedef struct yd_redis_options {
     int several;        // replicas may share it; otherwise a second one is refused while the first one's lease lasts
@@ -83,17 +85,44 @@ typedef struct yd_redis_store {
     int open_handles;
     void (*closed)(void *arg);
     void *closed_arg;
+    struct yd_redis_budget *budgets; // of requests
+    int64_t budgets_us;              // when they were last told of
+    long replicas;                   // that are alive, as the server last said
     int muted; // tests only: it does nothing any more, as if it had been stopped
 } yd_redis_store;
 
 // Open with other options than those of the service.
 int yd_store_redis_open_with(uv_loop_t *loop, const char *url, const char *folder, const yd_redis_options *opt, yd_store **out, yd_err *err);
 
+// Pieces of the append script, ARGV: replica, number, the number before it, text. What is in between may still refuse.
+#define YD_REDIS_APPEND_CHECKS \
+    "local last = redis.call('HGET', 'yodad:live', ARGV[1])\n" \
+    "if not last then return 'fenced' end\n" \
+    "last = tonumber(last)\n" \
+    "if tonumber(ARGV[2]) <= last then return 'done' end\n" \
+    "if tonumber(ARGV[3]) > last then return 'gap' end\n"
+#define YD_REDIS_APPEND_DO \
+    YD_REDIS_APPEND("ARGV[4]") \
+    "redis.call('HSET', 'yodad:live', ARGV[1], ARGV[2])\n"
+#define YD_REDIS_APPEND(text) \
+    "local i = redis.call('INCR', 'yodad:count')\n" \
+    "redis.call('XADD', 'yodad:log', string.format('%.0f-1', i), 'o', " text ")\n"
+
 // ---- store_redis_open.c ----
 // Take a number, load the mirror. What is there after a failure goes with yd_redis_free_parts.
 int yd_redis_join(yd_redis_store *s, const char *folder, yd_err *err);
 void yd_redis_free_parts(yd_redis_store *s);
 extern const char yd_redis_append_script[], yd_redis_refresh_script[], yd_redis_release_script[], yd_redis_reap_script[];
+
+// ---- store_redis_budget.c ----
+typedef struct yd_redis_charge {
+    char key[sizeof YD_KEY_UNITS + YD_OWNER_MAX], units[32], most[32], rate[32];
+} yd_redis_charge;
+extern const char yd_redis_charge_script[]; // for a new record whose owner is charged
+void yd_redis_charge_text(const yd_store_op *op, yd_redis_charge *c);
+void yd_redis_budgets(yd_redis_store *s);                    // the calls of store.h
+void yd_redis_budgets_sync(yd_redis_store *s, int64_t now); // now and then
+void yd_redis_budgets_free(yd_redis_store *s);
 
 // ---- store_redis_files.c ----
 // Write the pictures and print the entry of each of a batch. A pool thread.

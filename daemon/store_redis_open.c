@@ -19,21 +19,10 @@
 #define OPEN_ANSWER_MS 5000
 #define LOADING_MS     30000 // that a server may take to read its own files
 
-#define APPEND(text) \
-    "local i = redis.call('INCR', 'yodad:count')\n" \
-    "redis.call('XADD', 'yodad:log', string.format('%.0f-1', i), 'o', " text ")\n"
-#define APPEND_RELEASE(n) APPEND("'{\"r\":' .. " n " .. ',\"k\":\"release\"}'")
+#define APPEND_RELEASE(n) YD_REDIS_APPEND("'{\"r\":' .. " n " .. ',\"k\":\"release\"}'")
 
 // ARGV: replica, number, the number before it, text. KEYS only say which keys: all of them are in one database.
-const char yd_redis_append_script[] =
-    "local last = redis.call('HGET', 'yodad:live', ARGV[1])\n"
-    "if not last then return 'fenced' end\n"
-    "last = tonumber(last)\n"
-    "if tonumber(ARGV[2]) <= last then return 'done' end\n"
-    "if tonumber(ARGV[3]) > last then return 'gap' end\n"
-    APPEND("ARGV[4]")
-    "redis.call('HSET', 'yodad:live', ARGV[1], ARGV[2])\n"
-    "return 'done'";
+const char yd_redis_append_script[] = YD_REDIS_APPEND_CHECKS YD_REDIS_APPEND_DO "return 'done'";
 
 // ARGV: replica, who, milliseconds. The number of its last operation.
 const char yd_redis_refresh_script[] =
@@ -206,6 +195,7 @@ void yd_redis_free_parts(yd_redis_store *s)
 {
     yd_mirror_free(s->mirror); // takes the references away as well
     yd_redis_forget_refs(s);
+    yd_redis_budgets_free(s);
     yd_free(s->doubtful);
     yd_spool_close(s->spool);
     if (s->lock_fd >= 0) close(s->lock_fd);
