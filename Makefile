@@ -116,7 +116,7 @@ $(G)/%.c.o: %.c
 
 $(B)/yoda-cuda.so: $(GPU_OBJ)
 	$(call say,LD,$@)
-	$(Q)$(NVCC) -shared -cudart static -o $@ $^ -L$(CUDA_HOME)/lib64 -lcudnn -lcublasLt -Xlinker -rpath,$(CUDA_HOME)/lib64,-z,relro,-z,now,--no-undefined
+	$(Q)$(NVCC) -shared -cudart static -o $@ $^ -L$(CUDA_HOME)/lib64 -lcudnn -lcublasLt -Xlinker '-rpath,$$ORIGIN:$(CUDA_HOME)/lib64,-z,relro,-z,now,--no-undefined'
 
 $(O)/libgpu.a: $(call obj,$(GPU_SRC)) $(call obj,$(FAKE_GPU_SRC))
 	@rm -f $@

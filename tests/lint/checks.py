@@ -209,32 +209,65 @@ def json_files(root):
     return out
 
 
+def docker_stages(text):
+    """{name: [base, line...]} of a Dockerfile, each stage with the lines of the stage that it is made from before its own, in order."""
+    stages, name = {}, ""
+    text = re.sub(r"\\\n", " ", "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("#")))
+    for line in filter(None, text.splitlines()):
+        base = re.match(r"FROM (\S+)(?: AS (\S+))?", line)
+        if base:
+            name = base.group(2) or f"{len(stages)}"
+            before = stages.get(base.group(1))
+            stages[name] = list(before) if before else [base.group(1)]
+        elif name:
+            stages[name].append(line)
+    return stages
+
+
 def dockerfile(root):
-    """Multi-stage, tagged bases, packages from deploy/install-deps only, no root, signals reach the server."""
+    """Targets cpu and cuda, bases by digest, packages from deploy/install-deps only, no root, signals reach the server; cpu is the default."""
     if not os.path.exists(os.path.join(root, "Dockerfile")):
         return ["Dockerfile: is not there"]
-    text = re.sub(r"\\\n", " ", read(root, "Dockerfile"))
-    lines = [line for line in text.splitlines() if line and not line.startswith("#")]
-    final = lines[max((i for i, line in enumerate(lines) if line.startswith("FROM ")), default=0):]
+    stages = docker_stages(read(root, "Dockerfile"))
     out = []
 
     def need(ok, what):
         if not ok:
             out.append(f"Dockerfile: {what}")
 
-    bases = [line.split()[1] for line in lines if line.startswith("FROM ")]
-    need(len(bases) >= 2, "is not multi-stage")
-    need(all(":" in b and not b.endswith(":latest") for b in bases), "a base has no tag, or the tag latest")
-    need(any(re.match(r"USER [1-9]\d*(:\d+)?$", line) for line in final), "the final USER is not a number above 0")
-    need(re.search(r"^RUN .*install-deps build", text, re.M), "does not call install-deps build")
-    need(any(re.match(r"RUN .*install-deps run", line) for line in final), "the final stage does not call install-deps run")
-    need("apt-get install" not in text, "installs packages by itself")
-    need(any(re.match(r'ENTRYPOINT \["', line) for line in final), "the ENTRYPOINT is not in exec form")
-    need("STOPSIGNAL SIGTERM" in final, "the STOPSIGNAL is not SIGTERM")
-    need(all(re.search(r"@sha256:[0-9a-f]{64}$", b) for b in bases), "a base is not named by its digest")
-    need(any(line.startswith("HEALTHCHECK ") and re.search(r'CMD \["/usr/bin/yodad", "--probe"\]', line) for line in final),
-         "the HEALTHCHECK is not yodad's own")
-    need(any(line.startswith("LABEL ") for line in final), "has no labels")
+    every = [line for stage in stages.values() for line in stage[1:]]
+    need(all(re.match(r"[\w./-]+:(?!latest)[\w.-]+@sha256:[0-9a-f]{64}$", stage[0]) for stage in stages.values()), "a base is not named by tag and digest")
+    need(any(re.match(r"RUN .*install-deps build", line) for line in stages.get("build", [])), "the stage build does not call install-deps build")
+    need(not any("apt-get install" in line for line in every), "installs packages by itself")
+    need(not any(re.search(r"\b(curl|wget) |^ADD ", line) for line in every), "fetches files by itself")
+    need(stages and list(stages.values())[-1] == stages.get("cpu"), "what is built without a target is not cpu")
+    for name in ("cpu", "cuda"):
+        stage = stages.get(name, [""])
+        last = {line.split()[0]: line for line in stage[1:]}
+        need(stage[0].startswith("debian:12-slim@"), f"{name} is not made from debian:12-slim")
+        need(re.match(r"USER [1-9]\d*(:\d+)?$", last.get("USER", "")), f"the last USER of {name} is not a number above 0")
+        need(any(re.match(r"RUN .*install-deps run", line) for line in stage), f"{name} does not call install-deps run")
+        need(last.get("ENTRYPOINT", "").startswith('ENTRYPOINT ["/usr/bin/yodad"'), f"the ENTRYPOINT of {name} is not the server in exec form")
+        need(last.get("STOPSIGNAL") == "STOPSIGNAL SIGTERM", f"the STOPSIGNAL of {name} is not SIGTERM")
+        need(last.get("HEALTHCHECK", "").endswith('CMD ["/usr/bin/yodad", "--probe"]'), f"the HEALTHCHECK of {name} is not yodad's own")
+        need(last.get("VOLUME") == "VOLUME /var/lib/yodad", f"{name} has not one volume for its state")
+        need("LABEL" in last, f"{name} has no labels")
+    need(any(line.startswith("COPY --from=nvidia ") for line in stages.get("cuda", [])), "cuda does not take its libraries from NVIDIA's image")
+    need(stages.get("nvidia", [""])[0].startswith("nvidia/cuda:13."), "nvidia is not an image of CUDA 13")
+    return out
+
+
+def pinned(root):
+    """What the containers are made of beside Debian: images by digest or version, PyPI packages by hash."""
+    out = []
+    for path in files(root, (".yaml", ".yml"), ["deploy"]):
+        for image in re.findall(r"^\s*image: *(\S+)", read(root, path), re.M):
+            if image not in ("yodad", "yodad:local", "yodad:cuda") and not re.search(r":v?\d+\.\d+", image):
+                out.append(f"{path}: {image} has no version")
+    for path in files(root, ("cuda-toolkit.txt",), ["deploy"]):
+        for line in read(root, path).splitlines():
+            if line and not line.startswith("#") and not re.match(r"[\w-]+==[\w.]+ --hash=sha256:[0-9a-f]{64}$", line):
+                out.append(f"{path}: no version and hash: {line}")
     return out
 
 
@@ -376,6 +409,18 @@ def described(root):
     return out
 
 
+def spoilt_dockerfiles():
+    """The Dockerfile with one promise broken at a time."""
+    whole = read(os.path.join(os.path.dirname(__file__), "..", ".."), "Dockerfile")
+    changes = [(r"(FROM nvidia/\S+)@sha256:\w+", r"\1"), (r"FROM nvidia/cuda:13", "FROM nvidia/cuda:12"), (r"\nUSER .*", ""), (r"USER 65532:65532", "USER yodad"), (r"\nHEALTHCHECK .*", ""),
+               (r"STOPSIGNAL SIGTERM", "STOPSIGNAL SIGINT"), (r'ENTRYPOINT \["/usr/bin/yodad"\]', "ENTRYPOINT /usr/bin/yodad"), (r"\nVOLUME .*", ""), (r"\nLABEL (.*\\\n)*.*", ""),
+               (r"FROM cpu\n\Z", ""), (r"FROM cpu AS cuda", "FROM nvidia AS cuda"), (r"COPY --from=nvidia .*", ""), (r"RUN deploy/install-deps build", "RUN apt-get install gcc"),
+               (r"deploy/cuda-toolkit /opt/cuda", "curl -O https://example.org/cuda.run"), (r"install-deps run", "true")]
+    spoilt = [re.sub(pattern, to, whole) for pattern, to in changes]
+    assert all(text != whole for text in spoilt), "a change finds nothing to change in the Dockerfile"
+    return [{"Dockerfile": text} for text in spoilt]
+
+
 # For each rule, trees of one or two files that it must object to.
 PLANTED = {
     layers: [
@@ -408,10 +453,15 @@ PLANTED = {
         {"docs/operations.md": "| `of-old` | 400 | x |\n"},
         {"daemon/m.c": '// M.\nvoid f(void) { head(t, "yodad_new_total", "counter", "New."); }\n'},
     ],
-    dockerfile: [
+    dockerfile: spoilt_dockerfiles() + [
         {"Dockerfile": "FROM debian:12-slim\nRUN apt-get install gcc\n"},
         {"Dockerfile": 'FROM a:1 AS b\nRUN deploy/install-deps build\nFROM a:1\nRUN deploy/install-deps run\nUSER root\n'
                        'STOPSIGNAL SIGTERM\nENTRYPOINT ["x"]\n'},
+    ],
+    pinned: [
+        {"deploy/compose/a.yaml": "services:\n  x:\n    image: redis\n"},
+        {"deploy/compose/a.yaml": "services:\n  x:\n    image: redis:latest\n"},
+        {"deploy/cuda-toolkit.txt": "nvidia-cublas==1.0\n"},
     ],
     balancers: [
         {"deploy/haproxy/haproxy.cfg": "frontend x\n    no such word\n"},
@@ -452,4 +502,4 @@ def rules():
     """Every rule that can run here. systemd's need systemd."""
     tools = {balancers: ("haproxy", "nginx", "docker-compose"), watching: ("promtool",), kustomizations: ("kubectl",)}
     usable = [rule for rule, needed in tools.items() if all(shutil.which(p, path=os.environ.get("PATH", "") + ":/usr/sbin") for p in needed)]
-    return CODE_RULES + [dockerfile] + usable + ([systemd_syntax, systemd_exposure] if systemd_available() else [])
+    return CODE_RULES + [dockerfile, pinned] + usable + ([systemd_syntax, systemd_exposure] if systemd_available() else [])
