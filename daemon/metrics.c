@@ -325,12 +325,31 @@ static void print_maps(yd_text *t, const yd_mapper_now *m)
     yd_text_printf(t, "yodad_attention_cached_maps %zu\n", m->cached);
 }
 
+static void print_store(yd_text *t, const yd_metrics_now *now)
+{
+    head(t, "yodad_store_info", "gauge", "Always 1. Shared: every process on this store counts the same waiting jobs.");
+    yd_text_printf(t, "yodad_store_info{shared=\"%s\",", now->store_shared ? "true" : "false");
+    label(t, "durability", now->durability);
+    yd_text_printf(t, "} 1\n");
+    head(t, "yodad_store_up", "gauge", "1: changes to jobs are stored.");
+    yd_text_printf(t, "yodad_store_up %d\n", now->store_up);
+    head(t, "yodad_store_fenced", "gauge", "1: this process lost its lease on a shared store, and stores nothing any more.");
+    yd_text_printf(t, "yodad_store_fenced %d\n", now->store_fenced);
+    if (now->store_free == UINT64_MAX) return;
+    head(t, "yodad_store_free_bytes", "gauge", "What the disk that jobs are stored on has left.");
+    yd_text_printf(t, "yodad_store_free_bytes %llu\n", (unsigned long long)now->store_free);
+}
+
 static void print_now(yd_text *t, const yd_metrics_now *now)
 {
+    head(t, "yodad_ready", "gauge", "1: it takes work, as /readyz says.");
+    yd_text_printf(t, "yodad_ready %d\n", now->ready);
     head(t, "yodad_queue_depth", "gauge", "Jobs that wait.");
     yd_text_printf(t, "yodad_queue_depth %zu\n", now->queue_depth);
     head(t, "yodad_queue_oldest_seconds", "gauge", "How long the oldest waiting job has waited.");
     yd_text_printf(t, "yodad_queue_oldest_seconds %.3f\n", now->queue_oldest_s);
+    head(t, "yodad_jobs_running", "gauge", "Jobs that are being computed.");
+    yd_text_printf(t, "yodad_jobs_running %zu\n", now->running);
     head(t, "yodad_device_memory_bytes", "gauge", "Memory by use.");
     for (int i = 0; i < now->n_models; i++) {
         const yd_model_now *m = &now->models[i];
@@ -371,5 +390,6 @@ char *yd_metrics_text(const yd_metrics *m, const yd_metrics_now *now, size_t *le
     print_models(&t, now);
     print_maps(&t, &now->maps);
     print_now(&t, now);
+    print_store(&t, now);
     return yd_text_take(&t, len);
 }

@@ -49,6 +49,11 @@ typedef struct yd_model_now {
 } yd_model_now;
 
 typedef struct yd_metrics_now {
+    int ready; // as yd_service_ready says
+    size_t running;
+    int store_up, store_fenced, store_shared; // shared: other processes have the same jobs
+    const char *durability;
+    uint64_t store_free; // bytes; UINT64_MAX: does not matter
     size_t queue_depth;
     double queue_oldest_s;
     size_t deliveries; // results and webhooks that wait

@@ -181,6 +181,13 @@ char *yd_service_metrics_text(yd_service *s, size_t *len)
     yd_store_health stored;
     s->store->health(s->store, &stored);
     yd_metrics_now now = {
+        .ready = yd_service_ready(s, NULL),
+        .running = (size_t)s->sched.n_running,
+        .store_up = stored.ok,
+        .store_fenced = stored.fenced,
+        .store_shared = *s->cfg->store != 0,
+        .durability = s->store->durability,
+        .store_free = s->store->durable ? stored.free_room : UINT64_MAX,
         .queue_depth = (size_t)s->sched.n_waiting,
         .queue_oldest_s = oldest ? (double)(yd_mono_us() - oldest->created_us) / 1e6 : 0,
         .jobs_bytes = s->sched.memory + s->input_bytes,

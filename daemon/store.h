@@ -139,6 +139,7 @@ void yd_store_op_free(yd_store_op *op); // one that was not handed in; NULL is f
 typedef struct yd_store_health {
     int ok;             // writing works
     int code;           // otherwise what new records are refused with: YD_E_STORAGE, YD_E_STORE_AWAY
+    int fenced;         // for good: this process was taken for dead by others on the same store
     char why[256];      // or what is in the way
     uint64_t free_room; // bytes that its disk has left; UINT64_MAX: does not matter
     size_t bytes;       // that finished records take

@@ -44,7 +44,7 @@ static void bundles(yd_store *s, void (*each)(void *arg, const char *id, const c
 static void health(const yd_store *base, yd_store_health *out)
 {
     const yd_redis_store *s = (const yd_redis_store *)base;
-    *out = (yd_store_health){.ok = s->ok && !s->disk_bad, .free_room = yd_spool_free_bytes(s->spool), .bytes = yd_mirror_bytes(s->mirror)};
+    *out = (yd_store_health){.ok = s->ok && !s->disk_bad, .fenced = s->fenced, .free_room = yd_spool_free_bytes(s->spool), .bytes = yd_mirror_bytes(s->mirror)};
     if (!out->ok) out->code = s->ok ? YD_E_STORAGE : YD_E_STORE_AWAY;
     if (!out->ok) snprintf(out->why, sizeof out->why, "%s", s->why);
 }

@@ -373,7 +373,9 @@ def watching(root):
         known |= set(re.findall(r'head\(&?t, "(yodad_\w+)"', read(root, path)))
     asked = [(path, title, expr) for path, title, expr in dashboards(root)]
     asked += [(path, "alerts", read(root, path)) for path in files(root, ("alerts.yml",), ["deploy"])]
+    recorded = {name for path, _, text in asked for name in re.findall(r"record: (yodad:\w+)", text)}
     for path, title, expr in asked:
+        out += [f"{path}: {title}: nobody records {name}" for name in sorted(set(re.findall(r"yodad:\w+", expr)) - recorded)]
         for name in sorted(set(re.findall(r"yodad_\w+", expr))):
             if re.sub(r"_(bucket|sum|count)$", "", name) not in known:
                 out.append(f"{path}: {title}: there is no metric {name}")
@@ -476,6 +478,7 @@ PLANTED = {
     watching: [
         {"deploy/grafana/d.json": '{"panels": [{"title": "x", "targets": [{"expr": "yodad_no_such_metric"}]}]}'},
         {"deploy/grafana/d.json": '{"panels": [{"title": "x", "targets": [{"expr": "sum(("}]}]}'},
+        {"deploy/grafana/d.json": '{"panels": [{"title": "x", "targets": [{"expr": "yodad:nothing"}]}]}'},
         {"deploy/prometheus/prometheus.yml": "no_such_word: 1\n"},
         {"deploy/prometheus/alerts_test.yml": "tests: [{input_series: [], alert_rule_test: [{eval_time: 1m, alertname: X, exp_alerts: [{}]}]}]\n"},
     ],

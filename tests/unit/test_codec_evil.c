@@ -250,7 +250,7 @@ static void recycled(void)
         WAIT(idle() == 2);
     }
     size_t n;
-    yd_metrics_now now = {.version = "", .model = "", .device = ""};
+    yd_metrics_now now = {.version = "", .model = "", .device = "", .durability = ""};
     char *text = yd_metrics_text(metrics, &now, &n);
     const char *line = text ? strstr(text, "yodad_codec_restarts_total{reason=\"recycled\"} ") : NULL;
     CHECK(line && strtol(line + strlen("yodad_codec_restarts_total{reason=\"recycled\"} "), NULL, 10) >= 3);

@@ -269,7 +269,7 @@ static void a_stopped_one_is_fenced_off(void)
     CHECK_MSG(told_rc == YD_E_CONFLICT && state_at(1, 1) == YD_JOB_RUNNING, "%d", told_rc);
     yd_store_health h;
     store[0]->health(store[0], &h);
-    CHECK(!h.ok && strstr(h.why, "taken for dead"));
+    CHECK(!h.ok && h.fenced && strstr(h.why, "taken for dead"));
     CHECK(run_one(0, YD_OP_PUT, 3, YD_JOB_QUEUED) == YD_E_STORE_AWAY && state_at(1, 3) == YD_E_NOT_FOUND);
     end();
 }
