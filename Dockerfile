@@ -47,7 +47,7 @@ RUN make NVCC=/opt/cuda/bin/nvcc build/yoda-cuda.so && install -D -t /stage/usr/
 # What the plug-in loads of CUDA and cuDNN, from NVIDIA's image for running, each library once and under the name that it is loaded by.
 FROM nvidia/cuda:13.0.3-cudnn-runtime-ubuntu24.04@sha256:14f6d08d1cd4a96effbfe3101d0b56326f552c199d05e4979ee0bd616df5811b AS nvidia
 RUN mkdir -p /stage/usr/lib/yodad && find -L /usr/local/cuda-13.0/targets /usr/lib/x86_64-linux-gnu -type f \
-    '(' -name 'libcublas*.so.13' -o -name 'libcudnn*.so.9' -o -name 'libnvrtc.so.13' -o -name 'libnvrtc-builtins.so.13.*[0-9]' ')' \
+    '(' -name 'libcublas*.so.13' -o -name 'libcudnn*.so.9' -o -name 'libnvrtc.so.13' -o -name 'libnvrtc-builtins.so.13.[0-9]' ')' \
     -exec cp -Ln -t /stage/usr/lib/yodad '{}' + && test -e /stage/usr/lib/yodad/libcudnn.so.9 && test -e /stage/usr/lib/yodad/libcublasLt.so.13
 
 FROM cpu AS cuda

@@ -236,7 +236,7 @@ cluster-test: all ## replicas behind HAProxy and nginx, updated and killed under
 	@deploy/install-deps test
 	@tests/run cluster
 
-image-test: ## the Dockerfile's stages without an engine, and yodad in the result as its user with a read-only root (root, debootstrap, 5 minutes)
+image-test: ## the Dockerfile's stages without an engine, and yodad in the result as its user with a read-only root (root, debootstrap, 10 minutes, 10 GB)
 	@deploy/install-deps test
 	@tests/cluster/image
 
