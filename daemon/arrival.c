@@ -138,6 +138,7 @@ static void on_stored(yd_store_op *op)
         yd_job_unpin(j);
         answer_repeats(a, op->rc, NULL, &op->err);
         refuse(a, op->rc, &op->err);
+        yd_replicas_look(s, op->rec.id); // the id may be another process's
         return;
     }
     j->rec.order = op->rec.order;
@@ -157,6 +158,7 @@ static void on_stored(yd_store_op *op)
         else
             yd_fetch_start(j);
     }
+    yd_replicas_look(s, op->rec.id); // another process may have been faster
     yd_err gone;
     if (!a->fn && !*j->rec.request) yd_service_delete(s, j, NULL, NULL, &gone); // without memory for that it simply goes on
     answer_repeats(a, 0, j, NULL);
@@ -280,6 +282,7 @@ static void looked(yd_codec_call *c)
         refuse(a, rc, &c->err);
         return;
     }
+    a->rec.fetching = !a->rec.input;
     yd_share_key(s, &a->rec);
     if (!yd_share_fill(s, &a->rec) && (rc = yd_service_book(s, a->rec.owner, a->estimate.units, &a->booking, &c->err)))
         refuse(a, rc, &c->err);

@@ -41,7 +41,7 @@ static void let_go(yd_job *j)
         yd_service_settle(s, j->rec.owner, j->computed, &j->booking);
         yd_scheduler_leave(&s->sched, &j->turn);
         s->under_way--;
-        yd_delivery_add(j);
+        if (!j->foreign) yd_delivery_add(j);
         j->pins++; // the next job's start is told to its readers, and they may delete this one
         yd_pipeline_kick(s);
         yd_service_check_drained(s);
@@ -140,9 +140,11 @@ static void tell_end(yd_job *j, char *words)
 {
     yd_job_pin(j);
     yd_service_uncount(j->service, j->rec.owner, &j->booking);
-    count_end(j);
     yd_pictures_serve(j, NULL);
-    yd_job_checkpoint_remove(j);
+    if (!j->foreign) { // otherwise that is another process's business
+        count_end(j);
+        yd_job_checkpoint_remove(j);
+    }
     yd_job_event_text(j, event_of[j->rec.state], words);
     if (j->stage != YD_STAGE_ARCHIVING) yd_share_end(j);
     yd_job_unpin(j);
@@ -164,7 +166,7 @@ static void store_end(yd_job *j, const yd_job_record *end, void (*done)(yd_store
 {
     yd_store_op *op = j->end_op;
     j->end_op = NULL;
-    op->kind = YD_OP_UPDATE;
+    op->kind = end->state == YD_JOB_CANCELLED ? YD_OP_CANCEL : YD_OP_UPDATE;
     yd_job_record_copy(&op->rec, end);
     op->done = done;
     op->arg = j;
@@ -175,7 +177,9 @@ static void store_end(yd_job *j, const yd_job_record *end, void (*done)(yd_store
 static void on_end_stored(yd_store_op *op)
 {
     yd_job *j = op->arg;
-    if (op->rc) {
+    if (j->service->store->several && (op->asked || op->rc == YD_E_CONFLICT || op->rc == YD_E_NOT_FOUND)) {
+        if (!j->gone) yd_replicas_lost(j);
+    } else if (op->rc) {
         // Only a closing store gives up; the next process finds the job as it was and ends it again.
         yd_log(YD_LOG_ERROR, j->request_id, "the end of a job is not stored", "job", j->rec.id, "why", op->err.detail, NULL);
     } else {
@@ -195,7 +199,7 @@ static void on_end_stored(yd_store_op *op)
 
 void yd_pipeline_finish(yd_job *j, yd_job_state state, const yd_err *err)
 {
-    if (yd_job_over(j)) return;
+    if (yd_job_over(j) || j->foreign) return;
     yd_share_leave(j);
     stop(j);
     yd_job_record end = j->rec;
@@ -220,12 +224,26 @@ static void on_parked(yd_store_op *op)
 {
     yd_job *j = op->arg;
     yd_events_close(j->events);
+    if (j->service->store->several && !j->gone) { // it is anybody's from here on
+        yd_job_forget(j);
+        yd_replicas_look(j->service, j->rec.id);
+    }
     yd_job_unpin(j);
+}
+
+// Has this process nothing of it that the store would have to be told of?
+static int is_anybodys(const yd_job *j)
+{
+    return j->service->store->several && j->rec.state == YD_JOB_QUEUED && !j->claiming && !j->rec.fetching;
 }
 
 void yd_pipeline_park(yd_job *j)
 {
-    if (yd_job_over(j)) return;
+    if (yd_job_over(j) || j->foreign) return;
+    if (is_anybodys(j)) {
+        yd_replicas_leave(j);
+        return;
+    }
     yd_job_pin(j);
     yd_share_park(j);
     stop(j);
@@ -234,13 +252,52 @@ void yd_pipeline_park(yd_job *j)
     if (end.state == YD_JOB_RUNNING && end.attempts > 0) end.attempts--; // it did not fail, it was sent away
     end.state = YD_JOB_QUEUED;
     end.started_ms = 0;
-    end.events = yd_events_hand_over(j->events, j->service->store->boot);
+    end.events = yd_events_hand_over(j->events, j->service->store->several ? end.claims : j->service->store->boot);
     store_end(j, &end, on_parked);
     yd_blob_unref(end.events);
     yd_job_unpin(j);
 }
 
+// ---- what another process has done ---------------------------------------------------------------------------------
+
+void yd_pipeline_drop(yd_job *j)
+{
+    if (yd_job_over(j)) return;
+    yd_job_pin(j);
+    yd_share_yield(j);
+    stop(j);
+    j->ending = 1;
+    yd_job_unpin(j);
+}
+
+void yd_pipeline_told(yd_job *j, char *words)
+{
+    tell_end(j, words ? words : end_words(j, &j->rec));
+}
+
+void yd_pipeline_removed(yd_job *j)
+{
+    yd_job_record end = j->rec;
+    set_end(&end, j, YD_JOB_CANCELLED, NULL);
+    drop_input(j);
+    j->rec = end;
+    tell_end(j, end_words(j, &end));
+}
+
 // ---- cancel and delete ---------------------------------------------------------------------------------------------
+
+// What it becomes should nobody have it; otherwise who has it decides.
+static int cancel_foreign(yd_job *j, yd_err *err)
+{
+    yd_job_record end = j->rec;
+    set_end(&end, j, YD_JOB_CANCELLED, NULL);
+    char *words = end_words(j, &end);
+    end.events = yd_events_print(j->events, YD_EVENT_CANCELLED, words);
+    const int rc = yd_replicas_cancel(j, &end, err);
+    yd_blob_unref(end.events);
+    yd_free(words);
+    return rc;
+}
 
 int yd_service_cancel(yd_service *s, yd_job *j, yd_err *err)
 {
@@ -248,6 +305,7 @@ int yd_service_cancel(yd_service *s, yd_job *j, yd_err *err)
     if (j->rec.state == YD_JOB_CANCELLED) return 0;
     if (yd_job_state_final(j->rec.state))
         return yd_fail(err, YD_E_CONFLICT, "the job has already %s", yd_job_state_name(j->rec.state));
+    if (j->foreign) return yd_job_over(j) ? 0 : cancel_foreign(j, err);
     yd_pipeline_finish(j, YD_JOB_CANCELLED, NULL); // nothing when another end is being stored: that one holds
     return 0;
 }
@@ -257,13 +315,7 @@ static void on_removed(yd_store_op *op)
     yd_job *j = op->arg;
     yd_removed_fn fn = j->removed;
     void *arg = j->removed_arg;
-    if (op->rc == 0 && !yd_job_state_final(j->rec.state)) {
-        yd_job_record end = j->rec;
-        set_end(&end, j, YD_JOB_CANCELLED, NULL);
-        drop_input(j);
-        j->rec = end;
-        tell_end(j, end_words(j, &end));
-    }
+    if (op->rc == 0 && !yd_job_state_final(j->rec.state)) yd_pipeline_removed(j);
     if (op->rc == 0 && !j->gone) yd_job_forget(j);
     if (fn) fn(arg, op->rc, op->rc ? &op->err : NULL);
     yd_job_unpin(j);

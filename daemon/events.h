@@ -61,6 +61,10 @@ int64_t yd_events_handed_over(const char *lines, size_t *len, uint64_t *last);
 // between counts as trimmed. YD_E_INVALID: a line is none (what came before stays), YD_E_NOMEM.
 int yd_events_restore(yd_event_log *log, const char *lines, size_t len, uint64_t above, yd_err *err);
 
+// Append what such lines have beyond the log's last id, but for a final event: its data is given instead (yd_free; NULL: there is none), and it is the
+// next one to be appended. Subscribers are called. YD_E_INVALID, YD_E_NOMEM.
+int yd_events_catch_up(yd_event_log *log, const char *lines, size_t len, char **final, yd_err *err);
+
 yd_event_log *yd_events_ref(yd_event_log *log);
 void yd_events_unref(yd_event_log *log); // NULL is fine
 

@@ -70,7 +70,8 @@ static int type_of(const char *name, size_t len, yd_event_type *out)
     return -1;
 }
 
-static int restore_line(yd_event_log *log, const char *line, size_t len, yd_err *err)
+// final NULL: a final event is one like the others.
+static int restore_line(yd_event_log *log, const char *line, size_t len, char **final, yd_err *err)
 {
     char *end;
     yd_event_type type;
@@ -78,7 +79,9 @@ static int restore_line(yd_event_log *log, const char *line, size_t len, yd_err 
     const uint64_t id = strtoull(line, &end, 10);
     const char *name = end + 1, *space = len ? memchr(line, ' ', len) : NULL;
     const char *data = space && space == end ? memchr(name, ' ', len - (size_t)(name - line)) : NULL;
-    if (!data || type_of(name, (size_t)(data - name), &type) || id <= yd_events_last_id(log))
+    const int named = data && type_of(name, (size_t)(data - name), &type) == 0;
+    if (named && final && id <= yd_events_last_id(log) && !yd_event_is_final(type)) return 0;
+    if (!named || (!final && id <= yd_events_last_id(log)))
         return yd_fail(err, YD_E_INVALID, "a stored event cannot be read");
     data++;
     const size_t n = len - (size_t)(data - line);
@@ -87,17 +90,34 @@ static int restore_line(yd_event_log *log, const char *line, size_t len, yd_err 
     memcpy(copy, data, n);
     copy[n] = 0;
     yd_events_skip_to(log, id - 1);
+    if (final && yd_event_is_final(type)) {
+        yd_free(*final);
+        *final = copy;
+        return 0;
+    }
     return yd_events_append(log, type, copy, NULL, NULL, NULL, err);
+}
+
+static int restore_lines(yd_event_log *log, const char *lines, size_t len, char **final, yd_err *err)
+{
+    int rc = 0;
+    for (const char *end; !rc && len && (end = memchr(lines, '\n', len));) {
+        rc = restore_line(log, lines, (size_t)(end - lines), final, err);
+        len -= (size_t)(end + 1 - lines);
+        lines = end + 1;
+    }
+    return rc;
 }
 
 int yd_events_restore(yd_event_log *log, const char *lines, size_t len, uint64_t above, yd_err *err)
 {
-    int rc = 0;
-    for (const char *end; !rc && len && (end = memchr(lines, '\n', len));) {
-        rc = restore_line(log, lines, (size_t)(end - lines), err);
-        len -= (size_t)(end + 1 - lines);
-        lines = end + 1;
-    }
+    const int rc = restore_lines(log, lines, len, NULL, err);
     if (above) yd_events_trim_to(log, above);
     return rc;
+}
+
+int yd_events_catch_up(yd_event_log *log, const char *lines, size_t len, char **final, yd_err *err)
+{
+    *final = NULL;
+    return restore_lines(log, lines, len, final, err);
 }

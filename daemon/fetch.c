@@ -78,6 +78,7 @@ static void on_stored(yd_store_op *op)
             yd_pipeline_finish(j, YD_JOB_SUCCEEDED, NULL);
         } else
             yd_service_enter_queue(j);
+        yd_replicas_look(s, j->rec.id);
     }
     yd_job_unpin(j);
 }
@@ -104,7 +105,9 @@ static void store(yd_fetch *f, const yd_image_header *h)
     if (!rc && f->service->store->spend) j->rec.units = j->booking.units;
     forget_url(j);
     j->rec.bytes = yd_job_bytes(j);
+    j->rec.fetching = 0;
     yd_store_op *op = rc ? NULL : yd_store_op_new(YD_OP_UPDATE, &j->rec, on_stored, f);
+    if (op && f->service->store->several) op->rec.events = yd_events_print(j->events, YD_EVENT_QUEUED, NULL); // others tell it as queued, too
     if (!rc && !op) yd_fail(&err, YD_E_NOMEM, "no memory to store the picture");
     if (op)
         yd_service_store(f->service, op);

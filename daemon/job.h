@@ -66,6 +66,9 @@ struct yd_job {
     int pins, gone;
     int ending;  // its end is decided and being stored (ending.c)
     int deleted; // nobody finds it any more; its removal is being stored
+    int foreign;  // another process has it, or is to have it: there is only its record here (replicas.c)
+    int claiming; // its claim is being stored
+    int64_t unfit_us; // when it was found that it cannot be computed here; 0: it can
     yd_store_op *end_op; // had beforehand, so that the end can always be stored
     char *end_words;     // data of the final event meanwhile
     yd_removed_fn removed;

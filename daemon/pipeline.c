@@ -324,18 +324,40 @@ static void begin_prepare(yd_job *j, prepare_task *t, int64_t now_ms)
 static void on_claimed(yd_store_op *op)
 {
     yd_job *j = op->arg;
+    yd_service *s = j->service;
+    j->claiming = 0;
+    if (s->store->several && !yd_job_over(j) && (op->rc == YD_E_CONFLICT || op->rc == YD_E_NOT_FOUND)) {
+        yd_replicas_give_way(j);
+        yd_job_unpin(j);
+        yd_pipeline_kick(s);
+        return;
+    }
+    if (!yd_job_over(j)) yd_replicas_claimed(j, op);
     prepare_task *t = yd_job_over(j) || op->rc ? NULL : yd_calloc(1, sizeof *t);
     if (!t && !op->rc) op->rc = yd_fail(&op->err, YD_E_NOMEM, "no memory to start the job");
     if (t)
         begin_prepare(j, t, op->now_ms);
-    else if (!j->service->closing)
+    else if (!s->closing)
         yd_pipeline_finish(j, YD_JOB_FAILED, &op->err); // nothing when it is over
     yd_job_unpin(j);
+}
+
+// Another process may have made the same meanwhile.
+static int is_made(yd_job *j)
+{
+    yd_service *s = j->service;
+    const size_t len = j->rec.input ? j->rec.input->len : 0;
+    if (!s->store->several || j->has_prep || !yd_share_fill(s, &j->rec)) return 0;
+    s->input_bytes -= len;
+    j->rec.state = YD_JOB_QUEUED; // until its end is stored
+    yd_pipeline_finish(j, YD_JOB_SUCCEEDED, NULL);
+    return 1;
 }
 
 static void start_prepare(yd_job *j)
 {
     yd_err err = {0};
+    if (is_made(j)) return;
     yd_store_op *op = yd_store_op_new(YD_OP_CLAIM, NULL, on_claimed, j);
     j->stage = YD_STAGE_PREPARING;
     if (!op) {
@@ -345,6 +367,7 @@ static void start_prepare(yd_job *j)
     }
     memcpy(op->rec.id, j->rec.id, sizeof op->rec.id);
     op->now_ms = yd_wall_ms();
+    j->claiming = 1;
     yd_job_pin(j);
     yd_service_store(j->service, op);
 }

@@ -3,7 +3,7 @@
 // What is unfinished is put into the table when the service opens, so that its clients find it, and into the queue when their model
 // is there, which is loaded for them. What has ended lives in a durable store; in memory it only rests: a list of jobs that nobody uses, the longest unused in front,
 // of which the sweep keeps KEPT. Their events come from the lines that were stored with them; ids go on above everything that an earlier
-// process can have given (EVENT_STRIDE a process: steps and previews of a job are at most YD_MAX_STEPS each).
+// process can have given (EVENT_STRIDE a process, or, where processes share a store, a claim: steps and previews of a job are at most YD_MAX_STEPS each).
 // Threads: the loop thread.
 #include "daemon/service_internal.h"
 
@@ -60,11 +60,23 @@ void yd_jobs_evict(yd_service *s)
 
 // ---- recalling -----------------------------------------------------------------------------------------------------
 
-// A job of an earlier time as it was stored.
-static yd_job *revive(yd_service *s, yd_job_record *r)
+char *yd_job_history(yd_job *j, const yd_job_record *r)
 {
-    yd_job *j = yd_job_new(s, r);
-    if (!j) return NULL;
+    const char *text = r->events ? (const char *)r->events->bytes : "";
+    size_t len = r->events ? r->events->len : 0;
+    uint64_t last = 0;
+    char *final = NULL;
+    yd_err ignored; // a history that cannot be read is a history that was trimmed
+    const int64_t from = yd_events_handed_over(text, &len, &last);
+    yd_events_catch_up(j->events, text, len, &final, &ignored);
+    yd_events_skip_to(j->events, last);
+    // Whoever had it last may have told more than it has stored.
+    if (r->state == YD_JOB_QUEUED && from != r->claims) yd_events_trim_to(j->events, (uint64_t)r->claims * EVENT_STRIDE);
+    return final;
+}
+
+static void restore_events(yd_service *s, yd_job *j, const yd_job_record *r)
+{
     const yd_blob *lines = r->events;
     const char *text = lines ? (const char *)lines->bytes : "";
     size_t len = lines ? lines->len : 0;
@@ -75,6 +87,28 @@ static yd_job *revive(yd_service *s, yd_job_record *r)
     yd_err ignored; // a history that cannot be read is a history that was trimmed
     yd_events_restore(j->events, text, len, above, &ignored);
     yd_events_skip_to(j->events, last);
+}
+
+static void restore_shared_events(yd_job *j, const yd_job_record *r)
+{
+    static const yd_event_type final[] = {
+        [YD_JOB_SUCCEEDED] = YD_EVENT_SUCCEEDED, [YD_JOB_FAILED] = YD_EVENT_FAILED, [YD_JOB_CANCELLED] = YD_EVENT_CANCELLED};
+    char *words = yd_job_history(j, r);
+    yd_err ignored;
+    if (yd_job_state_final(r->state))
+        yd_events_append(j->events, final[r->state], words ? words : yd_strdup("{}"), NULL, NULL, NULL, &ignored);
+    else
+        yd_free(words);
+}
+
+yd_job *yd_job_revive(yd_service *s, yd_job_record *r)
+{
+    yd_job *j = yd_job_new(s, r);
+    if (!j) return NULL;
+    if (s->store->several)
+        restore_shared_events(j, r);
+    else
+        restore_events(s, j, r);
     yd_blob_unref(j->rec.events);
     j->rec.events = NULL;
     const int64_t age_ms = yd_wall_ms() - r->created_ms;
@@ -88,7 +122,7 @@ int yd_job_recall(yd_service *s, const char *id, yd_job **out, yd_err *err)
     yd_job_record r;
     int rc = s->store->get(s->store, id, 1, &r, err);
     if (rc) return rc;
-    yd_job *j = yd_job_state_final(r.state) ? revive(s, &r) : NULL;
+    yd_job *j = yd_job_state_final(r.state) ? yd_job_revive(s, &r) : NULL;
     if (!yd_job_state_final(r.state))
         rc = yd_fail(err, YD_E_NOT_FOUND, "there is no job %.40s", id);
     else if (!j || yd_idmap_put(s->jobs, id, j))
@@ -108,7 +142,7 @@ json_t *yd_job_stored_json(yd_service *s, const char *id)
     yd_job_record r;
     yd_err ignored; // it went between two looks
     if (s->store->get(s->store, id, 0, &r, &ignored)) return NULL;
-    yd_job *j = yd_job_state_final(r.state) ? revive(s, &r) : NULL;
+    yd_job *j = yd_job_state_final(r.state) ? yd_job_revive(s, &r) : NULL;
     json_t *o = j ? yd_service_job_json(s, j) : NULL;
     yd_job_free(j);
     yd_job_record_clear(&r);
@@ -134,6 +168,12 @@ static int collect(yd_service *s, yd_err *err)
     return 0;
 }
 
+void yd_job_book_stored(yd_job *j)
+{
+    const long left = j->rec.units - j->rec.progress.windows_done; // what was computed stays charged
+    j->booking.units = left > 0 ? left : 0;
+}
+
 static int take_up(yd_service *s, const char *id, yd_err *err)
 {
     yd_job_record r;
@@ -141,7 +181,7 @@ static int take_up(yd_service *s, const char *id, yd_err *err)
     if (rc) return rc;
     r.resumed++;
     const int whole = r.input || !*r.in_format; // or its picture was to be fetched yet
-    yd_job *j = whole ? revive(s, &r) : NULL;
+    yd_job *j = whole ? yd_job_revive(s, &r) : NULL;
     if (!whole)
         rc = yd_fail(err, YD_E_IO, "its picture is not there");
     else if (!j || yd_idmap_put(s->jobs, id, j))
@@ -153,8 +193,7 @@ static int take_up(yd_service *s, const char *id, yd_err *err)
     }
     s->under_way++;
     j->booking.counted = yd_owners_enter(s->owners, j->rec.owner) == 0; // over the limit or not: it was taken
-    const long left = j->rec.units - j->rec.progress.windows_done; // what was computed stays charged
-    j->booking.units = left > 0 ? left : 0;
+    yd_job_book_stored(j);
     if (j->rec.input) s->input_bytes += j->rec.input->len;
     j->has_checkpoint = 1; // perhaps
     return 0;
@@ -162,6 +201,8 @@ static int take_up(yd_service *s, const char *id, yd_err *err)
 
 int yd_service_recover(yd_service *s, yd_err *err)
 {
+    yd_replicas_open(s);
+    if (s->store->several) return 0;
     int rc = s->store->durable && !YD_BROKEN(NO_REQUEUE) ? collect(s, err) : 0;
     for (size_t i = 0; i < s->n_left && !rc; i++) {
         yd_err why;
@@ -206,9 +247,12 @@ void yd_service_park_left(yd_service *s)
 
 static void go_on(yd_job *j)
 {
-    yd_log(YD_LOG_INFO, j->request_id, "job taken up again", "job", j->rec.id, NULL);
+    const int again = !j->service->store->several || j->rec.claims > 0;
+    yd_log(again ? YD_LOG_INFO : YD_LOG_DEBUG, j->request_id, again ? "job taken up again" : "another process's job waits here too", "job", j->rec.id, NULL);
     if (j->rec.input)
         yd_service_enter_queue(j);
+    else if (j->service->store->several)
+        yd_replicas_fetch(j);
     else
         yd_fetch_start(j);
 }
@@ -222,7 +266,9 @@ void yd_service_resume(yd_service *s)
         if (!j || yd_job_over(j) || j->turn.state != YD_TURN_OUT || j->model) continue;
         yd_job_pin(j);
         const int rc = may_go_on(s, j, &err);
-        if (rc < 0)
+        if (rc < 0 && s->store->several && j->rec.attempts < (int)s->cfg->max_attempts)
+            yd_replicas_unfit(j, &err);
+        else if (rc < 0)
             yd_pipeline_finish(j, YD_JOB_FAILED, &err);
         else if (rc == 0)
             go_on(j);

@@ -173,6 +173,26 @@ void yd_pipeline_park(yd_job *j);
 // Take a job out of the table; it is freed when nobody pins it.
 void yd_job_forget(yd_job *j);
 
+// Stop working on it without a word to the store, which has it as another process left it.
+void yd_pipeline_drop(yd_job *j);
+// It has ended, as its record says, which another process has stored: tell of it. words: of its final event (taken; NULL: none are known).
+void yd_pipeline_told(yd_job *j, char *words);
+// Its record was removed before it ended: it ends as cancelled for who still looks at it.
+void yd_pipeline_removed(yd_job *j);
+
+// ---- replicas.c ----
+void yd_replicas_open(yd_service *s); // at the start: unfinished jobs into the table, and what others do is seen from now on
+void yd_replicas_look(yd_service *s, const char *id); // make the job agree with its record
+void yd_replicas_give_way(yd_job *j); // another process was first
+void yd_replicas_lost(yd_job *j);     // its end was not taken: another process has it, or has ended it
+void yd_replicas_unfit(yd_job *j, const yd_err *why); // it cannot be computed here, and is left to others
+void yd_replicas_fetch(yd_job *j);    // claim it, then fetch its picture
+void yd_replicas_sweep(yd_service *s);
+void yd_replicas_leave(yd_job *j);    // one that waits is left to the others; its streams end
+// Have a foreign job cancelled; end: what the record becomes if nobody has it. Its end is told when the record says so. YD_E_NOMEM.
+int yd_replicas_cancel(yd_job *j, const yd_job_record *end, yd_err *err);
+int yd_replicas_claimed(yd_job *j, yd_store_op *op); // its picture is here again; returns and sets op->rc
+
 // ---- submit.c ----
 yd_image_limits yd_service_image_limits(const yd_service *s);
 // What can be known of a submission without its header: settings, owner.
@@ -239,6 +259,11 @@ int yd_service_recover(yd_service *s, yd_err *err); // at the start: unfinished 
 void yd_service_resume(yd_service *s);              // those whose models are there: into the queue
 void yd_service_park_left(yd_service *s);           // those that are not in the queue yet are left to the next process again
 int yd_job_recall(yd_service *s, const char *id, yd_job **out, yd_err *err);
+yd_job *yd_job_revive(yd_service *s, yd_job_record *r); // of a stored record, outside the table. NULL: out of memory
+// Bring a job's events up to what its record has of them, and behind all that another process can have told. Returns the words of its final
+// event, which is not appended (yd_free), or NULL: it has none yet.
+char *yd_job_history(yd_job *j, const yd_job_record *r);
+void yd_job_book_stored(yd_job *j); // what its owner was charged with for it, and it has not used
 json_t *yd_job_stored_json(yd_service *s, const char *id); // of a job that is not in the table
 void yd_job_rest(yd_job *j); // nobody uses it: it may be evicted where the store has it
 void yd_job_stir(yd_job *j);
@@ -262,6 +287,7 @@ void yd_share_leave(yd_job *j);                           // it follows no more
 void yd_share_end(yd_job *j);                             // it has ended: so do its followers, or one takes its place
 void yd_share_hand_over(yd_job *j);                       // nobody works with it any more: one that takes its place may have its canvas
 void yd_share_park(yd_job *j);
+void yd_share_yield(yd_job *j);                           // another process has it: its followers do without
 
 // ---- pictures.c ----
 // Encode a preview in the pool and append its event. pixels: the output picture's RGB bytes; takes a reference.

@@ -189,3 +189,9 @@ void yd_share_park(yd_job *j)
         yd_job_unpin(f);
     }
 }
+
+void yd_share_yield(yd_job *j)
+{
+    yd_share_leave(j);
+    if (j->leads || j->followers) succeed_to(j);
+}

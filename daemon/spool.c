@@ -9,19 +9,24 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <time.h>
 #include <unistd.h>
 
-#define TEMP_NAME ".new" // one writer, so one name does
+#define TEMP_NAME ".new" // one writer, so one name does; of several processes each has one of its own that begins so
 #define FEW_FILES 32     // that the file system has room for: no room
+#define OLD_S     86400  // what nobody wants is nobody's, where others write too
 
 struct yd_spool {
     int fd; // of the folder
-    int dirty;
+    int dirty, shared;
+    char temp[32];
     char path[YD_SPOOL_PATH_MAX - YD_SPOOL_NAME_MAX - 1];
 };
 
@@ -77,16 +82,27 @@ int yd_spool_open(const char *folder, const char *name, yd_spool **out, yd_err *
     if (n < 0 || (size_t)n >= sizeof s->path)
         rc = yd_fail_field(err, YD_E_CONFIG, "state_dir", "a shorter path", "the path %.100s... is too long", folder);
     else if (mkdir(s->path, 0700) && errno != EEXIST)
-        rc = yd_fail_field(err, YD_E_CONFIG, "state_dir", "a folder that can be written to", "cannot make %s: %m", s->path);
+        rc = yd_fail_field(err, YD_E_CONFIG, "state_dir", "a folder that can be written to", "cannot make %s: %m",
+                           s->path);
     else if ((s->fd = open(s->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0)
-        rc = yd_fail_field(err, YD_E_CONFIG, "state_dir", "a folder that can be written to", "cannot open %s: %m", s->path);
+        rc = yd_fail_field(err, YD_E_CONFIG, "state_dir", "a folder that can be written to", "cannot open %s: %m",
+                           s->path);
     if (rc) {
         yd_free(s);
         return rc;
     }
-    unlinkat(s->fd, TEMP_NAME, 0);
+    snprintf(s->temp, sizeof s->temp, TEMP_NAME);
+    unlinkat(s->fd, s->temp, 0);
     *out = s;
     return 0;
+}
+
+void yd_spool_share(yd_spool *s)
+{
+    uint64_t own = 0;
+    if (getrandom(&own, sizeof own, GRND_NONBLOCK) != (ssize_t)sizeof own) own = (uint64_t)getpid();
+    snprintf(s->temp, sizeof s->temp, TEMP_NAME "-%016" PRIx64, own);
+    s->shared = 1;
 }
 
 void yd_spool_close(yd_spool *s)
@@ -143,7 +159,7 @@ static int write_all(int fd, const void *bytes, size_t len)
 // The pieces under the temporary name, synced. 0, or -1 with errno.
 static int write_temp(const yd_spool *s, const yd_piece *piece, int n)
 {
-    const int fd = must_fail() ? -1 : openat(s->fd, TEMP_NAME, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    const int fd = must_fail() ? -1 : openat(s->fd, s->temp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     if (fd < 0) return -1;
     int rc = 0;
     for (int i = 0; i < n && !rc; i++) rc = write_all(fd, piece[i].bytes, piece[i].len);
@@ -154,17 +170,26 @@ static int write_temp(const yd_spool *s, const yd_piece *piece, int n)
     return rc;
 }
 
+// Another process may be about to remove it: one that is new is spared, and one that is there after it was made new was not gone before.
+static int keep_from_removal(const yd_spool *s, const char *name)
+{
+    return !s->shared || (utimensat(s->fd, name, NULL, AT_SYMLINK_NOFOLLOW) == 0 &&
+                          faccessat(s->fd, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0);
+}
+
 int yd_spool_write(yd_spool *s, const char *name, const yd_piece *piece, int n, yd_spool_keep keep, yd_err *err)
 {
     size_t len = 0;
     if (!is_name(name)) return yd_fail(err, YD_E_INVALID, "'%.70s' is no name of a file in %s", name, s->path);
     for (int i = 0; i < n; i++) len += piece[i].len;
-    if (keep && is_there(s, name, len) && (keep == YD_SPOOL_KEEP_LENGTH || has_bytes(s, name, piece, n))) return 0;
+    if (keep && is_there(s, name, len) && (keep == YD_SPOOL_KEEP_LENGTH || has_bytes(s, name, piece, n)) &&
+        keep_from_removal(s, name))
+        return 0;
     int bad = write_temp(s, piece, n);
-    if (!bad) bad = must_fail() ? -1 : renameat(s->fd, TEMP_NAME, s->fd, name);
+    if (!bad) bad = must_fail() ? -1 : renameat(s->fd, s->temp, s->fd, name);
     if (bad) {
         const int rc = failed(err, s, "write", name);
-        unlinkat(s->fd, TEMP_NAME, 0);
+        unlinkat(s->fd, s->temp, 0);
         return rc;
     }
     s->dirty = 1;
@@ -175,14 +200,44 @@ int yd_spool_sync(yd_spool *s, yd_err *err)
 {
     if (!s->dirty) return 0;
     // Some file systems cannot sync a folder and say EINVAL: nothing more can be done there.
-    if (!YD_BROKEN(NO_FOLDER_SYNC) && (must_fail() || fsync(s->fd)) && errno != EINVAL) return failed(err, s, "sync the folder", "");
+    if (!YD_BROKEN(NO_FOLDER_SYNC) && (must_fail() || fsync(s->fd)) && errno != EINVAL)
+        return failed(err, s, "sync the folder", "");
     s->dirty = 0;
     return 0;
 }
 
-void yd_spool_remove(yd_spool *s, const char *name)
+// Out of the way first, then looked at: what a writer made new until then comes back.
+static void remove_shared(const yd_spool *s, const char *name, int64_t unused_s)
 {
-    if (is_name(name)) unlinkat(s->fd, name, 0);
+    struct stat st;
+    char aside[sizeof s->temp + 8];
+    snprintf(aside, sizeof aside, "%s-old", s->temp);
+    if (fstatat(s->fd, name, &st, AT_SYMLINK_NOFOLLOW) || time(NULL) - st.st_mtime < unused_s ||
+        renameat(s->fd, name, s->fd, aside))
+        return;
+    const int is_new = fstatat(s->fd, aside, &st, AT_SYMLINK_NOFOLLOW) == 0 && time(NULL) - st.st_mtime < unused_s;
+    if (!is_new || renameat(s->fd, aside, s->fd, name)) unlinkat(s->fd, aside, 0);
+}
+
+void yd_spool_remove(yd_spool *s, const char *name, int64_t unused_s)
+{
+    if (!is_name(name)) return;
+    if (s->shared)
+        remove_shared(s, name, unused_s);
+    else
+        unlinkat(s->fd, name, 0);
+}
+
+static int may_go(const yd_spool *s, const char *name)
+{
+    struct stat st;
+    if (!s->shared) return 1;
+    return fstatat(s->fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && time(NULL) - st.st_mtime >= OLD_S;
+}
+
+static int is_half_written(const yd_spool *s, const char *name)
+{
+    return strncmp(name, TEMP_NAME, sizeof TEMP_NAME - 1) == 0 && strcmp(name, s->temp) != 0;
 }
 
 long yd_spool_sweep(yd_spool *s, int (*wanted)(void *arg, const char *name), void *arg)
@@ -195,7 +250,9 @@ long yd_spool_sweep(yd_spool *s, int (*wanted)(void *arg, const char *name), voi
         return 0;
     }
     for (const struct dirent *e; (e = readdir(dir));)
-        if (is_name(e->d_name) && !wanted(arg, e->d_name) && unlinkat(s->fd, e->d_name, 0) == 0) gone++;
+        if ((is_half_written(s, e->d_name) || (is_name(e->d_name) && !wanted(arg, e->d_name))) &&
+            may_go(s, e->d_name) && unlinkat(s->fd, e->d_name, 0) == 0)
+            gone++;
     closedir(dir);
     return gone;
 }

@@ -23,6 +23,8 @@ typedef struct yd_piece {
 
 // Open folder/name, made if need be. YD_E_CONFIG when it is no folder that can be written to, YD_E_NOMEM.
 int yd_spool_open(const char *folder, const char *name, yd_spool **out, yd_err *err);
+// Other processes write into it as well, on this machine or another one. Before anything is written.
+void yd_spool_share(yd_spool *s);
 void yd_spool_close(yd_spool *s); // NULL is fine
 
 typedef enum { YD_SPOOL_REPLACE, YD_SPOOL_KEEP_LENGTH, YD_SPOOL_KEEP_BYTES } yd_spool_keep;
@@ -32,8 +34,9 @@ typedef enum { YD_SPOOL_REPLACE, YD_SPOOL_KEEP_LENGTH, YD_SPOOL_KEEP_BYTES } yd_
 int yd_spool_write(yd_spool *s, const char *name, const yd_piece *piece, int n, yd_spool_keep keep, yd_err *err);
 // Make every write so far durable. Does nothing when there is nothing to do. YD_E_IO: none of those since the last success may be relied on.
 int yd_spool_sync(yd_spool *s, yd_err *err);
-void yd_spool_remove(yd_spool *s, const char *name); // a file that is not there is fine
-// Remove what `wanted` says 0 to. Returns how many went.
+// Remove a file; one that is not there is fine. unused_s: of a shared spool only if nobody has written it for so long.
+void yd_spool_remove(yd_spool *s, const char *name, int64_t unused_s);
+// Remove what `wanted` says 0 to, and what was left half-written: of a shared spool only what is a day old. Returns how many went.
 long yd_spool_sweep(yd_spool *s, int (*wanted)(void *arg, const char *name), void *arg);
 
 // Where a file of this name is. dst: YD_SPOOL_PATH_MAX. 0, or -1 when the name is none.

@@ -26,7 +26,7 @@ static int in_use(int lock, const char *folder, yd_err *err)
                          folder, *pid ? pid : "its lock is held");
 }
 
-int yd_state_lock(const char *folder, int *fd, yd_err *err)
+int yd_state_lock(const char *folder, int shared, int *fd, yd_err *err)
 {
     char path[PATH_ROOM], pid[24];
     if (mkdir(folder, 0700) && errno != EEXIST) return unusable(err, "cannot make", folder, strerror(errno));
@@ -34,7 +34,8 @@ int yd_state_lock(const char *folder, int *fd, yd_err *err)
     if (n < 0 || (size_t)n >= sizeof path) return unusable(err, "cannot use", "the path", "it is too long");
     *fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     if (*fd < 0) return unusable(err, "cannot open", path, strerror(errno));
-    if (flock(*fd, LOCK_EX | LOCK_NB)) return in_use(*fd, folder, err);
+    if (flock(*fd, (shared ? LOCK_SH : LOCK_EX) | LOCK_NB)) return in_use(*fd, folder, err);
+    if (shared) return 0;
     const int len = snprintf(pid, sizeof pid, "%ld\n", (long)getpid());
     // The number only serves the message above.
     if (ftruncate(*fd, 0) || pwrite(*fd, pid, (size_t)len, 0) != len)

@@ -76,6 +76,10 @@ typedef struct yd_job_record {
     int resumed;         // how often a later process took it up
     int64_t boot;        // which process took it first, counted by the store
     long units;          // taken from its owner's budget for it, where processes share that
+    // Where several processes share a store, which alone changes them:
+    int64_t claims; // how often it was claimed: of two processes that had it, the later one has the higher number
+    int cancel;     // somebody asked whoever has it to cancel it
+    int fetching;   // its picture is still to come: who has it is who fetches it
 } yd_job_record;
 
 // Copy, taking references of the blobs; release them.
@@ -89,20 +93,23 @@ typedef struct yd_store_limits {
 
 typedef struct yd_store yd_store;
 
-// What an operation needs of `rec`: PUT, UPDATE and ATTACH all of it, NOTE its id, errands and due, CLAIM and REMOVE its id, EXPIRE nothing.
+// What an operation needs of `rec`: PUT, UPDATE, CANCEL and ATTACH all of it, NOTE its id, errands and due, CLAIM and REMOVE its id, EXPIRE nothing.
 //   PUT     add a new record and give it its `order` (in the operation's own rec). YD_E_CONFLICT: the id is taken. YD_E_NOMEM, YD_E_IO,
 //           YD_E_LIMIT: the owner's budgets do not allow it (charge); YD_E_STORAGE: no room; YD_E_STORE_AWAY: the server that has the records is away, or takes nothing.
-//   UPDATE  replace the record of that id. YD_E_NOT_FOUND. A finished record stays finished (YD_E_CONFLICT).
+//   UPDATE  replace the record of that id. YD_E_NOT_FOUND. A finished record stays finished (YD_E_CONFLICT), and one that another process has
+//           is changed by that one alone (YD_E_CONFLICT).
+//   CANCEL  as UPDATE, to a cancelled one; but where another process has it, that one is asked to cancel it (`asked`).
 //   ATTACH  give a finished record its attention and activation, nothing else changes. YD_E_NOT_FOUND.
 //   CLAIM   take a queued record for this process: it becomes running, at now_ms; attempts + 1. YD_E_CONFLICT: it is not queued any more
-//           (somebody else has it). YD_E_NOT_FOUND.
+//           (somebody else has it). YD_E_NOT_FOUND. claims + 1, given in the operation's own rec. One that is `fetching` stays queued.
 //   NOTE    give a finished record its errands and whether they are due, nothing else changes. YD_E_NOT_FOUND.
 //   REMOVE  remove a record, leaving a tombstone. Unknown ids are fine.
 //   BUNDLE_PUT     keep a batch of the API: its id, owner and doc. YD_E_NOMEM, YD_E_IO, YD_E_STORAGE, YD_E_STORE_AWAY.
 //   BUNDLE_REMOVE  forget it. Unknown ids are fine.
 //   EXPIRE  turn finished records that are too old or too many into tombstones, at most YD_EXPIRE_MAX of them, and forget old tombstones.
 typedef enum {
-    YD_OP_PUT, YD_OP_UPDATE, YD_OP_ATTACH, YD_OP_NOTE, YD_OP_CLAIM, YD_OP_REMOVE, YD_OP_EXPIRE, YD_OP_BUNDLE_PUT, YD_OP_BUNDLE_REMOVE
+    YD_OP_PUT, YD_OP_UPDATE, YD_OP_ATTACH, YD_OP_NOTE, YD_OP_CLAIM, YD_OP_REMOVE, YD_OP_EXPIRE, YD_OP_BUNDLE_PUT, YD_OP_BUNDLE_REMOVE,
+    YD_OP_CANCEL
 } yd_store_op_kind;
 
 #define YD_EXPIRE_MAX     64
@@ -128,6 +135,7 @@ typedef struct yd_store_op {
     int rc;
     yd_err err;
     int charged; // PUT: the units were taken from the owner's budget, even if rc is not 0
+    int asked; // CANCEL: another process has it and was asked
     int n_expired;
     char expired[YD_EXPIRE_MAX][YD_ID_MAX];
 } yd_store_op;
@@ -149,6 +157,7 @@ struct yd_store {
     const char *durability; // "fsync", "everysec" (fsync within a second), "unknown", or "none": gone with the process
     int durable;            // what is done survives kill -9 and loss of power
     int64_t boot;           // number of this process among those that had the store, from 1
+    int several;            // other processes may share it: then there are watch and holder
     // Finish what was handed in, or give up on it where writing fails; then closed is called from the loop. Nothing may be handed in
     // afterwards.
     void (*close)(yd_store *s, void (*closed)(void *arg), void *arg);
@@ -176,6 +185,11 @@ struct yd_store {
     // Units of a charge that are not needed after all; below 0: more of them, although there may not be enough.
     void (*give_back)(yd_store *s, const char *owner, double units, double most);
     long (*unfinished)(const yd_store *s, const char *owner); // jobs of this owner
+    // From now on `changed` is called, from the loop and never from inside a call of the store, for everything that another process has done
+    // to a record (or a batch): with its id, when `get` answers accordingly. id NULL: anything may have changed.
+    void (*watch)(yd_store *s, void (*changed)(void *arg, const char *id), void *arg);
+    // Number of the process that has claimed this record, or fetches its picture; 0: nobody.
+    int64_t (*holder)(const yd_store *s, const char *id);
 };
 
 // Jobs in memory: gone with the process. Tombstones are bounded to 65536, the oldest go first. YD_E_NOMEM.
@@ -185,8 +199,8 @@ int yd_store_memory_open(uv_loop_t *loop, yd_store **out, yd_err *err);
 // naming state_dir, YD_E_IO, YD_E_NOMEM.
 int yd_store_sqlite_open(uv_loop_t *loop, const char *folder, yd_store **out, yd_err *err);
 
-// Jobs in a Redis server ("redis://..." or "unix://...", see redis_link.h), their pictures in a folder as above. One process at a time: another
-// one is refused while the first one's lease lasts. Waits for the server's answers. YD_E_CONFIG naming store or state_dir, YD_E_IO, YD_E_NOMEM.
+// Jobs in a Redis server ("redis://..." or "unix://...", see redis_link.h), their pictures in a folder as above, both shared with any number of
+// other processes. A process whose lease ends is taken for dead: what it had claimed waits again, and nothing that it still sends counts. Waits for the server's answers. YD_E_CONFIG naming store or state_dir, YD_E_IO, YD_E_NOMEM.
 int yd_store_redis_open(uv_loop_t *loop, const char *url, const char *folder, yd_store **out, yd_err *err);
 
 #endif

@@ -8,7 +8,7 @@
 static const char *const kind_name[] = {
     [YD_OP_PUT] = "put",     [YD_OP_UPDATE] = "update", [YD_OP_ATTACH] = "attach",         [YD_OP_NOTE] = "note",
     [YD_OP_CLAIM] = "claim", [YD_OP_REMOVE] = "remove", [YD_OP_EXPIRE] = "expire",         [YD_OP_BUNDLE_PUT] = "batch-put",
-    [YD_OP_BUNDLE_REMOVE] = "batch-remove"};
+    [YD_OP_BUNDLE_REMOVE] = "batch-remove", [YD_OP_CANCEL] = "cancel"};
 #define KINDS (sizeof kind_name / sizeof kind_name[0])
 
 // ---- print ---------------------------------------------------------------------------------------------------------
@@ -71,7 +71,7 @@ static char *print(json_t *o)
 
 static int has_record(const yd_store_op *op)
 {
-    return op->kind == YD_OP_PUT || op->kind == YD_OP_UPDATE || op->kind == YD_OP_ATTACH;
+    return op->kind == YD_OP_PUT || op->kind == YD_OP_UPDATE || op->kind == YD_OP_CANCEL || op->kind == YD_OP_ATTACH;
 }
 
 char *yd_entry_print_op(yd_store_op *op, int64_t replica, uint64_t number, yd_entry_names names)

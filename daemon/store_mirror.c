@@ -20,7 +20,7 @@ typedef struct hook {
 
 struct row {
     yd_job_record rec;
-    int64_t holder; // who claimed it
+    int64_t holder; // who claimed it, or fetches its picture; 0: nobody
     uint64_t ended; // counts up as records enter `finished`
     hook all, turn; // turn: in `finished`
 };
@@ -113,7 +113,7 @@ long yd_mirror_unfinished(const yd_mirror *m, const char *owner)
     return n;
 }
 
-static int put(yd_mirror *m, yd_job_record *rec, long most, yd_err *err)
+static int put(yd_mirror *m, yd_job_record *rec, int64_t by, long most, yd_err *err)
 {
     if (yd_idmap_get(m->by_id, rec->id) || yd_idmap_get(m->graves_by_id, rec->id))
         return yd_fail_field(err, YD_E_CONFLICT, "id", "", "the id %s is already taken", rec->id);
@@ -126,6 +126,7 @@ static int put(yd_mirror *m, yd_job_record *rec, long most, yd_err *err)
     }
     rec->order = ++m->last_order;
     yd_job_record_copy(&r->rec, rec);
+    r->holder = rec->fetching ? by : 0;
     refer(m, &r->rec, 1);
     append(&m->all, r, 1);
     enter(m, r);
@@ -140,6 +141,8 @@ static void replace(yd_mirror *m, row *r, const yd_job_record *rec)
     leave(m, r);
     yd_job_record_copy(&r->rec, rec); // before the old references go: they may be the same blobs
     r->rec.order = order;
+    r->rec.claims = old.claims;
+    r->rec.cancel = old.cancel;
     if (!rec->events) r->rec.events = yd_blob_ref(old.events);
     if (!rec->errands) { // none is no news
         r->rec.errands = yd_blob_ref(old.errands);
@@ -157,9 +160,19 @@ static int update(yd_mirror *m, const yd_job_record *rec, int64_t by, yd_err *er
     if (!r) return yd_fail(err, YD_E_NOT_FOUND, "there is no job %s", rec->id);
     if (yd_job_state_final(r->rec.state))
         return yd_fail(err, YD_E_CONFLICT, "job %s has already %s", rec->id, yd_job_state_name(r->rec.state));
+    if (r->holder && r->holder != by) return yd_fail(err, YD_E_CONFLICT, "job %s is another process's", rec->id);
     if (rec->state == YD_JOB_RUNNING && r->rec.state != YD_JOB_RUNNING) r->holder = by;
     replace(m, r, rec);
     if (r->rec.state != YD_JOB_RUNNING) r->holder = 0;
+    return 0;
+}
+
+static int cancel(yd_mirror *m, yd_store_op *op, int64_t by)
+{
+    row *r = yd_idmap_get(m->by_id, op->rec.id);
+    op->asked = r && r->holder && r->holder != by;
+    if (!op->asked) return update(m, &op->rec, by, &op->err);
+    r->rec.cancel = 1;
     return 0;
 }
 
@@ -201,15 +214,19 @@ int yd_mirror_get(const yd_mirror *m, const char *id, yd_job_record *out, yd_err
     return yd_fail(err, YD_E_NOT_FOUND, "there is no job %.40s", id);
 }
 
-static int claim(yd_mirror *m, const char *id, int64_t by, int64_t now_ms, yd_err *err)
+static int claim(yd_mirror *m, yd_store_op *op, int64_t by)
 {
+    const char *id = op->rec.id;
     row *r = yd_idmap_get(m->by_id, id);
-    if (!r) return yd_fail(err, YD_E_NOT_FOUND, "there is no job %.40s", id);
+    if (!r) return yd_fail(&op->err, YD_E_NOT_FOUND, "there is no job %.40s", id);
     if (r->rec.state != YD_JOB_QUEUED)
-        return yd_fail(err, YD_E_CONFLICT, "job %s is not queued but %s", id, yd_job_state_name(r->rec.state));
-    r->rec.state = YD_JOB_RUNNING;
+        return yd_fail(&op->err, YD_E_CONFLICT, "job %s is not queued but %s", id, yd_job_state_name(r->rec.state));
+    if (r->holder && r->holder != by) return yd_fail(&op->err, YD_E_CONFLICT, "job %s is another process's", id);
     r->holder = by;
-    r->rec.started_ms = now_ms;
+    op->rec.claims = ++r->rec.claims;
+    if (r->rec.fetching) return 0;
+    r->rec.state = YD_JOB_RUNNING;
+    r->rec.started_ms = op->now_ms;
     r->rec.attempts++;
     return 0;
 }
@@ -356,28 +373,36 @@ void yd_mirror_apply(yd_mirror *m, yd_store_op *op, int64_t by)
 {
     op->rc = 0;
     switch (op->kind) {
-    case YD_OP_PUT: op->rc = put(m, &op->rec, op->charge.jobs, &op->err); break;
+    case YD_OP_PUT: op->rc = put(m, &op->rec, by, op->charge.jobs, &op->err); break;
     case YD_OP_UPDATE: op->rc = update(m, &op->rec, by, &op->err); break;
     case YD_OP_ATTACH: op->rc = attach(m, &op->rec, &op->err); break;
     case YD_OP_NOTE: op->rc = note(m, &op->rec, &op->err); break;
-    case YD_OP_CLAIM: op->rc = claim(m, op->rec.id, by, op->now_ms, &op->err); break;
+    case YD_OP_CLAIM: op->rc = claim(m, op, by); break;
     case YD_OP_REMOVE: remove_id(m, op->rec.id, op->now_ms); break;
     case YD_OP_EXPIRE: expire(m, op); break;
     case YD_OP_BUNDLE_PUT: op->rc = put_bundle(m, op->rec.id, op->rec.owner, op->doc, &op->err); break;
     case YD_OP_BUNDLE_REMOVE: remove_bundle(m, op->rec.id); break;
+    case YD_OP_CANCEL: op->rc = cancel(m, op, by); break;
     }
 }
 
-long yd_mirror_release(yd_mirror *m, int64_t by)
+long yd_mirror_release(yd_mirror *m, int64_t by, void (*each)(void *arg, const char *id), void *arg)
 {
     long n = 0;
     for (row *r = m->all.head; r; r = r->all.next) {
-        if (r->rec.state != YD_JOB_RUNNING || r->holder != by) continue;
+        if (r->holder != by) continue;
         r->rec.state = YD_JOB_QUEUED;
         r->holder = 0;
+        if (each) each(arg, r->rec.id);
         n++;
     }
     return n;
+}
+
+int64_t yd_mirror_holder(const yd_mirror *m, const char *id)
+{
+    const row *r = yd_idmap_get(m->by_id, id);
+    return r ? r->holder : 0;
 }
 
 size_t yd_mirror_bytes(const yd_mirror *m)

@@ -15,8 +15,9 @@ void yd_mirror_free(yd_mirror *m); // NULL is fine
 // Apply an operation: its rc, err and what else it tells are filled in as store.h says, and a PUT is given its order. by: who asks, from 1; a
 // record that is claimed is theirs. YD_E_NOMEM: nothing has changed.
 void yd_mirror_apply(yd_mirror *m, yd_store_op *op, int64_t by);
-// What `by` has claimed and not finished waits again. Returns how many.
-long yd_mirror_release(yd_mirror *m, int64_t by);
+// What `by` has claimed and not finished waits again. each (NULL: nobody) is told the ids, in the order of their arrival. Returns how many.
+long yd_mirror_release(yd_mirror *m, int64_t by, void (*each)(void *arg, const char *id), void *arg);
+int64_t yd_mirror_holder(const yd_mirror *m, const char *id); // 0: nobody, or there is no such record
 
 // Calls of store.h. get copies out with the blobs as they were given.
 int yd_mirror_get(const yd_mirror *m, const char *id, yd_job_record *out, yd_err *err);

@@ -125,6 +125,9 @@ char *yd_job_record_print(const yd_job_record *r)
     if (!o) return NULL;
     int bad = 0;
     if (r->units) bad |= json_object_set_new(o, "units", json_integer(r->units));
+    if (r->claims) bad |= json_object_set_new(o, "claims", json_integer(r->claims));
+    if (r->cancel) bad |= json_object_set_new(o, "cancel", json_integer(r->cancel));
+    if (r->fetching) bad |= json_object_set_new(o, "fetching", json_integer(r->fetching));
     if (*r->checksum) bad |= json_object_set_new(o, "checksum", json_string(r->checksum));
     if (*r->once) bad |= json_object_set_new(o, "once", json_string(r->once));
     if (*r->request) bad |= json_object_set_new(o, "request", json_string(r->request));
@@ -216,6 +219,9 @@ int yd_job_record_parse(yd_job_record *r, const char *text, yd_err *err)
     r->resumed = (int)integer_at(o, "resumed");
     r->boot = integer_at(o, "boot");
     r->units = (long)integer_at(o, "units");
+    r->claims = integer_at(o, "claims");
+    r->cancel = (int)integer_at(o, "cancel");
+    r->fetching = (int)integer_at(o, "fetching");
     take_sizes(r, json_object_get(o, "sizes"));
     take_progress(&r->progress, json_object_get(o, "progress"));
     take_numbers(r, o);

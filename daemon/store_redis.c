@@ -317,6 +317,8 @@ static void settle(yd_redis_store *s, yd_entry *e)
         p->op->err = e->op->err;
         p->op->rec.order = e->op->rec.order;
         p->op->charged = p->op->charge.units > 0;
+        p->op->rec.claims = e->op->rec.claims;
+        p->op->asked = e->op->asked;
         p->op->n_expired = e->op->n_expired;
         memcpy(p->op->expired, e->op->expired, sizeof p->op->expired);
         take_out(&s->sent, p);
@@ -329,6 +331,15 @@ static void settle(yd_redis_store *s, yd_entry *e)
         undo->now_ms = e->op->now_ms ? e->op->now_ms : yd_wall_ms();
         submit(&s->base, undo);
     }
+}
+
+static void tell_changes(yd_redis_store *s, const yd_entry *e)
+{
+    if (!s->changed || s->closing > 1) return;
+    if (s->released_more) s->changed(s->changed_arg, NULL);
+    for (size_t i = 0; i < s->n_released; i++) s->changed(s->changed_arg, s->released[i]);
+    for (int i = 0; e->op && i < e->op->n_expired; i++) s->changed(s->changed_arg, e->op->expired[i]);
+    if (e->op && e->op->kind != YD_OP_EXPIRE && e->op->rc == 0) s->changed(s->changed_arg, e->op->rec.id);
 }
 
 static int take_entries(yd_redis_store *s, const redisReply *entries)
@@ -345,7 +356,9 @@ static int take_entries(yd_redis_store *s, const redisReply *entries)
         else if (rc)
             fence(s, err.detail);
         if (rc) return rc;
-        if (entry.what == YD_ENTRY_OP && entry.replica == s->replica && !s->fenced) settle(s, &entry);
+        const int own = entry.what == YD_ENTRY_OP && entry.replica == s->replica;
+        if (own && !s->fenced) settle(s, &entry);
+        if (!own) tell_changes(s, &entry);
         yd_entry_clear(&entry);
     }
     return 0;
@@ -439,7 +452,7 @@ static void start_batch(yd_redis_store *s)
 {
     if (s->working || !s->todo.head || s->fenced || s->muted || (s->disk_bad && yd_mono_us() < s->retry_disk_us && !yd_redis_is_new(s->todo.tail->op)))
         return;
-    if (s->n_doubtful > MANY_DOUBTFUL) { // files go when nothing is on its way
+    if (s->n_doubtful > MANY_DOUBTFUL && !s->opt.several) { // files go when nothing is on its way
         if (s->sent.head) return;
         yd_redis_remove_unused(s);
     }
@@ -604,7 +617,7 @@ int yd_store_redis_open_with(uv_loop_t *loop, const char *url, const char *folde
     if (!s) return yd_fail(err, YD_E_NOMEM, "no memory for the job store");
     s->opt = *opt;
     s->lock_fd = -1;
-    s->base = (yd_store){.durable = 1, .close = close_store, .submit = submit};
+    s->base = (yd_store){.durable = 1, .several = s->opt.several, .close = close_store, .submit = submit};
     yd_redis_reads(&s->base);
     if (opt->several) yd_redis_budgets(s);
     int rc = yd_redis_url_parse(url, &s->url, err);

@@ -23,9 +23,10 @@ typedef struct yd_redis_options {
     int several;        // replicas may share it; otherwise a second one is refused while the first one's lease lasts
     int64_t lease_ms;   // after which a replica that does not refresh it is taken for dead
     long snapshot_every; // entries of the log
+    int64_t spared_s;    // how long a picture that no record refers to stays where several write: more than a lease
 } yd_redis_options;
 
-#define YD_REDIS_OPTIONS ((yd_redis_options){.lease_ms = 5000, .snapshot_every = 5000})
+#define YD_REDIS_OPTIONS ((yd_redis_options){.several = 1, .lease_ms = 5000, .snapshot_every = 5000, .spared_s = 60})
 
 typedef struct yd_pending {
     struct yd_pending *next;
@@ -44,6 +45,11 @@ typedef struct yd_pending_list {
     size_t count;
 } yd_pending_list;
 
+typedef struct yd_redis_doubtful {
+    int64_t since_us;
+    char name[YD_SPOOL_NAME_MAX];
+} yd_redis_doubtful;
+
 typedef struct yd_redis_store {
     yd_store base;
     yd_redis_url url;
@@ -58,7 +64,7 @@ typedef struct yd_redis_store {
 
     // Pictures that records refer to, by the beginning of their digest, and names that may have lost their last record.
     yd_idmap *refs;
-    char (*doubtful)[YD_SPOOL_NAME_MAX];
+    yd_redis_doubtful *doubtful; // in the order of `since_us`
     size_t n_doubtful, cap_doubtful;
     int keep_all; // memory was out: until the next start no file is known to be nobody's
 
@@ -71,6 +77,11 @@ typedef struct yd_redis_store {
     struct yd_snapshot *snapshot;
     long since_snapshot;
     yd_store_op *told_next, *told_last;
+    void (*changed)(void *arg, const char *id);
+    void *changed_arg;
+    char (*released)[YD_ID_MAX]; // by the entry that was applied last
+    size_t n_released, cap_released;
+    int released_more; // than memory was there for
 
     uv_timer_t tick;
     uv_idle_t teller;

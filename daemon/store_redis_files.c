@@ -1,9 +1,12 @@
 // Pictures of the Redis store: files in state_dir/pictures named by their digest, which are there before the log refers to them and go when no
-// record does. Threads: yd_redis_write_batch on a pool thread, one at a time; everything else on the loop's.
+// record does. Where replicas share the folder, each of them removes what no record refers to: spared_s after that, which is more than a lease, so that
+// whoever wrote it meanwhile has brought its record into the log or is fenced off; what was written, or found there, since then stays.
+// Threads: yd_redis_write_batch on a pool thread, one at a time; everything else on the loop's.
 #include "daemon/store_redis.h"
 
 #include "core/mem.h"
 #include "core/sha256.h"
+#include "daemon/clock.h"
 #include <string.h>
 
 typedef struct ref {
@@ -26,13 +29,14 @@ static int write_picture(yd_redis_store *s, const yd_blob *b, char name[YD_SPOOL
         yd_sha256_hex(b->bytes, b->len, name);
     if (!b->bytes) return 0; // a placeholder: it is there
     // A mapped one came from here; it is written again where its record has gone meanwhile.
-    return yd_spool_write(s->spool, name, &(yd_piece){b->bytes, b->len}, 1, b->mapped ? YD_SPOOL_KEEP_LENGTH : YD_SPOOL_KEEP_BYTES, err);
+    return yd_spool_write(s->spool, name, &(yd_piece){b->bytes, b->len}, 1,
+                          b->mapped ? YD_SPOOL_KEEP_LENGTH : YD_SPOOL_KEEP_BYTES, err);
 }
 
 static void write_one(yd_redis_store *s, yd_pending *p)
 {
     const yd_store_op_kind k = p->op->kind;
-    const int files = k == YD_OP_PUT || k == YD_OP_UPDATE || k == YD_OP_ATTACH;
+    const int files = k == YD_OP_PUT || k == YD_OP_UPDATE || k == YD_OP_CANCEL || k == YD_OP_ATTACH;
     p->rc = 0;
     yd_err_clear(&p->err);
     for (int i = 0; files && i < YD_FILES && !p->rc; i++) {
@@ -62,7 +66,8 @@ int yd_redis_fill(yd_redis_store *s, yd_job_record *r, yd_err *err)
         const yd_blob *b = *at;
         char path[YD_SPOOL_PATH_MAX];
         if (!b) continue;
-        if (yd_spool_path(s->spool, b->sha256, path)) return yd_fail(err, YD_E_IO, "job %s has a picture that cannot be read", r->id);
+        if (yd_spool_path(s->spool, b->sha256, path))
+            return yd_fail(err, YD_E_IO, "job %s has a picture that cannot be read", r->id);
         int rc = yd_blob_map(path, b->len, b->mime, b->sha256, &whole, err);
         if (rc) return rc;
         whole->width = b->width;
@@ -84,7 +89,9 @@ static void doubt(yd_redis_store *s, const char *name)
         s->doubtful = more;
         s->cap_doubtful = cap;
     }
-    snprintf(s->doubtful[s->n_doubtful++], YD_SPOOL_NAME_MAX, "%s", name);
+    yd_redis_doubtful *d = &s->doubtful[s->n_doubtful++];
+    d->since_us = yd_mono_us();
+    snprintf(d->name, sizeof d->name, "%s", name);
 }
 
 void yd_redis_doubt(yd_redis_store *s, yd_entry_names names)
@@ -137,9 +144,12 @@ static int is_used(void *store, const char *name)
 
 void yd_redis_remove_unused(yd_redis_store *s)
 {
-    for (size_t i = 0; i < s->n_doubtful; i++)
-        if (!is_used(s, s->doubtful[i])) yd_spool_remove(s->spool, s->doubtful[i]);
-    s->n_doubtful = 0;
+    const int64_t until_us = yd_mono_us() - (s->opt.several ? s->opt.spared_s * 1000000 : 0);
+    size_t n = 0;
+    for (; n < s->n_doubtful && s->doubtful[n].since_us <= until_us; n++)
+        if (!is_used(s, s->doubtful[n].name)) yd_spool_remove(s->spool, s->doubtful[n].name, s->opt.spared_s);
+    if (n) memmove(s->doubtful, s->doubtful + n, (s->n_doubtful - n) * sizeof *s->doubtful);
+    s->n_doubtful -= n;
 }
 
 long yd_redis_sweep(yd_redis_store *s)

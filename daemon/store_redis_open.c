@@ -175,8 +175,9 @@ int yd_redis_join(yd_redis_store *s, const char *folder, yd_err *err)
     redisContext *c = NULL;
     s->lock_fd = -1;
     s->refs = yd_idmap_new();
-    int rc = s->refs ? yd_state_lock(folder, &s->lock_fd, err) : yd_fail(err, YD_E_NOMEM, "no memory for the job store");
+    int rc = s->refs ? yd_state_lock(folder, s->opt.several, &s->lock_fd, err) : yd_fail(err, YD_E_NOMEM, "no memory for the job store");
     if (!rc) rc = yd_spool_open(folder, "pictures", &s->spool, err);
+    if (!rc && s->opt.several) yd_spool_share(s->spool);
     if (!rc) rc = connect_loaded(s, &c, err);
     if (!rc) rc = join(s, c, err);
     if (!rc) rc = yd_redis_load(s, c, err);
@@ -197,6 +198,7 @@ void yd_redis_free_parts(yd_redis_store *s)
     yd_redis_forget_refs(s);
     yd_redis_budgets_free(s);
     yd_free(s->doubtful);
+    yd_free(s->released);
     yd_spool_close(s->spool);
     if (s->lock_fd >= 0) close(s->lock_fd);
     yd_free(s);

@@ -41,6 +41,18 @@ static void bundles(yd_store *s, void (*each)(void *arg, const char *id, const c
     yd_mirror_bundles(mirror_of(s), each, arg);
 }
 
+static int64_t holder(const yd_store *s, const char *id)
+{
+    return yd_mirror_holder(mirror_of(s), id);
+}
+
+static void watch(yd_store *base, void (*changed)(void *arg, const char *id), void *arg)
+{
+    yd_redis_store *s = (yd_redis_store *)base;
+    s->changed = changed;
+    s->changed_arg = arg;
+}
+
 static void health(const yd_store *base, yd_store_health *out)
 {
     const yd_redis_store *s = (const yd_redis_store *)base;
@@ -58,4 +70,6 @@ void yd_redis_reads(yd_store *base)
     base->find_once = find_once;
     base->bundles = bundles;
     base->health = health;
+    base->holder = holder;
+    base->watch = watch;
 }

@@ -20,6 +20,22 @@
 
 // ---- entries of the log --------------------------------------------------------------------------------------------
 
+static void add_released(void *store, const char *id)
+{
+    yd_redis_store *s = store;
+    if (s->n_released == s->cap_released) {
+        const size_t cap = s->cap_released ? 2 * s->cap_released : 16;
+        void *more = yd_realloc(s->released, cap * sizeof *s->released);
+        if (!more) {
+            s->released_more = 1;
+            return;
+        }
+        s->released = more;
+        s->cap_released = cap;
+    }
+    snprintf(s->released[s->n_released++], sizeof *s->released, "%s", id);
+}
+
 int yd_redis_take(yd_redis_store *s, const char *id, const char *text, size_t len, yd_entry *e, yd_err *err)
 {
     const uint64_t at = strtoull(id, NULL, 10);
@@ -29,8 +45,10 @@ int yd_redis_take(yd_redis_store *s, const char *id, const char *text, size_t le
                        (unsigned long long)at, (unsigned long long)s->position + 1);
     int rc = yd_entry_parse(text, len, e, err);
     if (rc) return rc;
+    s->n_released = 0;
+    s->released_more = 0;
     if (e->what == YD_ENTRY_RELEASE)
-        yd_mirror_release(s->mirror, e->replica);
+        yd_mirror_release(s->mirror, e->replica, add_released, s);
     else if (e->what == YD_ENTRY_OP)
         yd_mirror_apply(s->mirror, e->op, e->replica);
     else

@@ -166,7 +166,7 @@ static int is_used(void *arg, const char *name)
 int yd_sqlite_open_files(yd_sqlite_store *s, const char *folder, yd_err *err)
 {
     s->lock_fd = -1;
-    int rc = yd_state_lock(folder, &s->lock_fd, err);
+    int rc = yd_state_lock(folder, 0, &s->lock_fd, err);
     if (!rc) rc = yd_spool_open(folder, "pictures", &s->spool, err);
     if (!rc) rc = open_databases(s, folder, err);
     if (!rc) rc = prepare(s, err);

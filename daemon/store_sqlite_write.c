@@ -65,7 +65,7 @@ static void remove_unused(yd_sqlite_store *s)
         const char *name = s->doubtful.name[i];
         sqlite3_stmt *q = s->stmt[YD_SQL_FILE_USED];
         sqlite3_bind_text(q, 1, name, -1, SQLITE_STATIC);
-        if (sqlite3_step(q) == SQLITE_DONE) yd_spool_remove(s->spool, name);
+        if (sqlite3_step(q) == SQLITE_DONE) yd_spool_remove(s->spool, name, 0);
         sqlite3_reset(q);
     }
     s->doubtful.count = 0;
@@ -73,7 +73,7 @@ static void remove_unused(yd_sqlite_store *s)
 
 static int has_files(const yd_store_op *op)
 {
-    return op->kind == YD_OP_PUT || op->kind == YD_OP_UPDATE || op->kind == YD_OP_ATTACH;
+    return op->kind == YD_OP_PUT || op->kind == YD_OP_UPDATE || op->kind == YD_OP_CANCEL || op->kind == YD_OP_ATTACH;
 }
 
 // Content decides the name; a digest that nobody has computed yet is kept with the blob's own copy of this operation only.
@@ -124,7 +124,7 @@ static int release_files(yd_sqlite_store *s, yd_statement which, yd_err *err)
     int rc;
     while ((rc = sqlite3_step(q)) == SQLITE_ROW) {
         const char *name = (const char *)sqlite3_column_text(q, 0);
-        if (YD_BROKEN(EARLY_UNLINK)) yd_spool_remove(s->spool, name);
+        if (YD_BROKEN(EARLY_UNLINK)) yd_spool_remove(s->spool, name, 0);
         doubt(s, name);
     }
     if (rc != SQLITE_DONE) rc = yd_sqlite_error(s->writing, err, "write the job database");
@@ -358,7 +358,8 @@ static int carry_out(yd_sqlite_store *s, yd_store_op *op)
 {
     switch (op->kind) {
     case YD_OP_PUT: return put(s, op);
-    case YD_OP_UPDATE: return update(s, op);
+    case YD_OP_UPDATE:
+    case YD_OP_CANCEL: return update(s, op);
     case YD_OP_ATTACH: return attach(s, op);
     case YD_OP_NOTE: return note(s, op);
     case YD_OP_CLAIM: return claim(s, op);

@@ -82,8 +82,8 @@ static void whole_files(void)
     CHECK(write_text("abc", "longer than that", YD_SPOOL_KEEP_BYTES) == 0 && is("abc", "longer than that"));
     CHECK(write_text("abc", "other", YD_SPOOL_REPLACE) == 0 && is("abc", "other"));
     CHECK(yd_spool_sync(s, &err) == 0 && yd_spool_sync(s, &err) == 0);
-    yd_spool_remove(s, "abc");
-    yd_spool_remove(s, "abc");
+    yd_spool_remove(s, "abc", 0);
+    yd_spool_remove(s, "abc", 0);
     CHECK(is("abc", NULL) && entries() == 0);
     CHECK(yd_spool_free_bytes(s) > 0);
     struct stat st;
@@ -102,7 +102,7 @@ static void names(void)
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         CHECK_MSG(write_text(bad[i], "x", YD_SPOOL_REPLACE) == YD_E_INVALID, "'%s'", bad[i]);
         CHECK_MSG(yd_spool_path(s, bad[i], path) == -1, "'%s'", bad[i]);
-        yd_spool_remove(s, bad[i]);
+        yd_spool_remove(s, bad[i], 0);
     }
     CHECK(write_text("00000000-0000-4000-8000-0000000000af", "x", YD_SPOOL_REPLACE) == 0 && entries() == 1);
     teardown();

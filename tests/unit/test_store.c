@@ -1,5 +1,5 @@
 // The contract of job stores (store.h): the same cases for the one in memory, the one on disk and the one in Redis.
-#include "daemon/store.h"
+#include "daemon/store_redis.h"
 
 #include "core/mem.h"
 #include "daemon/log.h"
@@ -30,7 +30,8 @@ static void remove_folder(void)
 
 static int open_again(void)
 {
-    if (durable == IN_REDIS) return yd_store_redis_open(&loop, redis_url, folder, &store, &err);
+    const yd_redis_options alone = {.several = 0, .lease_ms = 5000, .snapshot_every = 5000}; // files go at once
+    if (durable == IN_REDIS) return yd_store_redis_open_with(&loop, redis_url, folder, &alone, &store, &err);
     return durable ? yd_store_sqlite_open(&loop, folder, &store, &err) : yd_store_memory_open(&loop, &store, &err);
 }
 

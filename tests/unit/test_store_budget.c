@@ -32,7 +32,7 @@ static int begin(void)
     for (int i = 0; i < STORES; i++) {
         snprintf(folder[i], sizeof folder[i], "build/test-budget-XXXXXX");
         CHECK(mkdtemp(folder[i]) != NULL);
-        CHECK_MSG(yd_store_redis_open_with(&loop, redis_url, folder[i], &(yd_redis_options){1, 60000, 100000}, &store[i], &err) == 0, "%s", err.detail);
+        CHECK_MSG(yd_store_redis_open_with(&loop, redis_url, folder[i], &(yd_redis_options){.several = 1, .lease_ms = 60000, .snapshot_every = 100000}, &store[i], &err) == 0, "%s", err.detail);
     }
     return 0;
 }

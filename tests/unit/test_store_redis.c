@@ -44,7 +44,7 @@ static int begin(int n, long snapshot_every, int64_t lease_ms)
         return 1;
     }
     redis_start();
-    opt = (yd_redis_options){n > 1, lease_ms, snapshot_every};
+    opt = (yd_redis_options){.several = n > 1, .lease_ms = lease_ms, .snapshot_every = snapshot_every, .spared_s = 1};
     uv_loop_init(&loop);
     uv_timer_init(&loop, &ticker);
     uv_timer_start(&ticker, on_tick, 5, 5);

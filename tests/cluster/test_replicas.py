@@ -1,0 +1,134 @@
+"""Three yodads that share one real Redis and one folder: what one takes all know, one computes, and any answers for."""
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import time
+
+from cluster import FLAGS, PICTURES
+from harness import SLOWNESS, Daemon, check
+from test_redis import Redis
+
+SLOW = dict(fake_unit_us=20000, max_running=1)
+
+
+class Replicas:
+    def __init__(self, n=3, **flags):
+        self.folder = tempfile.mkdtemp(prefix="yodad-replicas-")
+        self.redis, self.flags = Redis(self.folder), {**FLAGS, **flags}
+        self.of = [self.start() for _ in range(n)]
+
+    def start(self):
+        return Daemon(state_dir=os.path.join(self.folder, "state"), store=f"unix://{self.redis.socket}", **self.flags)
+
+    def stop(self):
+        for d in self.of:
+            check(not d.alive() or d.stop(seconds=60) == 0, "a replica ends well", d.log_text()[-500:])
+        self.redis.kill()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def until(what, condition, seconds=20):
+    deadline = time.monotonic() + seconds * SLOWNESS
+    while time.monotonic() < deadline:
+        got = condition()
+        if got:
+            return got
+        time.sleep(0.02)
+    check(False, what)
+    return None
+
+
+def job(d, i):
+    a = d.curl(f"/v1/jobs/{i}")
+    return a.json() if a.status == 200 else {"state": str(a.status)}
+
+
+def states(r, i):
+    return [job(d, i)["state"] for d in r.of if d.alive()]
+
+
+def submit(d, query="?steps=2", picture=0):
+    return d.curl("/v1/jobs" + query, data=PICTURES[picture]).json()["id"]
+
+
+def result(d, i):
+    a = d.curl(f"/v1/jobs/{i}/result")
+    return hashlib.sha256(a.body).hexdigest() if a.status == 200 else a.status
+
+
+def known(query="?steps=2", picture=0):
+    d = Daemon(device="fake")
+    out = hashlib.sha256(d.curl("/v1/upscale" + query, data=PICTURES[picture]).body).hexdigest()
+    check(d.stop() == 0, "the undisturbed server ends well")
+    return out
+
+
+def runs_at(r, jobs):
+    """Which replicas have claimed anything, by their logs."""
+    return [sum('"job ended"' in line and any(i in line for i in jobs) for line in d.log_text().splitlines()) for d in r.of]
+
+
+def test_all_know_what_one_takes():
+    r, want = Replicas(), known()
+    ids = [submit(r.of[0]) for _ in range(30)]
+    for i in ids:
+        for d in r.of:
+            until(f"{i} succeeds everywhere", lambda: job(d, i)["state"] == "succeeded")
+    for i in ids[::5]:
+        check([result(d, i) for d in r.of] == [want] * 3, "the same bytes from all", i)
+    ended = runs_at(r, ids)
+    check(sum(ended) == len(ids) and min(ended) > 0, "each was computed once, and by all of them", ended)
+    for d in r.of:
+        listed = [j["id"] for j in d.curl("/v1/jobs?limit=50").json()["jobs"]]
+        check(listed == ids[::-1], "the same list from all")
+    r.stop()
+
+
+def test_cancel_and_delete_from_anywhere():
+    r = Replicas(**SLOW)
+    i = submit(r.of[0], "?steps=100")
+    until("it runs", lambda: "running" in states(r, i))
+    until("all see that it runs", lambda: states(r, i) == ["running"] * 3)
+    for k in range(3):  # one of them has it, two have not
+        a = r.of[k].curl(f"/v1/jobs/{i}/cancel", "-X", "POST")
+        check(a.status == 200 and a.json()["state"] == "cancelled", "cancelled", a.body)
+    check(until("all see it", lambda: states(r, i) == ["cancelled"] * 3), "cancelled everywhere", states(r, i))
+    ids = [submit(r.of[0], "?steps=100") for _ in range(3)]
+    until("they run", lambda: all("running" in states(r, i) for i in ids))
+    for k, i in enumerate(ids):
+        check(r.of[k].curl(f"/v1/jobs/{i}", "-X", "DELETE").status == 204, "deleted")
+        until("gone everywhere", lambda: states(r, i) == ["410"] * 3)
+    i = submit(r.of[1])
+    until("there is room again", lambda: states(r, i) == ["succeeded"] * 3)
+    r.stop()
+
+
+def test_one_is_killed_in_the_middle():
+    r, query = Replicas(**SLOW), "?steps=40&sampler=ancestral"
+    want = known(query)
+    i = submit(r.of[0], query)
+    until("it runs and is saved", lambda: os.path.exists(os.path.join(r.folder, "state", "checkpoints", i)))
+    d = next(d for d in r.of if d.curl(f"/v1/jobs/{i}").json()["queue"]["eta_s"] > 0)
+    d.process.kill()
+    d.process.wait()
+    until("another one takes it over", lambda: set(states(r, i)) == {"succeeded"}, 40)
+    left = [x for x in r.of if x.alive()]
+    check([result(x, i) for x in left] == [want] * 2, "and computes the same bytes")
+    check(job(left[0], i)["resumed"] == 1, "it says so", job(left[0], i))
+    check(any("goes on from its checkpoint" in x.log_text() for x in left), "it did not begin anew")
+    r.stop()
+
+
+def test_one_leaves_in_the_middle():
+    r, query = Replicas(**SLOW), "?steps=120&sampler=ancestral"
+    want = known(query)
+    ids = [submit(r.of[0], query) for _ in range(4)]
+    until("three run", lambda: sum("running" in states(r, i) for i in ids) == 3)
+    check(r.of[1].stop(seconds=60) == 0, "it leaves")
+    for i in ids:
+        until("all are computed", lambda: set(states(r, i)) == {"succeeded"}, 60)
+        check({result(d, i) for d in r.of if d.alive()} == {want}, "to the same bytes")
+    check(any("goes on from its checkpoint" in d.log_text() for d in r.of if d.alive()), "the one it had was not begun anew")
+    r.stop()
