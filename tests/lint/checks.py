@@ -334,26 +334,73 @@ def balancers(root):
         with tempfile.TemporaryDirectory() as scratch:
             out += [f"{path}: {said}" for said in judged("nginx", "-t", "-p", scratch, "-c", os.path.abspath(os.path.join(root, path)))]
     for path in files(root, ("compose.yaml",), ["deploy"]):
-        out += [f"{path}: {said}" for said in judged("docker-compose", "-f", os.path.join(root, path), "config", "-q")]
+        whole = ["-f", os.path.join(root, path)]
+        more = [p for p in files(root, (".yaml",), ["deploy"]) if os.path.dirname(p) == os.path.dirname(path) and p != path]
+        for extra in [[], *(["-f", os.path.join(root, p)] for p in more)]:
+            out += [f"{path} {' '.join(extra)}: {said}" for said in judged("docker-compose", *whole, *extra, "config", "-q")]
+    return out
+
+
+WORKLOAD = ("runAsNonRoot: true", "allowPrivilegeEscalation: false", "readOnlyRootFilesystem: true", "type: RuntimeDefault", "automountServiceAccountToken: false",
+            "readinessProbe:", "terminationGracePeriodSeconds:", "limits:")
+YODAD = ("startupProbe:", "livenessProbe:", "path: /livez", "path: /readyz", "secretName: yodad-keys", "mountPath: /dev/shm")
+
+
+def time_to_end(manifest):
+    """(seconds that a yodad may take to end by its settings, seconds that it is given)."""
+    def ms(setting, default):
+        found = re.search(rf'name: {setting}\n\s+value: "(\d+)"', manifest)
+        return int(found.group(1)) if found else default
+    sleep = re.search(r"- /bin/sleep\n\s+- \"(\d+)\"", manifest)
+    needed = ms("YODAD_DRAIN_DELAY_MS", 0) + ms("YODAD_DRAIN_TIMEOUT_MS", 30000) + ms("YODAD_HANDOVER_TIMEOUT_MS", 10000) + 2000
+    return (int(sleep.group(1)) if sleep else 0) + needed / 1000, int(re.search(r"terminationGracePeriodSeconds: (\d+)", manifest).group(1))
+
+
+def workload_errors(document):
+    """What a Deployment and its like lacks."""
+    name = re.search(r"^  name: (\S+)", document, re.M).group(1)
+    missing = [needed for needed in (*WORKLOAD, *(YODAD if name == "yodad" else ())) if needed not in document]
+    out = [f"{name} lacks {needed}" for needed in missing]
+    if name == "yodad" and not missing and time_to_end(document)[0] > time_to_end(document)[1]:
+        out.append(f"yodad may take %g s to end, and is given %d" % time_to_end(document))
     return out
 
 
 def kustomizations(root):
-    """kubectl puts the manifests together, every workload runs without root, privileges and a writable root file system."""
+    """kubectl puts the manifests together, every workload runs without root, privileges and a writable root file system, may be asked how it is and has time
+    to end; nobody may talk to yodad whom no policy names, and a node that is emptied takes one replica at a time."""
     out = []
     for path in files(root, ("kustomization.yaml",), ["deploy"]):
-        folder = os.path.join(root, os.path.dirname(path))
-        said = subprocess.run(["kubectl", "kustomize", folder], capture_output=True, text=True)
+        if "kind: Component" in read(root, path):
+            continue
+        said = subprocess.run(["kubectl", "kustomize", os.path.join(root, os.path.dirname(path))], capture_output=True, text=True)
         if said.returncode:
             out.append(f"{path}: {said.stderr.strip()[-400:]}")
-        for document in said.stdout.split("\n---\n"):
-            if not re.search(r"^kind: (Deployment|StatefulSet|DaemonSet|Job)$", document, re.M):
-                continue
-            name = re.search(r"^  name: (\S+)", document, re.M).group(1)
-            for needed in ("runAsNonRoot: true", "allowPrivilegeEscalation: false", "readOnlyRootFilesystem: true", "type: RuntimeDefault",
-                           "automountServiceAccountToken: false", "readinessProbe:", "terminationGracePeriodSeconds:"):
-                if needed not in document:
-                    out.append(f"{path}: {name} lacks {needed}")
+        workloads = [d for d in said.stdout.split("\n---\n") if re.search(r"^kind: (Deployment|StatefulSet|DaemonSet|Job)$", d, re.M)]
+        out += [f"{path}: {error}" for document in workloads for error in workload_errors(document)]
+        for kind in ("NetworkPolicy", "PodDisruptionBudget"):
+            if workloads and f"kind: {kind}" not in said.stdout:
+                out.append(f"{path}: no {kind}")
+    return out
+
+
+def autoscaling(root):
+    """The metric that the autoscaler asks for is the one that the adapter serves, and the adapter asks for one that is recorded."""
+    out, served = [], {}
+    recorded = {name for path in files(root, ("alerts.yml",), ["deploy"]) for name in re.findall(r"record: (\S+)", read(root, path))}
+    for path in files(root, ("adapter.yaml",), ["deploy"]):
+        for series, name, query in re.findall(r'seriesQuery: "(.*?)"[\s\S]*?name: \{as: (\w+)\}[\s\S]*?metricsQuery: "(.*?)"', read(root, path)):
+            served[name] = path
+            if series not in recorded:
+                out.append(f"{path}: nobody records {series}")
+            with tempfile.TemporaryDirectory() as scratch:
+                with open(os.path.join(scratch, "rules.yml"), "w") as f:
+                    json.dump({"groups": [{"name": "a", "rules": [{"record": "x", "expr": query.replace("<<.Series>>", series)}]}]}, f)
+                out += [f"{path}: {said}" for said in judged("promtool", "check", "rules", f.name)]
+    for path in files(root, ("hpa.yaml",), ["deploy"]):
+        for name in re.findall(r"metric: \{name: (\w+)\}", read(root, path)):
+            if name not in served:
+                out.append(f"{path}: no adapter serves {name}")
     return out
 
 
@@ -423,6 +470,15 @@ def spoilt_dockerfiles():
     return [{"Dockerfile": text} for text in spoilt]
 
 
+def whole_kustomization(change):
+    """The base's replicas and who may talk to them, with one promise broken."""
+    here = os.path.join(os.path.dirname(__file__), "..", "..", "deploy", "kubernetes", "base")
+    replicas = read(here, "yodad.yaml")
+    assert change[0] in replicas, f"{change[0]} is not in the manifests"
+    return {"deploy/kubernetes/kustomization.yaml": "resources: [a.yaml, b.yaml]\n", "deploy/kubernetes/a.yaml": replicas.replace(*change),
+            "deploy/kubernetes/b.yaml": read(here, "network.yaml")}
+
+
 # For each rule, trees of one or two files that it must object to.
 PLANTED = {
     layers: [
@@ -469,11 +525,20 @@ PLANTED = {
         {"deploy/haproxy/haproxy.cfg": "frontend x\n    no such word\n"},
         {"deploy/nginx/nginx.conf": "no_such_word;\n"},
         {"deploy/compose/compose.yaml": "services: {x: {no_such_word: 1}}\n"},
+        {"deploy/compose/compose.yaml": "services: {x: {image: a}}\n", "deploy/compose/gpu.yaml": "services: {x: {no_such_word: 1}}\n"},
     ],
     kustomizations: [
         {"deploy/kubernetes/kustomization.yaml": "resources: [nothing.yaml]\n"},
         {"deploy/kubernetes/kustomization.yaml": "resources: [a.yaml]\n",
          "deploy/kubernetes/a.yaml": "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: x}\nspec: {template: {spec: {containers: []}}}\n"},
+        whole_kustomization(("terminationGracePeriodSeconds: 30", "terminationGracePeriodSeconds: 10")),
+        whole_kustomization(("livenessProbe:", "startupProbe2:")),
+        whole_kustomization(("kind: PodDisruptionBudget", "kind: Service")),
+    ],
+    autoscaling: [
+        {"deploy/hpa.yaml": "        metric: {name: yodad_x}\n"},
+        {"deploy/adapter.yaml": '- seriesQuery: "yodad:x"\n  name: {as: yodad_x}\n  metricsQuery: "max(<<.Series>>)"\n'},
+        {"deploy/adapter.yaml": '- seriesQuery: "yodad:x"\n  name: {as: yodad_x}\n  metricsQuery: "max(<<.Series>>"\n', "deploy/alerts.yml": "- record: yodad:x\n"},
     ],
     watching: [
         {"deploy/grafana/d.json": '{"panels": [{"title": "x", "targets": [{"expr": "yodad_no_such_metric"}]}]}'},
@@ -503,6 +568,6 @@ CODE_RULES = [layers, unsafe_functions, ending_functions, top_comment, script_co
 
 def rules():
     """Every rule that can run here. systemd's need systemd."""
-    tools = {balancers: ("haproxy", "nginx", "docker-compose"), watching: ("promtool",), kustomizations: ("kubectl",)}
+    tools = {balancers: ("haproxy", "nginx", "docker-compose"), watching: ("promtool",), autoscaling: ("promtool",), kustomizations: ("kubectl",)}
     usable = [rule for rule, needed in tools.items() if all(shutil.which(p, path=os.environ.get("PATH", "") + ":/usr/sbin") for p in needed)]
     return CODE_RULES + [dockerfile, pinned] + usable + ([systemd_syntax, systemd_exposure] if systemd_available() else [])
