@@ -17,6 +17,7 @@
 #define YD_GPU_KERNELS_H
 
 #include "core/backend.h"
+#include <math.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -139,8 +140,21 @@ typedef struct yd_gpu_rates {
     float eps, decay, ema; // decay: lr * weight_decay
 } yd_gpu_rates;
 
-// The host's: from the hyper-parameters and the gradient's norm before clipping.
-yd_gpu_rates yd_gpu_rates_of(const yd_adamw *hp, double norm);
+// From the hyper-parameters and the gradient's norm before clipping.
+static inline yd_gpu_rates yd_gpu_rates_of(const yd_adamw *hp, double norm)
+{
+    const double t = (double)hp->step;
+    yd_gpu_rates r;
+    r.scale = hp->clip_norm > 0 && norm > (double)hp->clip_norm ? (float)((double)hp->clip_norm / norm) : 1.0f;
+    r.beta1 = hp->beta1;
+    r.beta2 = hp->beta2;
+    r.step = (float)((double)hp->lr / (1.0 - pow((double)hp->beta1, t)));
+    r.root = (float)(1.0 / sqrt(1.0 - pow((double)hp->beta2, t)));
+    r.eps = hp->eps;
+    r.decay = hp->lr * hp->weight_decay;
+    r.ema = hp->ema_decay;
+    return r;
+}
 // squares[i] = sum of g*g over span i, in double. The host joins them in span order, so the norm's bits do not depend on the device's
 // timing; a NaN or an infinity in a sum names its parameter.
 int yd_gpu_square_sums(const yd_gpu_span *spans, int n_spans, double *squares, yd_gpu_stream stream);
