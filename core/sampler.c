@@ -196,6 +196,11 @@ int yd_sampler_next(yd_sampler *s, yd_unit *u)
     return 1;
 }
 
+void yd_sampler_put_back(yd_sampler *s)
+{
+    s->cursor = s->expect;
+}
+
 int yd_sampler_reflect(int i, int n)
 {
     if (n == 1) return 0;

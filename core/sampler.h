@@ -68,6 +68,8 @@ void yd_sampler_work(const yd_sampler *s, yd_work *out);
 
 // Hand out the next unit: 1 and *u; 0 when the step's units are all handed out but not yet all back, or the job is done.
 int yd_sampler_next(yd_sampler *s, yd_unit *u);
+// Units that were handed out and will not be scattered, because the device failed, are handed out again. None may be at work.
+void yd_sampler_put_back(yd_sampler *s);
 int yd_sampler_done(const yd_sampler *s);
 
 // Write the unit's network input: x [window_h*window_w*in_channel] (cond, m*z; with mask_input false cond, z; in_channel 3: without cond)

@@ -4,6 +4,7 @@
 #include "daemon/config_internal.h"
 
 #include "daemon/address.h"
+#include "daemon/device_choice.h"
 #include "core/keys.h"
 #include "daemon/outgoing.h"
 #include "daemon/redis_url.h"
@@ -103,9 +104,6 @@ static int set_switch(yd_config *cfg, const yd_conf_row *r, const char *value, y
 
 static int set_choice(yd_config *cfg, const yd_conf_row *r, const char *value, yd_err *err)
 {
-    if (strcmp(r->name, "device") == 0 && strcmp(value, "cuda") == 0)
-        return yd_fail_field(err, YD_E_CONFIG, r->name, r->words, "this build has no CUDA backend; it accepts %s",
-                             r->words);
     if (!is_word_of(value, r->words))
         return yd_fail_field(err, YD_E_CONFIG, r->name, r->words, "'%.64s' is not one of %s", value, r->words);
     snprintf(text_field(cfg, r), 16, "%s", value);
@@ -229,7 +227,9 @@ static int check_access(const yd_config *cfg, yd_err *err)
 
 int yd_config_check(yd_config *cfg, yd_err *err)
 {
+    yd_device_choice devices;
     int rc = split_listen(cfg, err);
+    if (!rc) rc = yd_device_choice_parse(cfg->device, &devices, err);
     if (!rc) rc = yd_outgoing_config(cfg, err);
     if (!rc) rc = check_access(cfg, err);
     if (!rc) rc = check_store(cfg, err);

@@ -30,13 +30,17 @@
     TEXT(models, "", "further models to load at the start, separated by commas, or all")                               \
     NUMBER(model_memory_bytes, 0, 0, 1024 * YD_GIB, "memory that resident models may take; 0 derives it from the machine's and max_memory_bytes") \
     SWITCH(load_on_demand, 0, "a job for a model that is not resident has it loaded and waits; otherwise it is refused")   \
-    CHOICE(device, "auto", "auto|cpu|fake", "what computes; fake predicts nothing and is for tests of the service")    \
+    TEXT(device, "auto", "what computes: auto, cpu, cuda (every GPU), cuda:N (also a list of them), or fake (fake:N are several), which predicts nothing and is for tests of the service") \
+    NUMBER(device_retry_ms, 1000, 10, 3600000, "wait before a device that failed is opened again; doubles while it fails")  \
+    NUMBER(device_retry_max_ms, 60000, 10, 3600000, "longest such wait")                                                \
     NUMBER(threads, 0, 0, 1024, "compute threads; 0 takes every core")                                                 \
     CHOICE(dtype, "auto", "auto|f32|bf16|both|f32,bf16|bf16,f32",                                                      \
            "storage of feature maps that jobs may ask for, the first unless they do; auto takes the model's or the best")  \
     NUMBER(window, 0, 0, 4096, "side of the windows a picture is computed in; 0 takes the model's own")                \
     NUMBER(overlap, -1, -1, 2048, "pixels two windows share; -1 takes the same share of a window as the model's own")  \
     CHOICE(winograd, "auto", "auto|off", "quick convolutions that round a little differently, where they are quick")   \
+    SWITCH(batch_invariant, 1, "on a GPU: a result does not depend on what else was in a run, bit for bit; off is a little quicker")  \
+    SWITCH(tf32, 0, "on a GPU: products of f32 with ten bits of mantissa, which is quicker")                              \
     TEXT(attention_nets, "", "attention networks beside those in model_dir: PATH or NAME=PATH, separated by commas")    \
     NUMBER(attention_short_side, 224, 32, 2048, "pixels of the short side of pictures that attention networks are shown")   \
     NUMBER(attention_long_side, 480, 32, 2048, "pixels of their long side, at most")                                    \
@@ -130,7 +134,8 @@
     NUMBER(fake_models, 1, 1, 9, "models of the fake device")                                                            \
     NUMBER(fake_load_us, 0, 0, 60000000, "time of each of the four steps in which the fake device loads a model")      \
     NUMBER(fake_nan_at, 0, 0, 1000000000, "the fake device predicts NaN in this unit; 0 never")                        \
-    NUMBER(fake_fail_at, 0, 0, 1000000000, "the fake device fails in this run; 0 never")
+    NUMBER(fake_fail_at, 0, 0, 1000000000, "the fake device fails in this run; 0 never")                               \
+    TEXT(fake_fail_file, "", "while this file has a line NUMBER WORD, that fake device fails: runs with the word nomem, openings too with lost")
 
 #define YD_TEXT_MAX   256
 #define YD_CHOICE_MAX 16

@@ -3,8 +3,10 @@
 // Units that fail for one job are that job's; an error of the whole run is the device's. Read next: core/engine.h.
 #include "daemon/device.h"
 
+#include "core/backend_load.h"
 #include "core/mem.h"
 #include <malloc.h>
+#include <stdio.h>
 #include <string.h>
 
 typedef struct seat {
@@ -17,15 +19,36 @@ typedef struct seat {
 typedef struct engine_device {
     yd_device base;
     const yd_config *cfg;
+    int cuda, number; // a GPU, which one
+    char plans[YD_TEXT_MAX + 32];
     yd_backend *backend;
     seat seats[YD_SEATS];
 } engine_device;
 
-static int open_device(yd_device *d, yd_err *err)
+// What was chosen for a card's kernels is kept beside the jobs, a file for each card.
+static const char *plan_cache(engine_device *e)
 {
-    engine_device *e = (engine_device *)d;
+    if (!*e->cfg->state_dir) return NULL;
+    snprintf(e->plans, sizeof e->plans, "%s/cuda-plans-%d", e->cfg->state_dir, e->number);
+    return e->plans;
+}
+
+static int open_backend(engine_device *e, yd_err *err)
+{
+    if (e->cuda) {
+        const yd_cuda_options go = {.device = e->number, .batch_variant = !e->cfg->batch_invariant, .tf32 = e->cfg->tf32, .plan_cache = plan_cache(e)};
+        return yd_cuda_open(&go, &e->backend, err);
+    }
     const yd_cpu_options co = {.threads = (int)e->cfg->threads, .no_winograd = strcmp(e->cfg->winograd, "off") == 0};
     return yd_cpu_open(&co, &e->backend, err);
+}
+
+static int open_device(yd_device *d, yd_backend_info *about, yd_err *err)
+{
+    engine_device *e = (engine_device *)d;
+    const int rc = open_backend(e, err);
+    if (!rc) e->backend->info(e->backend, about);
+    return rc;
 }
 
 static void unload(yd_device *d, int at)
@@ -80,21 +103,36 @@ static int info(const yd_device *d, int engine, yd_engine_info *out)
     return 1;
 }
 
-static void close_device(yd_device *d)
+static void shut(yd_device *d)
 {
     engine_device *e = (engine_device *)d;
     for (int i = 0; i < YD_SEATS; i++)
         if (e->seats[i].wanted) unload(d, i);
     if (e->backend) e->backend->close(e->backend);
-    yd_free(e);
+    e->backend = NULL;
 }
 
-int yd_device_engine_new(const yd_config *cfg, yd_device **out, yd_err *err)
+static int memory(const yd_device *d, yd_backend_memory *out)
+{
+    const yd_backend *be = ((const engine_device *)d)->backend;
+    return be && be->memory && be->memory(be, out, NULL) == 0 ? 0 : -1;
+}
+
+static void close_device(yd_device *d)
+{
+    shut(d);
+    yd_free(d);
+}
+
+int yd_device_engine_new(const yd_config *cfg, int cuda, int number, yd_device **out, yd_err *err)
 {
     engine_device *e = yd_calloc(1, sizeof *e);
     if (!e) return yd_fail(err, YD_E_NOMEM, "no memory for a device");
-    e->base = (yd_device){.open = open_device, .load = load, .unload = unload, .run = run, .info = info, .close = close_device};
+    e->base = (yd_device){.open = open_device, .shut = shut, .load = load, .unload = unload, .run = run, .info = info, .memory = memory,
+                          .close = close_device};
     e->cfg = cfg;
+    e->cuda = cuda;
+    e->number = number;
     *out = &e->base;
     return 0;
 }

@@ -1,7 +1,8 @@
 // A device without a network, for tests of the service: every run takes fake_batch_us, every unit in it fake_unit_us, and it predicts a fixed multiple of what it sees.
 //
 // The sampler, the scheduler and everything around are the real ones; only the arithmetic of the network is missing. Failures can be
-// asked for: the fake_nan_at-th unit predicts NaN, the fake_fail_at-th run fails as a whole. Its models are no files: fake-2x, and with
+// asked for: the fake_nan_at-th unit predicts NaN, the fake_fail_at-th run fails as a whole, and while fake_fail_file names the device by its number every
+// run does; with the word "lost" so does every opening, as of a card that has fallen off its bus. Its models are no files: fake-2x, and with
 // fake_models more of them fake-2x-2 and so on, each of which predicts a little differently; loading one takes LOAD_STEPS of fake_load_us.
 #include "daemon/device.h"
 
@@ -11,8 +12,9 @@
 #include <string.h>
 #include <time.h>
 
-#define WINDOW     64
-#define LOAD_STEPS 4
+#define WINDOW       64
+#define LOAD_STEPS   4
+#define MEMORY_BYTES (1 * YD_GIB) // that it says it has
 
 typedef struct fake_seat {
     int n_engines, steps;
@@ -24,17 +26,43 @@ typedef struct fake_device {
     yd_device base;
     int64_t batch_us, unit_us, load_us, nan_at, fail_at;
     int64_t units, runs; // so far
-    int max_batch;
+    int max_batch, number;
     const yd_config *cfg;
     fake_seat seats[YD_SEATS];
     float x[WINDOW * WINDOW * 6], pred[WINDOW * WINDOW * 3];
 } fake_device;
 
-static int open_device(yd_device *d, yd_err *err)
+// What fake_fail_file says of this device: YD_E_NOMEM or YD_E_DEVICE, 0: nothing. *lost: it cannot be opened either.
+static int ordered_failure(const fake_device *f, int *lost)
 {
-    (void)d;
-    (void)err;
+    char line[64], word[16];
+    int number, code = 0;
+    FILE *in = *f->cfg->fake_fail_file ? fopen(f->cfg->fake_fail_file, "r") : NULL;
+    *lost = 0;
+    while (in && fgets(line, sizeof line, in)) {
+        if (sscanf(line, "%2d %15s", &number, word) != 2 || number != f->number) continue;
+        *lost = strcmp(word, "lost") == 0;
+        code = *lost ? YD_E_DEVICE : YD_E_NOMEM;
+    }
+    if (in) fclose(in);
+    return code;
+}
+
+static int open_device(yd_device *d, yd_backend_info *about, yd_err *err)
+{
+    fake_device *f = (fake_device *)d;
+    int lost;
+    ordered_failure(f, &lost);
+    if (lost) return yd_fail(err, YD_E_DEVICE, "the fake device %d is not there", f->number);
+    *about = (yd_backend_info){.name = "fake", .device = "nothing is computed", .memory_total = MEMORY_BYTES};
+    about->batch_pays = f->max_batch > 1 && f->batch_us > 0;
     return 0;
+}
+
+static void shut(yd_device *d)
+{
+    fake_device *f = (fake_device *)d;
+    memset(f->seats, 0, sizeof f->seats);
 }
 
 static void wait_us(int64_t us)
@@ -60,16 +88,26 @@ static void unload(yd_device *d, int at)
     ((fake_device *)d)->seats[at] = (fake_seat){0};
 }
 
+// Why a run fails that is to fail; 0: it does not.
+static int run_failure(fake_device *f, yd_err *err)
+{
+    int lost;
+    if (++f->runs == f->fail_at) return yd_fail(err, YD_E_DEVICE, "the fake device %d fails in its run %lld", f->number, (long long)f->runs);
+    const int ordered = ordered_failure(f, &lost);
+    return ordered ? yd_fail(err, ordered, "the fake device %d %s", f->number, lost ? "is lost" : "is out of memory") : 0;
+}
+
+// A run that fails does so in its middle: some units are done and the others are not, as with a backend that cuts a run in pieces.
 static int run(yd_device *d, int engine, yd_sampler *const *sampler, const yd_unit *unit, int n, int *done, yd_step_info *info,
                yd_err *errs)
 {
     fake_device *f = (fake_device *)d;
     const fake_seat *t = &f->seats[engine / YD_ENGINES_MAX];
     const float factor = t->dtype[engine % YD_ENGINES_MAX] == YD_BF16 ? 2 * t->factor : t->factor; // so that a unit on the wrong engine shows
-    if (++f->runs == f->fail_at)
-        return yd_fail(errs, YD_E_DEVICE, "the fake device fails in its run %lld", (long long)f->runs);
-    wait_us(f->batch_us + n * f->unit_us); // at once: every wait ends a little late
-    for (int i = 0; i < n; i++) {
+    yd_err why;
+    const int failure = run_failure(f, &why), runs = failure ? n / 2 : n;
+    wait_us(f->batch_us + runs * f->unit_us); // at once: every wait ends a little late
+    for (int i = 0; i < runs; i++) {
         float level;
         yd_sampler_gather(sampler[i], &unit[i], f->x, &level);
         for (int p = 0; p < WINDOW * WINDOW; p++)
@@ -77,7 +115,8 @@ static int run(yd_device *d, int engine, yd_sampler *const *sampler, const yd_un
         if (++f->units == f->nan_at) f->pred[0] = NAN;
         done[i] = yd_sampler_scatter(sampler[i], &unit[i], f->pred, &info[i], &errs[i]);
     }
-    return 0;
+    if (failure) errs[0] = why;
+    return failure;
 }
 
 static int info(const yd_device *d, int engine, yd_engine_info *out)
@@ -97,17 +136,29 @@ static int info(const yd_device *d, int engine, yd_engine_info *out)
     return 1;
 }
 
+static int memory(const yd_device *d, yd_backend_memory *out)
+{
+    const fake_device *f = (const fake_device *)d;
+    *out = (yd_backend_memory){.total = MEMORY_BYTES, .free = MEMORY_BYTES};
+    for (int i = 0; i < YD_SEATS; i++)
+        if (f->seats[i].n_engines) out->weights += (size_t)YD_MIB;
+    out->free -= out->weights;
+    return 0;
+}
+
 static void close_device(yd_device *d)
 {
     yd_free(d);
 }
 
-int yd_device_fake_new(const yd_config *cfg, yd_device **out, yd_err *err)
+int yd_device_fake_new(const yd_config *cfg, int number, yd_device **out, yd_err *err)
 {
     fake_device *f = yd_calloc(1, sizeof *f);
     if (!f) return yd_fail(err, YD_E_NOMEM, "no memory for a device");
-    f->base = (yd_device){.open = open_device, .load = load, .unload = unload, .run = run, .info = info, .close = close_device};
+    f->base = (yd_device){.open = open_device, .shut = shut, .load = load, .unload = unload, .run = run, .info = info, .memory = memory,
+                          .close = close_device};
     f->cfg = cfg;
+    f->number = number;
     f->batch_us = cfg->fake_batch_us;
     f->unit_us = cfg->fake_unit_us;
     f->load_us = cfg->fake_load_us;

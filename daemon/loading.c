@@ -1,229 +1,48 @@
-// How models come to the device and leave it, while it goes on with the jobs of others.
+// How models come to the devices and leave them, while those go on with the jobs of others.
 //
-//   want -> [read, check, hash: a pool thread] -> reserve a seat -> [compile and warm up: chores of the device, a step between two batches] -> commit
+//   want -> [read, check, hash: a pool thread] -> reserve a seat -> [compile and warm up: chores of every device, a step between two batches] -> commit
 //   -> what was read is given back: a pool thread
-//   the last job of a retired version -> [free: a chore] -> left
-// One load at a time. Whatever goes wrong is kept in the record as its problem, and what was resident before goes on. A model that the
-// configuration asks for by name, and the default, must come at the start, or the service is broken; of "all" those that cannot be loaded are left out.
-// The folders are looked at every SCAN_SWEEPS sweeps, in the pool.
-// Threads: the loop's; *_work runs in the pool and *_step on the device's thread, and both touch only their task. Read next: registry.c, model_requests.c.
+//   the last job of a retired version -> [free: chores] -> left
+//   a device was opened again -> [read: a pool thread] -> the same version as before? -> [compile and warm up: a chore of that device] -> it is on that, too
+// One load at a time. Whatever goes wrong is kept in the record as its problem, and what was resident before goes on. A model is resident when one device
+// at least has it, at the same seat on all. A version that no device has any more and whose file is another one now is given up with the jobs it has.
+// Threads: the loop's; *_work runs in the pool and *_step on a device's thread, and both touch only their part of the task, and read the model.
+// Read next: registry.c, model_start.c, model_requests.c.
 #include "daemon/service_internal.h"
 
 #include "core/mem.h"
 #include "daemon/clock.h"
 #include "daemon/log.h"
-#include "daemon/memory.h"
 #include <malloc.h>
 #include <stdio.h>
 #include <string.h>
 
-#define SCAN_SWEEPS 3
+// A load's work on one device.
+typedef struct load_part {
+    yd_chore chore; // first
+    struct yd_load *load;
+    yd_lane *lane;
+    int rc, n_engines;
+    yd_engine_info engine[YD_ENGINES_MAX];
+    yd_err err;
+    int64_t longest_us; // the longest step: what jobs of others wait for at most
+} load_part;
 
 typedef struct yd_load {
-    yd_chore chore; // first
     uv_work_t read;
     yd_service *service;
     yd_model_record *record;
     yd_model_file file, as;
     yd_model *model;
     yd_resident *coming;
-    int seat, n_engines;
-    yd_engine_info engine[YD_ENGINES_MAX];
+    int again;            // it is resident, and comes to a device that has lost it
+    unsigned lanes, lost; // devices that are to get it; of these, those that failed meanwhile
+    load_part part[YD_DEVICES_MAX];
+    int parts; // that are not through
     int rc;
     yd_err err;
-    int64_t began_us, longest_us; // the longest step on the device: what jobs of others wait for at most
+    int64_t began_us;
 } yd_load;
-
-static int is_fake(const yd_service *s)
-{
-    return strcmp(s->cfg->device, "fake") == 0;
-}
-
-void yd_models_tell(yd_service *s)
-{
-    for (yd_model_watch *w = s->watches; w; w = w->next) w->fn(w->arg);
-}
-
-void yd_models_broken(yd_service *s, const yd_err *err)
-{
-    if (s->device == YD_DEVICE_BROKEN) return;
-    s->device = YD_DEVICE_BROKEN;
-    s->device_err = *err;
-    yd_log(YD_LOG_ERROR, NULL, "the device cannot be used", "why", err->detail, NULL);
-    if (s->broken) s->broken(s->broken_arg, err);
-}
-
-// ---- the start -----------------------------------------------------------------------------------------------------
-
-static void log_engines(const yd_resident *v, const char *what)
-{
-    for (int i = 0; i < v->n_engines; i++) {
-        const yd_engine_info *e = &v->engine[i];
-        char unit[32];
-        snprintf(unit, sizeof unit, "%.2f", e->warm_ms);
-        yd_log(YD_LOG_INFO, NULL, what, "model", v->record->file.name, "device", e->backend.device, "isa", e->backend.isa, "dtype",
-               yd_dtype_name(e->dtype), "#unit_ms", unit, NULL);
-    }
-}
-
-static void become_ready(yd_service *s)
-{
-    yd_model_record *m;
-    if (s->device != YD_DEVICE_LOADING || s->starting > 0) return;
-    s->device = YD_DEVICE_READY;
-    if (yd_registry_find(&s->models, "", &m, NULL) == 0 && m->current) log_engines(m->current, "ready");
-}
-
-static int is_all(const yd_config *cfg)
-{
-    return strcmp(cfg->models, "all") == 0;
-}
-
-// One of those that the service waits for has been loaded, or not.
-static void started(yd_service *s, yd_model_record *m)
-{
-    if (!m->at_start) return;
-    m->at_start = 0;
-    s->starting--;
-    const int needed = !is_all(s->cfg) || strcmp(m->file.name, s->models.default_name) == 0;
-    if (!m->current && needed) yd_models_broken(s, &m->problem);
-    become_ready(s);
-}
-
-static void want_at_start(yd_service *s, yd_model_record *m)
-{
-    if (m->at_start) return;
-    m->at_start = 1;
-    s->starting++;
-    yd_registry_want(&s->models, m);
-}
-
-static int blame(yd_err *err, const char *setting)
-{
-    if (!err) return YD_E_CONFIG;
-    snprintf(err->field, sizeof err->field, "%s", setting);
-    return err->code = YD_E_CONFIG;
-}
-
-static int choose_default(yd_service *s, yd_err *err)
-{
-    yd_registry *r = &s->models;
-    yd_model_record *m = r->record[0];
-    for (int i = r->n; i-- > 0;)
-        if (!r->record[i]->file.problem.code) m = r->record[i];
-    if (*s->cfg->model && yd_registry_find(r, s->cfg->model, &m, err)) return blame(err, "model");
-    memcpy(r->default_name, m->file.name, sizeof r->default_name);
-    want_at_start(s, m);
-    return 0;
-}
-
-static int choose_others(yd_service *s, yd_err *err)
-{
-    yd_registry *r = &s->models;
-    char name[YD_MODEL_NAME_MAX];
-    yd_model_record *m;
-    if (is_all(s->cfg)) {
-        for (int i = 0; i < r->n; i++) want_at_start(s, r->record[i]);
-        return 0;
-    }
-    for (const char *at = s->cfg->models; *(at += strspn(at, ", "));) {
-        const size_t n = strcspn(at, ", ");
-        snprintf(name, sizeof name, "%.*s", (int)n, at);
-        at += n;
-        if (yd_registry_find(r, name, &m, err)) return blame(err, "models");
-        want_at_start(s, m);
-    }
-    return 0;
-}
-
-// What jobs may take is theirs; of the rest a model may have all.
-static size_t derived_budget(const yd_config *cfg)
-{
-    const size_t there = yd_memory_available(), jobs = (size_t)cfg->max_memory_bytes;
-    return there / 2 > jobs ? there - jobs : there / 2;
-}
-
-static int scan(const yd_config *cfg, const yd_model_file *before, int n_before, yd_model_file *files, int *n, yd_err *err)
-{
-    if (strcmp(cfg->device, "fake") != 0) return yd_models_scan(cfg->model_dir, before, n_before, files, n, err);
-    *n = yd_device_fake_scan(cfg, files);
-    return 0;
-}
-
-int yd_models_open(yd_service *s, yd_err *err)
-{
-    const yd_config *cfg = s->cfg;
-    int n = 0;
-    const size_t budget = cfg->model_memory_bytes ? (size_t)cfg->model_memory_bytes : derived_budget(cfg);
-    yd_registry_init(&s->models, budget, cfg->model_memory_bytes == 0);
-    yd_model_file *files = yd_calloc(YD_MODELS_MAX, sizeof *files);
-    int rc = files ? scan(cfg, NULL, 0, files, &n, err) : yd_fail(err, YD_E_NOMEM, "no memory to look for models");
-    if (!rc && n == 0)
-        rc = yd_fail_field(err, YD_E_CONFIG, "model_dir", "folders with *.safetensors, *.pth, *.pt or *.ckpt", "there is no model in %s", cfg->model_dir);
-    if (!rc) rc = yd_registry_see(&s->models, files, n, err);
-    yd_free(files);
-    if (!rc) rc = choose_default(s, err);
-    return rc ? rc : choose_others(s, err);
-}
-
-// ---- looking at the folders again ----------------------------------------------------------------------------------
-
-typedef struct look {
-    uv_work_t req;
-    yd_service *service;
-    yd_model_file *before, *files;
-    int n_before, n, rc;
-    yd_err err;
-} look;
-
-static void free_look(look *l)
-{
-    yd_free(l->before);
-    yd_free(l->files);
-    yd_free(l);
-}
-
-static void look_work(uv_work_t *req)
-{
-    look *l = req->data;
-    yd_pool_thread();
-    l->rc = scan(l->service->cfg, l->before, l->n_before, l->files, &l->n, &l->err);
-}
-
-static void look_after(uv_work_t *req, int status)
-{
-    look *l = req->data;
-    yd_service *s = l->service;
-    (void)status;
-    s->scanning = 0;
-    // A folder that cannot be read at the moment is no reason to forget what was in it.
-    if (l->rc)
-        yd_log(YD_LOG_WARN, NULL, "the model folders cannot be looked at", "why", l->err.detail, NULL);
-    else if (yd_registry_see(&s->models, l->files, l->n, &l->err))
-        yd_log(YD_LOG_WARN, NULL, "not every model is noted", "why", l->err.detail, NULL);
-    free_look(l);
-    yd_service_release(s);
-}
-
-void yd_models_sweep(yd_service *s)
-{
-    if (s->scanning || s->closing || ++s->sweeps < SCAN_SWEEPS) return;
-    s->sweeps = 0;
-    look *l = yd_calloc(1, sizeof *l);
-    if (!l) return; // another time
-    l->before = yd_calloc(YD_MODELS_MAX, sizeof *l->before);
-    l->files = yd_calloc(YD_MODELS_MAX, sizeof *l->files);
-    if (!l->before || !l->files) {
-        free_look(l);
-        return;
-    }
-    for (int i = 0; i < s->models.n; i++) l->before[l->n_before++] = s->models.record[i]->file;
-    l->service = s;
-    l->req.data = l;
-    s->scanning = 1;
-    s->holds++;
-    uv_queue_work(s->loop, &l->req, look_work, look_after);
-}
 
 // ---- loading -------------------------------------------------------------------------------------------------------
 
@@ -246,13 +65,14 @@ static void tidy_after(uv_work_t *req, int status)
 static void load_over(yd_load *l)
 {
     yd_service *s = l->service;
-    yd_model_record *m = l->record;
     s->load = NULL;
+    if (l->again) yd_models_release(s, &l->coming);
     if (!s->closing) {
-        started(s, m);
+        if (!l->again) yd_models_started(s, l->record);
         if (s->device == YD_DEVICE_READY) yd_service_resume(s);
         yd_demands_look(s);
         yd_models_tell(s);
+        yd_lanes_look(s);
         yd_models_kick(s);
         yd_pipeline_kick(s);
     }
@@ -268,17 +88,92 @@ static void fail_load(yd_load *l)
     load_over(l);
 }
 
+// Which devices have a version: for itself and the scheduler.
+static void set_on(yd_service *s, yd_resident *v, unsigned on)
+{
+    v->on = on;
+    for (int k = 0; k < v->n_engines; k++) yd_scheduler_engine_on(&s->sched, yd_models_engine(v, k), on);
+}
+
+// ---- coming back ---------------------------------------------------------------------------------------------------
+
+void yd_models_off(yd_service *s, unsigned lanes)
+{
+    if (s->load) s->load->lost |= lanes;
+    for (int i = 0; i < s->models.n; i++) {
+        const yd_model_record *m = s->models.record[i];
+        if (m->current) set_on(s, m->current, m->current->on & ~lanes);
+        if (m->current) m->current->refused &= ~lanes;
+        for (yd_resident *v = m->retired; v; v = v->next) {
+            set_on(s, v, v->on & ~lanes);
+            v->refused &= ~lanes;
+        }
+    }
+}
+
+// Devices that should have it and have not.
+static unsigned missing(const yd_service *s, const yd_resident *v)
+{
+    return !v || v->leaving || (v != v->record->current && v->users == 0) ? 0 : yd_lanes_up(s) & ~(v->on | v->refused);
+}
+
+// A version that is to come back; the default's first, since most jobs are for that.
+static yd_resident *next_missing(const yd_service *s)
+{
+    yd_resident *first = NULL;
+    for (int i = 0; i < s->models.n; i++) {
+        const yd_model_record *m = s->models.record[i];
+        const int is_default = strcmp(m->file.name, s->models.default_name) == 0;
+        if (missing(s, m->current) && (!first || is_default)) first = m->current;
+        for (yd_resident *v = m->retired; v; v = v->next)
+            if (!first && missing(s, v)) first = v;
+    }
+    return first;
+}
+
+// No device has this version, and its file is not what it was: whoever waits for it would wait for ever.
+static void give_up(yd_load *l)
+{
+    yd_service *s = l->service;
+    yd_resident *v = l->coming;
+    yd_log(YD_LOG_ERROR, NULL, "a model is lost: the device failed that had it, and its file has changed since",
+           "model", v->record->file.name, "checksum", v->checksum, NULL);
+    if (v->record->current == v) {
+        yd_registry_unload(v->record);
+        yd_registry_want(&s->models, v->record);
+    }
+    yd_fail(&l->err, YD_E_DEVICE,
+            "the device failed, and the version of the model %s that the job was taken for is not there any more",
+            v->record->file.name);
+    yd_pipeline_end_of_model(s, v, &l->err);
+}
+
+void yd_models_try_again(yd_service *s)
+{
+    for (int i = 0; i < s->models.n; i++) {
+        const yd_model_record *m = s->models.record[i];
+        if (m->current && !m->current->on) m->current->refused = 0;
+        for (yd_resident *v = m->retired; v; v = v->next)
+            if (!v->on) v->refused = 0;
+    }
+    yd_models_kick(s);
+}
+
+// ---- compiling -----------------------------------------------------------------------------------------------------
+
 static int compile_step(yd_chore *c, yd_device *d)
 {
-    yd_load *l = (yd_load *)c;
+    load_part *p = (load_part *)c;
+    const int seat = p->load->coming->seat;
     const int64_t began_us = yd_mono_us();
-    l->rc = d->load(d, l->seat, l->model, &l->err);
+    p->rc = d->load(d, seat, p->load->model, &p->err);
     const int64_t took_us = yd_mono_us() - began_us;
-    if (took_us > l->longest_us) l->longest_us = took_us;
-    if (l->rc > 0) return 1;
-    const int first = l->seat * YD_ENGINES_MAX;
-    while (!l->rc && l->n_engines < YD_ENGINES_MAX && d->info(d, first + l->n_engines, &l->engine[l->n_engines])) l->n_engines++;
-    return 0;
+    if (took_us > p->longest_us) p->longest_us = took_us;
+    if (p->rc > 0) return 1;
+    const int first = seat * YD_ENGINES_MAX;
+    while (!p->rc && p->n_engines < YD_ENGINES_MAX && d->info(d, first + p->n_engines, &p->engine[p->n_engines]))
+        p->n_engines++;
+    return p->rc == YD_E_DEVICE ? -1 : 0;
 }
 
 // The scheduler hears of a resident's engines before the first job of theirs.
@@ -289,7 +184,6 @@ static void announce(yd_service *s, const yd_resident *v)
         const yd_resident *one = s->models.record[i]->current;
         if (one && one->engine[0].max_batch > most) most = one->engine[0].max_batch;
     }
-    s->backend = v->engine[0].backend;
     yd_scheduler_device(&s->sched, most, s->backend.batch_pays);
     for (int k = 0; k < v->n_engines; k++) {
         yd_scheduler_engine(&s->sched, yd_models_engine(v, k), v->engine[k].warm_ms / 1000);
@@ -297,39 +191,113 @@ static void announce(yd_service *s, const yd_resident *v)
     }
 }
 
-static void compile_done(yd_chore *c)
+static void commit(yd_load *l, const load_part *p, unsigned on)
 {
-    yd_load *l = (yd_load *)c;
     yd_service *s = l->service;
     yd_resident *v = l->coming;
-    if (c->dropped || l->rc) {
+    v->n_engines = p->n_engines;
+    for (int k = 0; k < p->n_engines; k++) {
+        v->engine[k] = p->engine[k];
+        if (v->engine[k].max_batch < 1 || v->engine[k].max_batch > YD_BATCH_MAX) v->engine[k].max_batch = 1;
+    }
+    set_on(s, v, on);
+    if (yd_registry_commit(&s->models, v, &l->err)) {
+        yd_log(YD_LOG_ERROR, NULL, "a model is not loaded", "model", l->record->file.name, "why", l->err.detail, NULL);
+        return;
+    }
+    char ms[32], longest[32];
+    snprintf(ms, sizeof ms, "%.0f", (double)(yd_mono_us() - l->began_us) / 1000);
+    snprintf(longest, sizeof longest, "%.1f", (double)p->longest_us / 1000);
+    yd_log(YD_LOG_INFO, NULL, "model loaded", "model", l->record->file.name, "checksum", v->checksum, "#ms", ms,
+           "#longest_step_ms", longest, NULL);
+    announce(s, v);
+}
+
+// Every device is through: those that have it now, that could not take it, or were lost on the way.
+static void all_compiled(yd_load *l)
+{
+    yd_service *s = l->service;
+    const load_part *good = NULL;
+    unsigned on = 0, refused = 0;
+    for (int i = 0; i < s->n_lanes; i++) {
+        const load_part *p = &l->part[i];
+        if (!p->load) continue;
+        if (!p->chore.dropped && p->rc == 0) {
+            good = p;
+            on |= 1u << i;
+        }
+        if (!p->chore.dropped && p->rc && p->rc != YD_E_DEVICE) refused |= 1u << i;
+        if (p->err.code) l->err = p->err;
+    }
+    on &= ~l->lost;
+    if (l->again) {
+        set_on(s, l->coming, l->coming->on | on);
+        l->coming->refused |= refused & ~l->lost;
+        if (on) yd_log(YD_LOG_INFO, NULL, "a model is on the device again", "model", l->record->file.name, NULL);
+    } else if (good) {
+        l->coming->refused = refused & ~l->lost;
+        commit(l, good, on);
+    } else {
         fail_load(l);
         return;
     }
-    v->n_engines = l->n_engines;
-    for (int k = 0; k < l->n_engines; k++) {
-        v->engine[k] = l->engine[k];
-        if (v->engine[k].max_batch < 1 || v->engine[k].max_batch > YD_BATCH_MAX) v->engine[k].max_batch = 1;
-    }
-    if (yd_registry_commit(&s->models, v, &l->err))
-        yd_log(YD_LOG_ERROR, NULL, "a model is not loaded", "model", l->record->file.name, "why", l->err.detail, NULL);
-    else {
-        char ms[32], longest[32];
-        snprintf(ms, sizeof ms, "%.0f", (double)(yd_mono_us() - l->began_us) / 1000);
-        snprintf(longest, sizeof longest, "%.1f", (double)l->longest_us / 1000);
-        yd_log(YD_LOG_INFO, NULL, "model loaded", "model", l->record->file.name, "checksum", v->checksum, "#ms", ms, "#longest_step_ms", longest, NULL);
-        announce(s, v);
-    }
     load_over(l);
 }
+
+static void part_done(yd_chore *c)
+{
+    load_part *p = (load_part *)c;
+    if (c->dropped && !p->err.code) p->err = p->lane->problem;
+    if (p->rc)
+        yd_log(YD_LOG_WARN, NULL, "a device does not take a model", "device", p->lane->name, "model",
+               p->load->record->file.name, "why", p->err.detail, NULL);
+    if (!c->dropped && p->rc == YD_E_DEVICE) yd_lane_fail(p->lane, &p->err);
+    if (--p->load->parts == 0) all_compiled(p->load);
+}
+
+static void compile(yd_load *l)
+{
+    yd_service *s = l->service;
+    for (int i = 0; i < s->n_lanes; i++) l->parts += (l->lanes & 1u << i) != 0;
+    for (int i = 0; i < s->n_lanes; i++) {
+        if (!(l->lanes & 1u << i)) continue;
+        load_part *p = &l->part[i];
+        p->load = l;
+        p->lane = &s->lanes[i];
+        p->chore.step = compile_step;
+        p->chore.done = part_done;
+        yd_worker_chore(p->lane->worker, &p->chore);
+    }
+}
+
+// ---- reading -------------------------------------------------------------------------------------------------------
 
 static void read_work(uv_work_t *req)
 {
     yd_load *l = req->data;
     yd_pool_thread();
     l->as = l->file;
-    l->rc = is_fake(l->service) ? yd_device_fake_read(&l->file, &l->model, &l->err)
-                                : yd_model_file_read(&l->file, l->service->cfg, &l->as, &l->model, &l->err);
+    l->rc = yd_device_choice_is_fake(l->service->cfg)
+                ? yd_device_fake_read(&l->file, &l->model, &l->err)
+                : yd_model_file_read(&l->file, l->service->cfg, &l->as, &l->model, &l->err);
+}
+
+// What was read for a device that has lost it: the version that the others have, or had.
+static void read_again(yd_load *l)
+{
+    yd_service *s = l->service;
+    l->lanes &= yd_lanes_up(s);
+    if (!l->rc && strcmp(l->model->checksum, l->coming->checksum) == 0 && l->lanes && !s->closing) {
+        compile(l);
+        return;
+    }
+    const int another = l->rc == 0 || l->rc == YD_E_CHECKPOINT || l->rc == YD_E_SETTING; // a file, but not that one
+    l->coming->refused |= l->lanes;
+    if (l->rc)
+        yd_log(YD_LOG_WARN, NULL, "a model cannot be read again", "model", l->record->file.name, "why", l->err.detail,
+               NULL);
+    if (another && l->lanes && !l->coming->on && !s->closing) give_up(l);
+    load_over(l);
 }
 
 static void read_after(uv_work_t *req, int status)
@@ -337,13 +305,23 @@ static void read_after(uv_work_t *req, int status)
     yd_load *l = req->data;
     yd_service *s = l->service;
     (void)status;
+    if (l->again) {
+        read_again(l);
+        return;
+    }
     if (s->closing || l->record->dropped) {
         yd_err_clear(&l->err);
         fail_load(l);
         return;
     }
     if (!l->rc && l->model->assumed[0])
-        yd_log(YD_LOG_WARN, NULL, "no config says all about the model", "model", l->file.path, "assumed", l->model->assumed, NULL);
+        yd_log(YD_LOG_WARN, NULL, "no config says all about the model", "model", l->file.path, "assumed",
+               l->model->assumed, NULL);
+    l->lanes = yd_lanes_up(s);
+    if (!l->rc && !l->lanes) { // they have failed meanwhile
+        l->rc = YD_E_DEVICE;
+        l->err = *yd_lanes_problem(s);
+    }
     if (!l->rc) l->rc = yd_registry_reserve(&s->models, l->record, &l->as, l->model, &l->coming, &l->err);
     if (l->rc < 0) {
         fail_load(l);
@@ -351,23 +329,37 @@ static void read_after(uv_work_t *req, int status)
         load_over(l); // it is there
     } else {
         l->coming->cfg.nets = yd_mapper_nets(s->mapper);
-        l->seat = l->coming->seat;
-        l->chore.step = compile_step;
-        l->chore.done = compile_done;
-        yd_worker_chore(s->worker, &l->chore);
+        compile(l);
     }
+}
+
+// What is to be read: a version that a device has lost, else a record that is wanted.
+static int choose(yd_service *s, yd_load *l)
+{
+    yd_resident *v = next_missing(s);
+    if (v) {
+        l->again = 1;
+        l->coming = yd_resident_hold(v);
+        l->record = v->record;
+        l->file = v->file;
+        l->lanes = missing(s, v);
+        return 1;
+    }
+    if (!(l->record = yd_registry_begin(&s->models))) return 0;
+    l->file = l->record->file;
+    return 1;
 }
 
 static void begin(yd_service *s)
 {
-    yd_load *l = s->load || s->closing || s->device == YD_DEVICE_BROKEN ? NULL : yd_calloc(1, sizeof *l); // without memory: at the next kick
+    if (s->load || s->closing || s->device == YD_DEVICE_BROKEN || yd_lanes_first(s) || !yd_lanes_up(s)) return;
+    yd_load *l = yd_calloc(1, sizeof *l); // without memory: at the next kick
     if (!l) return;
-    if (!(l->record = yd_registry_begin(&s->models))) {
+    if (!choose(s, l)) {
         yd_free(l);
         return;
     }
     l->service = s;
-    l->file = l->record->file;
     l->began_us = yd_mono_us();
     l->read.data = l;
     s->load = l;
@@ -377,31 +369,45 @@ static void begin(yd_service *s)
 
 // ---- leaving -------------------------------------------------------------------------------------------------------
 
-typedef struct leave {
+typedef struct leave leave;
+
+typedef struct leave_part {
     yd_chore chore; // first
+    leave *leave;
+} leave_part;
+
+struct leave {
     yd_service *service;
     yd_resident *resident;
-    int seat;
-} leave;
+    int seat, parts;
+    leave_part part[YD_DEVICES_MAX];
+};
 
 static int leave_step(yd_chore *c, yd_device *d)
 {
-    d->unload(d, ((leave *)c)->seat);
+    d->unload(d, ((leave_part *)c)->leave->seat);
     return 0;
 }
 
-static void leave_done(yd_chore *c)
+static void has_left(leave *l)
 {
-    leave *l = (leave *)c;
     yd_service *s = l->service;
     yd_log(YD_LOG_INFO, NULL, "model unloaded", "model", l->resident->record->file.name, "checksum", l->resident->checksum, NULL);
     yd_registry_left(&s->models, l->resident);
     yd_free(l);
     if (!s->closing) {
         yd_models_tell(s);
+        yd_lanes_look(s);
         yd_models_kick(s);
     }
     yd_service_release(s);
+}
+
+// A device that has failed has nothing more to give back.
+static void leave_done(yd_chore *c)
+{
+    leave *l = ((leave_part *)c)->leave;
+    if (--l->parts == 0) has_left(l);
 }
 
 static void see_off(yd_service *s)
@@ -412,13 +418,18 @@ static void see_off(yd_service *s)
             v->leaving = 0; // at the next kick
             return;
         }
-        l->chore.step = leave_step;
-        l->chore.done = leave_done;
         l->service = s;
         l->resident = v;
         l->seat = v->seat;
+        l->parts = s->n_lanes;
         s->holds++;
-        yd_worker_chore(s->worker, &l->chore);
+        for (int i = 0; i < s->n_lanes; i++) {
+            leave_part *p = &l->part[i];
+            p->leave = l;
+            p->chore.step = leave_step;
+            p->chore.done = leave_done;
+            yd_worker_chore(s->lanes[i].worker, &p->chore);
+        }
     }
 }
 

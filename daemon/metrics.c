@@ -305,6 +305,58 @@ static void print_models(yd_text *t, const yd_metrics_now *now)
     yd_text_printf(t, "yodad_model_memory_budget_bytes %zu\n", now->models_budget_bytes);
 }
 
+static void print_of_lane(yd_text *t, const char *name, const char *extra, const yd_lane_now *l)
+{
+    yd_text_printf(t, "%s{%s", name, extra);
+    label(t, "device", l->name);
+    yd_text_add(t, "} ", 2);
+}
+
+static void print_lane_memory(yd_text *t, const yd_lane_now *l)
+{
+    static const char name[] = "yodad_device_own_memory_bytes";
+    const struct {
+        const char *kind;
+        size_t bytes;
+    } all[] = {{"kind=\"total\",", l->total_bytes},
+               {"kind=\"free\",", l->free_bytes},
+               {"kind=\"weights\",", l->weights_bytes},
+               {"kind=\"arena\",", l->arena_bytes},
+               {"kind=\"scratch\",", l->scratch_bytes}};
+    for (size_t i = 0; l->has_memory && i < sizeof all / sizeof all[0]; i++) {
+        print_of_lane(t, name, all[i].kind, l);
+        yd_text_printf(t, "%zu\n", all[i].bytes);
+    }
+}
+
+static void print_lanes(yd_text *t, const yd_lane_now *lanes, int n)
+{
+    head(t, "yodad_device_up", "gauge", "1: the device is in service.");
+    for (int i = 0; i < n; i++) {
+        print_of_lane(t, "yodad_device_up", "", &lanes[i]);
+        yd_text_printf(t, "%d\n", lanes[i].up);
+    }
+    head(t, "yodad_device_failures_total", "counter",
+         "How often a device went out of service, or could not be opened.");
+    for (int i = 0; i < n; i++) {
+        print_of_lane(t, "yodad_device_failures_total", "", &lanes[i]);
+        yd_text_printf(t, "%llu\n", (unsigned long long)lanes[i].failed);
+    }
+    head(t, "yodad_device_units_total", "counter", "Window-steps that a device computed.");
+    for (int i = 0; i < n; i++) {
+        print_of_lane(t, "yodad_device_units_total", "", &lanes[i]);
+        yd_text_printf(t, "%llu\n", (unsigned long long)lanes[i].units);
+    }
+    head(t, "yodad_device_busy_seconds_total", "counter", "Time that they took.");
+    for (int i = 0; i < n; i++) {
+        print_of_lane(t, "yodad_device_busy_seconds_total", "", &lanes[i]);
+        yd_text_printf(t, "%.6f\n", lanes[i].busy_s);
+    }
+    head(t, "yodad_device_own_memory_bytes", "gauge",
+         "Memory of a device that has its own: in all, not taken by anybody, and what this server has of it.");
+    for (int i = 0; i < n; i++) print_lane_memory(t, &lanes[i]);
+}
+
 static void print_maps(yd_text *t, const yd_mapper_now *m)
 {
     head(t, "yodad_attention_requests_total", "counter", "Maps of attention networks that jobs asked for: computed, from the cache, or made for another one meanwhile.");
@@ -388,6 +440,7 @@ char *yd_metrics_text(const yd_metrics *m, const yd_metrics_now *now, size_t *le
     print_codecs(&t, m, now);
     print_outgoing(&t, m, now);
     print_models(&t, now);
+    print_lanes(&t, now->lanes, now->n_lanes);
     print_maps(&t, &now->maps);
     print_now(&t, now);
     print_store(&t, now);

@@ -48,6 +48,15 @@ typedef struct yd_model_now {
     double unit_s;                     // of its first engine; 0: it is not resident
 } yd_model_now;
 
+typedef struct yd_lane_now {
+    const char *name; // of a device
+    int up;
+    uint64_t runs, units, failed;
+    double busy_s;
+    int has_memory; // the rest is known
+    size_t total_bytes, free_bytes, weights_bytes, arena_bytes, scratch_bytes;
+} yd_lane_now;
+
 typedef struct yd_metrics_now {
     int ready; // as yd_service_ready says
     size_t running;
@@ -62,6 +71,8 @@ typedef struct yd_metrics_now {
     const yd_model_now *models;
     int n_models;
     size_t models_budget_bytes;
+    const yd_lane_now *lanes;
+    int n_lanes;
     yd_mapper_now maps;
     const char *version, *model, *device;
 } yd_metrics_now;

@@ -66,9 +66,10 @@ static json_t *profiles_json(const yd_model_config *m)
 static int add_resident(json_t *o, const yd_service *s, const yd_resident *v)
 {
     const yd_engine_info *e = &v->engine[0];
-    json_t *more = json_pack("{s:I, s:s, s:s, s:s, s:s, s:o, s:f, s:o, s:o, s:o}", "parameters", (json_int_t)v->params, "checksum", v->checksum, "device",
+    json_t *more = json_pack("{s:I, s:s, s:s, s:s, s:s, s:o, s:f, s:o, s:o, s:o, s:o}", "parameters", (json_int_t)v->params, "checksum", v->checksum, "device",
                              e->backend.device, "isa", e->backend.isa, "dtype", yd_dtype_name(e->dtype), "memory", memory_json(e), "unit_ms",
-                             unit_ms(s, v, 0), "fingerprint", fingerprint_json(v, e), "engines", engines_json(s, v), "profiles", profiles_json(&v->cfg));
+                             unit_ms(s, v, 0), "fingerprint", fingerprint_json(v, e), "engines", engines_json(s, v), "profiles", profiles_json(&v->cfg),
+                             "devices", yd_lanes_names(s, v->on));
     const int rc = more ? json_object_update(o, more) : -1;
     json_decref(more);
     return rc;
@@ -108,8 +109,8 @@ json_t *yd_service_models(const yd_service *s)
 {
     json_t *list = json_array();
     for (int i = 0; list && i < s->models.n; i++) json_array_append_new(list, yd_model_record_json(s, s->models.record[i]));
-    return json_pack("{s:o, s:s, s:{s:I, s:I}}", "models", list, "default", s->models.default_name, "memory", "budget_bytes",
-                     (json_int_t)s->models.budget, "used_bytes", (json_int_t)yd_registry_bytes(&s->models));
+    return json_pack("{s:o, s:s, s:{s:I, s:I}, s:o}", "models", list, "default", s->models.default_name, "memory", "budget_bytes",
+                     (json_int_t)s->models.budget, "used_bytes", (json_int_t)yd_registry_bytes(&s->models), "devices", yd_lanes_json(s));
 }
 
 static void add_bytes(const yd_resident *v, yd_model_now *to)

@@ -13,8 +13,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#define NEW_WEIGHT      0.2 // of a new measurement in the moving average
-#define DEVICE_PATIENCE 3   // failed runs in a row after which the device counts as broken
+#define NEW_WEIGHT   0.2 // of a new measurement in the moving average
+#define JOB_PATIENCE 3   // runs in a row at which devices failed with units of a job: then it is taken to be the job's fault
 
 // ---- pool tasks ----------------------------------------------------------------------------------------------------
 
@@ -406,27 +406,33 @@ static void fill_item(yd_batch_item *it, yd_job *j, int64_t now_us)
     yd_job_pin(j);
 }
 
-static void feed(yd_service *s)
+// One run for a device; 0: there is none.
+static int feed_one(yd_service *s, yd_lane *l, int64_t now_us)
 {
     yd_turn *turn[YD_BATCH_MAX];
-    int64_t now_us = yd_mono_us();
-    while (yd_worker_room(s->worker) > 0) {
-        yd_batch *b = yd_malloc(sizeof *b);
-        if (!b) return; // whatever comes back next tries again
-        int n = yd_scheduler_pick(&s->sched, now_us, turn, YD_BATCH_MAX);
-        b->next = NULL;
-        b->engine = n ? turn[0]->engine : 0;
-        b->n = n;
-        b->rc = b->ran = 0;
-        b->run_s = 0;
-        yd_err_clear(&b->err);
-        for (int i = 0; i < n; i++) fill_item(&b->item[i], job_of(turn[i]), now_us);
-        if (n == 0) {
-            yd_free(b);
-            return;
-        }
-        yd_worker_push(s->worker, b);
-    }
+    yd_batch *b = yd_malloc(sizeof *b);
+    if (!b) return 0; // whatever comes back next tries again
+    const int n = yd_scheduler_pick(&s->sched, (int)(l - s->lanes), now_us, turn, YD_BATCH_MAX);
+    b->next = NULL;
+    b->engine = n ? turn[0]->engine : 0;
+    b->n = n;
+    b->rc = b->ran = 0;
+    b->run_s = 0;
+    yd_err_clear(&b->err);
+    for (int i = 0; i < n; i++) fill_item(&b->item[i], job_of(turn[i]), now_us);
+    if (n)
+        yd_worker_push(l->worker, b);
+    else
+        yd_free(b);
+    return n > 0;
+}
+
+static void feed(yd_service *s)
+{
+    const int64_t now_us = yd_mono_us();
+    unsigned idle = 0;
+    for (yd_lane *l; (l = yd_lane_for_work(s, idle));)
+        if (!feed_one(s, l, now_us)) idle |= 1u << (l - s->lanes);
 }
 
 // Jobs that waited until their deadline was over.
@@ -448,7 +454,7 @@ void yd_pipeline_kick(yd_service *s)
     while (s->kick_again && s->device == YD_DEVICE_READY && !s->closing) {
         s->kick_again = 0;
         end_expired(s);
-        for (yd_turn *t; (t = yd_scheduler_admit(&s->sched, yd_mono_us()));) start_prepare(job_of(t));
+        for (yd_turn *t; yd_lanes_up(s) && (t = yd_scheduler_admit(&s->sched, yd_mono_us()));) start_prepare(job_of(t));
         feed(s);
     }
     s->kicking = 0;
@@ -489,6 +495,19 @@ void yd_pipeline_end_all(yd_service *s, yd_job_state state, const yd_err *err)
     // From the start each time: readers of events may do anything to the lists.
     for (yd_job *j; (j = first_not_ended(s, ~0u));)
         yd_pipeline_finish(j, state, err);
+}
+
+static yd_job *first_of_model(const yd_service *s, const yd_resident *v)
+{
+    for (yd_turn *t = yd_scheduler_next(&s->sched, NULL); t; t = yd_scheduler_next(&s->sched, t))
+        if (job_of(t)->model == v && !yd_job_over(job_of(t)) && job_of(t)->stage <= YD_STAGE_COMPUTING)
+            return job_of(t);
+    return NULL;
+}
+
+void yd_pipeline_end_of_model(yd_service *s, const yd_resident *v, const yd_err *err)
+{
+    for (yd_job *j; (j = first_of_model(s, v));) yd_pipeline_finish(j, YD_JOB_FAILED, err);
 }
 
 static json_t *step_data(const yd_job *j, const yd_step_info *in)
@@ -536,6 +555,15 @@ static void unit_done(yd_job *j, yd_batch_item *it)
     if (it->finished && j->stage == YD_STAGE_COMPUTING && !yd_job_over(j)) yd_encode_start(j);
 }
 
+// A device failed in a run with units of this job. Should it be the job that no device can bear, it is found out in runs of its own.
+static void run_failed(yd_service *s, yd_job *j, const yd_err *why)
+{
+    if (j->last_failed == s->failed_runs) return; // in the same run, with another unit
+    j->last_failed = s->failed_runs;
+    j->turn.alone = 1;
+    if (++j->failed_runs >= JOB_PATIENCE) yd_pipeline_finish(j, YD_JOB_FAILED, why);
+}
+
 static void item_back(yd_service *s, yd_batch_item *it, const yd_batch *b)
 {
     yd_job *j = it->job;
@@ -543,41 +571,43 @@ static void item_back(yd_service *s, yd_batch_item *it, const yd_batch *b)
     if (it->preview_now) j->preview_ordered = 0;
     if (it->ran) {
         j->computed++;
+        if (!b->rc) j->failed_runs = j->turn.alone = 0;
         double share_s = b->ran > 0 ? b->run_s / b->ran : 0;
         j->step_s += share_s;
         j->rec.timings.device_ms += share_s * 1000;
     }
-    if (b->rc)
-        yd_pipeline_finish(j, YD_JOB_FAILED, &b->err);
-    else if (it->ran && !yd_job_over(j))
-        unit_done(j, it);
+    if (it->ran && !yd_job_over(j)) unit_done(j, it);
+    if (it->lost && !yd_job_over(j)) run_failed(s, j, &b->err);
     yd_free(it->rgb);
     yd_free(it->state);
     yd_job_unpin(j);
 }
 
-static void judge_device(yd_service *s, const yd_batch *b)
+static int any_lost(const yd_batch *b)
+{
+    for (int i = 0; i < b->n; i++)
+        if (b->item[i].lost) return 1;
+    return 0;
+}
+
+static void judge_device(yd_service *s, yd_lane *l, const yd_batch *b)
 {
     if (b->rc) {
-        yd_log(YD_LOG_ERROR, NULL, "the device failed", "why", b->err.detail, NULL);
-        if (++s->device_failures >= DEVICE_PATIENCE) {
-            s->device = YD_DEVICE_BROKEN;
-            s->device_err = b->err;
-        }
-        return;
+        if (any_lost(b)) s->failed_runs++; // the others were only behind it
+        yd_lane_fail(l, &b->err);
     }
-    if (b->ran == 0) return;
-    s->device_failures = 0;
+    if (b->rc || b->ran == 0) return;
+    yd_lane_worked(l, b->ran, b->run_s);
     yd_scheduler_measured(&s->sched, b->engine, b->ran, b->run_s);
     yd_metrics_batch(s->metrics, b->ran, s->sched.most[b->engine]);
 }
 
-void yd_pipeline_batch_done(void *service, yd_batch *b)
+void yd_pipeline_batch_done(void *lane, yd_batch *b)
 {
-    yd_service *s = service;
-    judge_device(s, b);
+    yd_lane *l = lane;
+    yd_service *s = l->service;
+    judge_device(s, l, b);
     for (int i = 0; i < b->n; i++) item_back(s, &b->item[i], b);
     yd_free(b);
-    if (s->device == YD_DEVICE_BROKEN) yd_pipeline_end_all(s, YD_JOB_FAILED, &s->device_err);
     yd_pipeline_kick(s);
 }

@@ -26,10 +26,11 @@ struct yd_resident {
     yd_map_net *map;     // or NULL
     char checksum[72];
     size_t params;
-    int seat; // 0..YD_SEATS-1: engine k of it is number seat * YD_ENGINES_MAX + k of the device
+    int seat; // 0..YD_SEATS-1: engine k of it is number seat * YD_ENGINES_MAX + k of every device
+    unsigned on, refused; // bits of devices that have it, and of those that were opened and could not take it
     int n_engines;
     yd_engine_info engine[YD_ENGINES_MAX]; // the first serves who asks for none
-    size_t bytes;    // what it takes; while it is coming what is expected of it
+    size_t bytes;    // what it takes of a device; while it is coming what is expected of it
     size_t users;    // who holds it
     int leaving;     // the device is giving its memory back
 };

@@ -13,16 +13,17 @@ static const yd_resident *default_model(const yd_service *s)
     return yd_registry_find(&s->models, "", &m, NULL) ? NULL : m->current;
 }
 
-static int any_resident(const yd_service *s)
-{
-    for (int i = 0; i < s->models.n; i++)
-        if (s->models.record[i]->current) return 1;
-    return 0;
-}
-
 static const char *device_word(const yd_service *s)
 {
-    return s->device == YD_DEVICE_READY ? "ready" : s->device == YD_DEVICE_LOADING ? "loading" : "broken";
+    if (s->device != YD_DEVICE_READY) return s->device == YD_DEVICE_LOADING ? "loading" : "broken";
+    return yd_lanes_up(s) ? "ready" : "out-of-service";
+}
+
+// Why nothing is computed at the moment; NULL: it is.
+static const char *device_problem(const yd_service *s)
+{
+    const yd_err *why = yd_lanes_up(s) ? NULL : yd_lanes_problem(s);
+    return s->device == YD_DEVICE_BROKEN ? s->device_err.detail : s->device == YD_DEVICE_READY && why ? why->detail : NULL;
 }
 
 int yd_service_ready(const yd_service *s, json_t **report)
@@ -30,15 +31,15 @@ int yd_service_ready(const yd_service *s, json_t **report)
     yd_store_health stored;
     s->store->health(s->store, &stored);
     const int room = stored.free_room >= (uint64_t)s->cfg->disk_reserve_bytes;
-    int ready = s->device == YD_DEVICE_READY && any_resident(s) && yd_codecs_ready(s->codecs) && !yd_service_leaving(s) && stored.ok && room;
+    int ready = s->device == YD_DEVICE_READY && yd_lanes_serving(s) && yd_codecs_ready(s->codecs) && !yd_service_leaving(s) && stored.ok && room;
     if (!report) return ready;
     const yd_resident *v = default_model(s);
     *report = json_pack("{s:b, s:b, s:s, s:s, s:s, s:{s:i, s:I}, s:i, s:s}", "ready", ready, "draining", yd_service_leaving(s),
                         "model", s->device == YD_DEVICE_READY && v ? v->cfg.name : "", "device", device_word(s),
                         "device_name", s->backend.device, "queue", "depth", s->sched.n_waiting, "max",
                         (json_int_t)s->cfg->queue_max, "running", s->sched.n_running, "durability", s->store->durability);
-    if (*report && s->device == YD_DEVICE_BROKEN)
-        json_object_set_new(*report, "problem", json_string(s->device_err.detail));
+    if (*report && device_problem(s)) json_object_set_new(*report, "problem", json_string(device_problem(s)));
+    if (*report) json_object_set_new(*report, "devices", yd_lanes_json(s));
     if (*report && s->store->durable)
         json_object_set_new(*report, "storage",
                             json_pack("{s:b, s:s, s:I, s:I}", "works", stored.ok, "problem", stored.ok && !room ? "the disk is nearly full" : stored.why,
@@ -158,6 +159,7 @@ json_t *yd_service_capabilities(const yd_service *s)
         json_pack("{s:s, s:o, s:o, s:o, s:{s:o, s:o}, s:o, s:o, s:o}", "version", YD_VERSION, "models", models, "scales",
                   scales, "dtypes", dtypes, "formats", "input", formats_json(0), "output", formats_json(1), "attention", attention_json(s),
                   "settings", names_json(yd_job_settings_names()), "limits", limits_json(s->cfg));
+    if (o) json_object_set_new(o, "devices", yd_lanes_json(s));
     if (o) json_object_set_new(o, "urls", errands_json(s->cfg));
     if (o && def) json_object_set_new(o, "defaults", defaults_json(s, def));
     return o;
@@ -207,6 +209,9 @@ char *yd_service_metrics_text(yd_service *s, size_t *len)
     yd_mapper_look(s->mapper, &now.maps);
     now.models = models;
     now.n_models = yd_models_now(s, models);
+    yd_lane_now lanes[YD_DEVICES_MAX];
+    now.lanes = lanes;
+    now.n_lanes = yd_lanes_now(s, lanes);
     now.models_budget_bytes = s->models.budget;
     return yd_metrics_text(s->metrics, &now, len);
 }

@@ -11,8 +11,9 @@
 #include <limits.h>
 #include <string.h>
 
-#define FULL_SPEED 2 // a deadline is pressing when less than so many times the work is left until then,
-#define MARGIN_S   1 // and this besides
+#define FULL_SPEED 2    // a deadline is pressing when less than so many times the work is left until then,
+#define MARGIN_S   1    // and this besides
+#define MOVED      1.25 // a price that differs by more is a new one
 
 // ---- lists ---------------------------------------------------------------------------------------------------------
 
@@ -69,10 +70,11 @@ static double unit_s(const yd_scheduler *s, const yd_turn *t)
     return s->cost[t->engine].unit_s;
 }
 
+// Priced for all jobs alike: with the latest measurement a job that came in a slow moment would stay behind those that came later.
 static double rank(const yd_scheduler *s, const yd_turn *t)
 {
     const double arrived_s = (double)(t->arrived_us - t->priority * s->policy.ahead_us) / 1e6;
-    return (double)yd_turn_remaining(t) * unit_s(s, t) + s->policy.ageing * arrived_s;
+    return (double)yd_turn_remaining(t) * s->price[t->engine] + s->policy.ageing * arrived_s;
 }
 
 static int64_t latest_start_us(const yd_scheduler *s, const yd_turn *t)
@@ -118,6 +120,19 @@ static void place(yd_scheduler *s, yd_share *f)
     place_in(&s->best, &f->best, first, first ? first->key : 0);
 }
 
+// A new price of an engine: whoever waits for it gets another key, so that those in the heaps stay comparable.
+static void set_price(yd_scheduler *s, int engine, double price)
+{
+    s->price[engine] = price;
+    for (yd_turn *t = yd_scheduler_next(s, NULL); t; t = yd_scheduler_next(s, t)) {
+        yd_share *f = t->share;
+        if (t->engine != engine || !t->by_rank.in) continue;
+        yd_heap_remove(&f->by_rank, &t->by_rank);
+        yd_heap_add(&f->by_rank, &t->by_rank, rank(s, t), t->tie);
+        place(s, f);
+    }
+}
+
 static void charge(yd_scheduler *s, const yd_turn *t, double seconds)
 {
     static const double price[] = {2, 1, 0.5}; // low, normal, high: a high one has twice its owner's share
@@ -159,6 +174,8 @@ void yd_scheduler_init(yd_scheduler *s, const yd_policy *p)
     list_init(&s->all);
     list_init(&s->active);
     yd_scheduler_device(s, 1, 0);
+    s->devices = 1;
+    memset(s->on, 0xff, sizeof s->on);
 }
 
 void yd_scheduler_device(yd_scheduler *s, int max_batch, int pays)
@@ -170,6 +187,23 @@ void yd_scheduler_device(yd_scheduler *s, int max_batch, int pays)
 void yd_scheduler_engine(yd_scheduler *s, int engine, double unit)
 {
     yd_cost_init(&s->cost[engine], s->pays, s->max_batch, unit);
+    set_price(s, engine, unit);
+}
+
+void yd_scheduler_devices(yd_scheduler *s, unsigned devices)
+{
+    s->devices = devices;
+}
+
+void yd_scheduler_engine_on(yd_scheduler *s, int engine, unsigned devices)
+{
+    s->on[engine] = devices;
+}
+
+int yd_scheduler_width(const yd_scheduler *s)
+{
+    const int n = __builtin_popcount(s->devices);
+    return n > 0 ? n : 1;
 }
 
 void yd_scheduler_engine_batch(yd_scheduler *s, int engine, int most)
@@ -180,6 +214,8 @@ void yd_scheduler_engine_batch(yd_scheduler *s, int engine, int most)
 void yd_scheduler_measured(yd_scheduler *s, int engine, int units, double run_s)
 {
     yd_cost_measured(&s->cost[engine], units, run_s);
+    const double now = s->cost[engine].unit_s, was = s->price[engine];
+    if (now > was * MOVED || now * MOVED < was) set_price(s, engine, now);
 }
 
 static void into_heaps(yd_scheduler *s, yd_turn *t)
@@ -251,15 +287,32 @@ static int fits(const yd_scheduler *s, const yd_turn *t)
     return t->memory <= s->policy.max_memory - s->memory;
 }
 
-static int has_work(const yd_turn *t, int engine)
+static int has_work(const yd_turn *t)
 {
-    if (engine >= 0 && t->engine != engine) return 0;
     return (t->state == YD_TURN_READY || t->state == YD_TURN_STARTING) && t->left > 0;
 }
 
-static int may_take(const yd_turn *t, int engine)
+// What a run is being filled with.
+typedef struct run_want {
+    int device, engine; // engine -1: nothing yet
+    int alone;          // nothing of other jobs
+    int jobs;           // so many more of those that are not in it
+    const yd_turn *first;
+} run_want;
+
+// Its canvas is free for this device, which has its engine.
+static int may_work(const yd_scheduler *s, const yd_turn *t, int device)
 {
-    return has_work(t, engine) && t->state == YD_TURN_READY && t->in_batch < t->windows;
+    if (t->state != YD_TURN_READY || t->left <= 0) return 0;
+    return s->on[t->engine] & 1u << device && (t->out == 0 || t->device == device);
+}
+
+static int may_take(const yd_scheduler *s, const yd_turn *t, const run_want *w)
+{
+    if (!may_work(s, t, w->device) || t->in_batch >= t->windows) return 0;
+    if (w->engine >= 0 && t->engine != w->engine) return 0;
+    if (w->first && t != w->first && (w->alone || t->alone)) return 0;
+    return t->in_batch > 0 || w->jobs > 0;
 }
 
 static long at_once(const yd_turn *t)
@@ -273,46 +326,46 @@ static int run_size(const yd_scheduler *s)
     return s->pays ? s->max_batch : 1;
 }
 
-// Is there less work in places than two runs of the device take?
+// Is there less work in places than two runs of each device take?
 static int in_want(const yd_scheduler *s)
 {
     const int run = run_size(s);
     long sum = 0;
     for (int i = 0; i < s->n_running; i++) {
         const yd_turn *t = s->running[i];
-        if (has_work(t, -1)) sum += at_once(t) < run ? at_once(t) : run;
+        if (has_work(t)) sum += at_once(t) < run ? at_once(t) : run;
     }
-    return sum < 2 * run;
+    return sum < 2 * run * yd_scheduler_width(s);
 }
 
 // The started job that is to be served: of the shares that are within the slack of the least served, the first job by rank.
-static yd_turn *due(const yd_scheduler *s, int64_t now_us, int engine, int (*able)(const yd_turn *t, int engine))
+static yd_turn *due(const yd_scheduler *s, int64_t now_us, const run_want *w)
 {
     double least = 0;
     yd_turn *best = NULL;
     for (int i = 0; i < s->n_running; i++)
-        if (able(s->running[i], engine) && (!best || s->running[i]->share->used_s < least)) {
+        if (may_take(s, s->running[i], w) && (!best || s->running[i]->share->used_s < least)) {
             best = s->running[i];
             least = best->share->used_s;
         }
     for (int i = 0; i < s->n_running; i++) {
         yd_turn *t = s->running[i];
-        if (able(t, engine) && t->share->used_s <= least + s->policy.slack_s && yd_turn_before(s, t, best, now_us)) best = t;
+        if (may_take(s, t, w) && t->share->used_s <= least + s->policy.slack_s && yd_turn_before(s, t, best, now_us)) best = t;
     }
     return best;
 }
 
-// Would a waiting job be in the next run? It is full when the started jobs that go before it fill it.
+// Would a waiting job be in the devices' next runs? They are full when the started jobs that go before it fill them.
 static int outranks(const yd_scheduler *s, const yd_turn *t, int64_t now_us)
 {
     long before = 0;
     for (int i = 0; i < s->n_running; i++) {
         const yd_turn *r = s->running[i];
         const double ahead_s = t->share->used_s - r->share->used_s;
-        if (!has_work(r, -1) || ahead_s < -s->policy.slack_s) continue;
+        if (!has_work(r) || ahead_s < -s->policy.slack_s) continue;
         if (ahead_s > s->policy.slack_s || yd_turn_before(s, r, t, now_us)) before += at_once(r);
     }
-    return before < run_size(s);
+    return before < (long)run_size(s) * yd_scheduler_width(s);
 }
 
 // The waiting job that is next: the first by rank if its owner is within the slack of the least served, else one of that owner's.
@@ -395,22 +448,23 @@ void yd_scheduler_ready(yd_scheduler *s, yd_turn *t, long units, int windows, in
 // ---- turns ---------------------------------------------------------------------------------------------------------
 
 // The started job that has had nothing for longest, if that is too long.
-static yd_turn *neglected(const yd_scheduler *s, int64_t now_us, int engine)
+static yd_turn *neglected(const yd_scheduler *s, int64_t now_us, const run_want *w)
 {
     yd_turn *worst = NULL;
     for (int i = 0; i < s->n_running; i++) {
         yd_turn *t = s->running[i];
-        if (may_take(t, engine) && now_us - t->served_us >= s->policy.max_idle_us && (!worst || t->served_us < worst->served_us))
+        if (may_take(s, t, w) && now_us - t->served_us >= s->policy.max_idle_us && (!worst || t->served_us < worst->served_us))
             worst = t;
     }
     return worst;
 }
 
-static int take(yd_scheduler *s, yd_turn *t, int64_t now_us, int most, yd_turn **dst)
+static int take(yd_scheduler *s, yd_turn *t, int64_t now_us, run_want *w, int most, yd_turn **dst)
 {
     const double price = unit_s(s, t);
     int n = 0;
-    for (; n < most && may_take(t, t->engine); n++) {
+    if (t->in_batch == 0) w->jobs--;
+    for (; n < most && t->left > 0 && t->in_batch < t->windows; n++) {
         t->left--;
         t->out++;
         t->in_batch++;
@@ -418,23 +472,37 @@ static int take(yd_scheduler *s, yd_turn *t, int64_t now_us, int most, yd_turn *
         dst[n] = t;
     }
     t->served_us = now_us;
+    t->device = w->device;
+    s->out_on[w->device] += n;
     charge(s, t, price * n);
     return n;
 }
 
-int yd_scheduler_pick(yd_scheduler *s, int64_t now_us, yd_turn **dst, int max)
+// How many jobs a run may have: while other devices have nothing to do, no more than leaves as many to each of them.
+static int fair_jobs(const yd_scheduler *s, int device)
+{
+    int idle = 0, jobs = 0;
+    for (int d = 0; d < YD_DEVICES_MAX; d++) idle += d != device && s->devices & 1u << d && s->out_on[d] == 0;
+    for (int i = 0; i < s->n_running; i++) jobs += may_work(s, s->running[i], device);
+    return (jobs + idle) / (1 + idle);
+}
+
+int yd_scheduler_pick(yd_scheduler *s, int device, int64_t now_us, yd_turn **dst, int max)
 {
     int n = 0;
+    run_want w = {.device = device, .engine = -1, .jobs = fair_jobs(s, device)};
     for (int i = 0; i < s->n_running; i++) s->running[i]->in_batch = 0;
-    const yd_turn *d = due(s, now_us, -1, may_take);
+    const yd_turn *d = due(s, now_us, &w);
     if (d && d->share->used_s > s->level_s) s->level_s = d->share->used_s;
     while (n < max) {
-        const int engine = n ? dst[0]->engine : -1;
-        yd_turn *late = neglected(s, now_us, engine), *t = late ? late : due(s, now_us, engine, may_take);
+        yd_turn *late = neglected(s, now_us, &w), *t = late ? late : due(s, now_us, &w);
         if (!t) break;
         if (s->most[t->engine] > 0 && s->most[t->engine] < max) max = s->most[t->engine];
-        n += take(s, t, now_us, late ? 1 : max - n, dst + n);
+        n += take(s, t, now_us, &w, late ? 1 : max - n, dst + n);
         if (!s->pays) break;
+        w.engine = t->engine;
+        if (!w.first) w.first = t;
+        w.alone = w.first->alone;
     }
     return n;
 }
@@ -444,6 +512,7 @@ void yd_scheduler_back(yd_scheduler *s, yd_turn *t, int ran, double cost_s)
     const double booked_s = t->booked_s / (double)t->out;
     t->booked_s -= booked_s;
     t->out--;
+    s->out_on[t->device]--;
     if (!ran && t->state == YD_TURN_READY) t->left = add(t->left, 1);
     charge(s, t, (ran ? cost_s : 0) - booked_s);
     update_work(s, t);

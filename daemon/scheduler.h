@@ -7,6 +7,7 @@
 //             is a head start, and a deadline goes first when its time gets short
 //   started   jobs get a unit every `max_idle_us`, whatever else is preferred
 //   batches   a run is filled from several jobs where that pays; elsewhere it is one job's
+//   devices   are fed alike; all units of a job that are out are on one of them, as they share a canvas, and between two runs it may change
 //   places    are given when the device would lack work, or to who would be served before everybody that has one; a job whose memory is not
 //             free lets others pass for `reserve_us`, then the memory is kept for it
 //
@@ -23,6 +24,7 @@
 #include <stdint.h>
 
 #define YD_TURN_ENGINES 32 // of all models that are resident
+#define YD_DEVICES_MAX  16
 #define YD_RUNNING_MAX  256
 #define YD_PASSED_MAX   16 // jobs that wait for memory while others pass
 
@@ -70,6 +72,8 @@ struct yd_turn {
     long out;            // units handed out and not yet back
     double work_s;       // what it adds to its share's work_s
     double booked_s;     // charged for the units that are out
+    int device;          // where these are
+    int alone;           // the caller's: no units of others in a run with its own
     int engine, windows, in_batch;
     size_t memory;
     yd_priority priority;
@@ -93,7 +97,11 @@ typedef struct yd_scheduler {
     yd_policy policy;
     int max_batch;
     int pays; // units of several jobs are cheaper together
+    unsigned devices;             // bits of those in service
+    long out_on[YD_DEVICES_MAX];  // units that are out, by device
+    unsigned on[YD_TURN_ENGINES]; // devices that have the engine
     yd_cost cost[YD_TURN_ENGINES];
+    double price[YD_TURN_ENGINES]; // of a unit, for the order of jobs: cost's unit_s as it was when all were last put in order
     int most[YD_TURN_ENGINES]; // units a run of the engine takes; 0: max_batch
     double bound_share; // exact work of a bound, moving average
     yd_link all, active;
@@ -109,9 +117,12 @@ void yd_scheduler_init(yd_scheduler *s, const yd_policy *p);
 // What the device is like, once that is known: its largest batch, whether units of several jobs are cheaper together, and a unit's time.
 void yd_scheduler_device(yd_scheduler *s, int max_batch, int pays);
 void yd_scheduler_engine(yd_scheduler *s, int engine, double unit_s);
+// Devices that are in service, and those that have an engine, as bits; device 0 and all of them until this is called.
+void yd_scheduler_devices(yd_scheduler *s, unsigned devices);
+void yd_scheduler_engine_on(yd_scheduler *s, int engine, unsigned devices);
 // An engine whose runs take fewer units than the device's largest batch.
 void yd_scheduler_engine_batch(yd_scheduler *s, int engine, int most);
-// A run of so many units took so long.
+// A run of so many units took so long. When the price of a unit has moved by a quarter, jobs are put in order anew.
 void yd_scheduler_measured(yd_scheduler *s, int engine, int units, double run_s);
 
 void yd_scheduler_enqueue(yd_scheduler *s, yd_turn *t, const yd_ask *ask, int64_t now_us);
@@ -125,8 +136,8 @@ void yd_scheduler_take_over(yd_scheduler *s, yd_turn *t, const yd_ask *ask, yd_t
 // A starting job knows its work: `units` in all, at most `windows` of them at a time.
 void yd_scheduler_ready(yd_scheduler *s, yd_turn *t, long units, int windows, int64_t now_us);
 
-// Hand out up to `max` units of one engine: out[i] is the job of the i-th one (a job may come several times). Returns how many.
-int yd_scheduler_pick(yd_scheduler *s, int64_t now_us, yd_turn **out, int max);
+// Hand out up to `max` units of one engine to a device: out[i] is the job of the i-th one (a job may come several times). Returns how many.
+int yd_scheduler_pick(yd_scheduler *s, int device, int64_t now_us, yd_turn **out, int max);
 // A unit handed out has come back: ran 1 it was computed, and cost so much of the device's time; 0 it was not, and will be handed out
 // again unless the job stops.
 void yd_scheduler_back(yd_scheduler *s, yd_turn *t, int ran, double cost_s);

@@ -3,6 +3,7 @@
 // Of its own owner's jobs those that go before it count whole. Of another owner's work counts what that owner gets while this one is
 // served: in proportion to the weights, more or less what one has had more than the other, and no more than there is. Where batches
 // pay, the slots of a run are filled as the device will fill them: a job takes as many as it has windows for as many runs as it needs.
+// Several devices have as many times the slots, and what goes ahead is through so much earlier.
 #include "daemon/scheduler_internal.h"
 
 #include <math.h>
@@ -120,7 +121,8 @@ static double fill_of(const yd_scheduler *s, const slots *a, const yd_turn *t, d
 
 static double batched_s(const yd_scheduler *s, const yd_turn *t, int64_t now_us)
 {
-    slots a = {.n = s->max_batch < SLOTS_MAX ? s->max_batch : SLOTS_MAX};
+    const int devices = yd_scheduler_width(s), all = s->max_batch * devices;
+    slots a = {.n = all < SLOTS_MAX ? all : SLOTS_MAX};
     const yd_cost *c = &s->cost[t->engine];
     const double unit = c->unit_s > 0 ? c->unit_s : 1, own_s = own_ahead_s(s, t, now_us);
     lay_share(s, &a, t->share, t, own_s / unit - expected_units(s, t), now_us);
@@ -129,20 +131,21 @@ static double batched_s(const yd_scheduler *s, const yd_turn *t, int64_t now_us)
         if (f != t->share) lay_share(s, &a, f, t, shared_s(s, t, f, own_s, now_us) / unit, now_us);
     }
     const double runs = lay(&a, expected_units(s, t), t->windows);
-    return runs * yd_cost_of(c, fill_of(s, &a, t, runs, now_us));
+    const double fill = fill_of(s, &a, t, runs, now_us) / devices;
+    return runs * yd_cost_of(c, fill < 1 ? 1 : fill);
 }
 
 double yd_scheduler_eta_s(const yd_scheduler *s, const yd_turn *t, int64_t now_us)
 {
     if (t->state == YD_TURN_OUT || yd_turn_remaining(t) <= 0) return 0;
     if (s->pays) return batched_s(s, t, now_us);
-    const double own_s = own_ahead_s(s, t, now_us);
-    double sum = own_s;
+    const double own_s = own_ahead_s(s, t, now_us), itself_s = expected_s(s, t);
+    double ahead_s = own_s - itself_s;
     for (const yd_link *l = s->active.next; l != &s->active; l = l->next) {
         const yd_share *f = YD_SHARE_OF(l, active);
-        if (f != t->share) sum += shared_s(s, t, f, own_s, now_us);
+        if (f != t->share) ahead_s += shared_s(s, t, f, own_s, now_us);
     }
-    return sum;
+    return itself_s + ahead_s / yd_scheduler_width(s);
 }
 
 double yd_scheduler_first_s(const yd_scheduler *s, int64_t now_us)

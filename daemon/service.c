@@ -1,6 +1,6 @@
 // The service itself: opened, drained, closed; and its jobs looked up, listed, cancelled, deleted.
 //
-// Closing: everything is cancelled, then whoever still holds the struct (timers, the worker, pool tasks) lets go; `holds` counts them and
+// Closing: everything is cancelled, then whoever still holds the struct (timers, workers, pool tasks) lets go; `holds` counts them and
 // the last one frees it. Threads: the loop thread only. Read next: submit.c, then pipeline.c.
 #include "daemon/service_internal.h"
 
@@ -64,22 +64,13 @@ static void on_sweep(uv_timer_t *t)
     yd_bundles_sweep(s);
     yd_models_sweep(s);
     yd_replicas_sweep(s);
+    yd_lanes_sweep(s);
     yd_pipeline_kick(s); // deadlines pass without any event
-}
-
-static void on_opened(void *arg, int rc, const yd_err *err)
-{
-    if (rc) yd_models_broken(arg, err);
 }
 
 static void on_codecs(void *arg)
 {
     yd_pipeline_kick(arg);
-}
-
-static int make_device(const yd_config *cfg, yd_device **out, yd_err *err)
-{
-    return strcmp(cfg->device, "fake") == 0 ? yd_device_fake_new(cfg, out, err) : yd_device_engine_new(cfg, out, err);
 }
 
 static void free_service(yd_service *s)
@@ -96,6 +87,7 @@ static void free_service(yd_service *s)
     yd_metrics_free(s->metrics);
     yd_registry_clear(&s->models);
     yd_mapper_free(s->mapper);
+    yd_free(s->lanes);
     yd_free(s);
 }
 
@@ -121,8 +113,11 @@ static void abandon(yd_service *s)
     if (s->codecs) yd_codecs_close(s->codecs, NULL, NULL);
     if (s->mapper) yd_mapper_close(s->mapper, NULL, NULL);
     if (s->jobs) forget_all(s);
+    yd_lanes_stop(s);
     if (s->deliveries)
         yd_deliveries_close(s); // the store follows
+    else if (s->holds > 0)
+        return; // it follows the devices
     else if (s->store)
         s->store->close(s->store, on_store_closed, s);
     else
@@ -145,7 +140,7 @@ static int open_store(yd_service *s, yd_err *err)
 }
 
 // Everything that has no thread or process of its own.
-static int open_parts(yd_service *s, yd_device **device, yd_err *err)
+static int open_parts(yd_service *s, yd_err *err)
 {
     const yd_config *cfg = s->cfg;
     s->metrics = yd_metrics_new();
@@ -158,7 +153,7 @@ static int open_parts(yd_service *s, yd_device **device, yd_err *err)
         .max_running = (int)cfg->max_running, .max_memory = (size_t)cfg->max_memory_bytes, .ageing = (double)cfg->ageing_percent / 100,
         .ahead_us = cfg->priority_ahead_s * 1000000, .slack_s = (double)cfg->share_slack_ms / 1000,
         .catch_up_s = (double)cfg->share_catch_up_ms / 1000, .max_idle_us = cfg->max_idle_ms * 1000, .reserve_us = cfg->reserve_after_ms * 1000});
-    int rc = s->metrics && s->jobs && s->leaders && s->keyed && s->bundles && s->owners ? make_device(cfg, device, err) : yd_fail(err, YD_E_NOMEM, "no memory for the service");
+    int rc = s->metrics && s->jobs && s->leaders && s->keyed && s->bundles && s->owners ? yd_lanes_plan(s, err) : yd_fail(err, YD_E_NOMEM, "no memory for the service");
     if (!rc) rc = yd_mapper_open(s->loop, cfg, &s->mapper, err); // before it is measured what models may take
     if (!rc) rc = yd_models_open(s, err);
     if (!rc) rc = open_store(s, err);
@@ -170,7 +165,6 @@ static int open_parts(yd_service *s, yd_device **device, yd_err *err)
 
 int yd_service_open(uv_loop_t *loop, const yd_config *cfg, yd_service **out, yd_err *err)
 {
-    yd_device *device = NULL;
     yd_service *s = yd_calloc(1, sizeof *s);
     if (!s) return yd_fail(err, YD_E_NOMEM, "no memory for the service");
     s->loop = loop;
@@ -180,12 +174,10 @@ int yd_service_open(uv_loop_t *loop, const yd_config *cfg, yd_service **out, yd_
         yd_free(s);
         return rc;
     }
-    rc = open_parts(s, &device, err);
+    rc = open_parts(s, err);
     if (!rc) rc = yd_codecs_open(loop, cfg, s->metrics, NULL, &s->codecs, err);
     if (!rc) rc = yd_deliveries_open(s, err);
-    if (rc && device) device->close(device);
-    yd_worker_events ev = {on_opened, yd_pipeline_batch_done, s};
-    if (!rc) rc = yd_worker_start(loop, device, &ev, &s->worker, err);
+    if (!rc) rc = yd_lanes_start(s, err);
     if (rc) {
         abandon(s);
         return rc;
@@ -195,7 +187,7 @@ int yd_service_open(uv_loop_t *loop, const yd_config *cfg, yd_service **out, yd_
     uv_timer_init(loop, &s->sweep_timer);
     uv_timer_init(loop, &s->drain_timer);
     uv_timer_start(&s->sweep_timer, on_sweep, SWEEP_MS, SWEEP_MS);
-    s->holds = 6; // the caller, the worker, the mapper, the codecs, two timers
+    s->holds += 5; // the caller, the mapper, the codecs, two timers
     yd_models_kick(s);
     *out = s;
     return 0;
@@ -310,7 +302,7 @@ void yd_service_close(yd_service *s, void (*done)(void *arg), void *arg)
     s->drained = NULL;
     end_the_rest(s);
     yd_demands_end(s);
-    yd_worker_stop(s->worker, on_part_closed, s);
+    yd_lanes_stop(s);
     yd_mapper_close(s->mapper, on_part_closed, s);
     yd_codecs_close(s->codecs, on_part_closed, s);
     yd_deliveries_close(s);

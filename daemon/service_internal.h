@@ -4,6 +4,7 @@
 
 #include "daemon/bundle.h"
 #include "daemon/codec.h"
+#include "daemon/device_choice.h"
 #include "daemon/feed.h"
 #include "daemon/job.h"
 #include "daemon/mapper.h"
@@ -15,7 +16,28 @@
 
 typedef struct yd_deliveries yd_deliveries;
 
+// READY since what is to be there at the start was loaded; whether a device is in service at the moment is the lanes' business.
 typedef enum { YD_DEVICE_LOADING, YD_DEVICE_READY, YD_DEVICE_BROKEN } yd_device_state;
+
+// ---- lanes.c: the devices, each with its compute thread ----
+typedef enum { YD_LANE_OPENING, YD_LANE_UP, YD_LANE_DOWN, YD_LANE_REFUSED } yd_lane_state;
+
+typedef struct yd_lane {
+    yd_service *service;
+    yd_worker *worker;
+    char name[YD_DEVICE_NAME_MAX];
+    yd_lane_state state;
+    int tried;        // its first opening is over
+    yd_err problem;   // DOWN, REFUSED: why
+    int failures;     // in a row, without a run in between
+    int64_t retry_us; // DOWN: it is opened again
+    uv_timer_t timer;
+    yd_backend_info about;
+    yd_backend_memory memory; // as last looked at
+    int has_memory, looking;
+    uint64_t runs, units, failed; // so far
+    double busy_s;
+} yd_lane;
 
 struct yd_service {
     uv_loop_t *loop;
@@ -49,16 +71,18 @@ struct yd_service {
     int under_way;      // jobs that are not final, and final ones that still hold a stage
 
     yd_codecs *codecs;
-    yd_worker *worker;
+    yd_device_choice choice;
+    yd_lane *lanes;
+    int n_lanes, lane_sweeps;
+    uint64_t failed_runs;
     yd_mapper *mapper; // attention networks
     yd_device_state device;
     yd_err device_err;
-    int device_failures; // runs in a row
     yd_registry models;
     struct yd_load *load;    // the one under way (loading.c)
     int starting;            // models that are to be there before the service is ready
     int scanning, sweeps;    // a look at the model folders is under way; sweeps since the last
-    yd_backend_info backend; // what the device is, once a model was loaded
+    yd_backend_info backend; // what the devices are, once one was opened
     yd_model_watch *watches;
     struct yd_demand *demands; // submissions that wait for their models (demand.c)
     double prepare_px_s, encode_px_s; // of a pixel of the grid, of the result; moving averages
@@ -79,12 +103,35 @@ struct yd_service {
 
 _Static_assert(YD_SEATS * YD_ENGINES_MAX <= YD_TURN_ENGINES, "the scheduler knows every engine of the device");
 
+// ---- lanes.c ----
+int yd_lanes_plan(yd_service *s, yd_err *err); // which devices; none is touched. YD_E_CONFIG, YD_E_NOMEM
+int yd_lanes_start(yd_service *s, yd_err *err);
+void yd_lanes_stop(yd_service *s);                  // holds the service until it is over
+unsigned yd_lanes_up(const yd_service *s);          // bits of those that are open
+unsigned yd_lanes_serving(const yd_service *s);     // and have a model that takes jobs
+int yd_lanes_first(const yd_service *s);            // one has not been opened yet, with success or without
+const yd_err *yd_lanes_problem(const yd_service *s); // of the first that has one, or NULL
+yd_lane *yd_lane_for_work(const yd_service *s, unsigned not); // that has room for a batch and least under way; NULL: none
+void yd_lane_fail(yd_lane *l, const yd_err *why);   // it is out of service until it can be opened again
+void yd_lane_worked(yd_lane *l, int units, double run_s);
+void yd_lanes_look(yd_service *s); // at their memory
+void yd_lanes_sweep(yd_service *s);
+// Which of them have a job's model, as json; and all of them, with what there is to say. New references; NULL: out of memory.
+json_t *yd_lanes_names(const yd_service *s, unsigned lanes);
+json_t *yd_lanes_json(const yd_service *s);
+int yd_lanes_now(const yd_service *s, yd_lane_now *out); // out: YD_DEVICES_MAX; returns how many
+
 // ---- loading.c: models come and go ----
-int yd_models_open(yd_service *s, yd_err *err); // look for them, and note which are wanted at the start
 void yd_models_kick(yd_service *s);             // load what is wanted, free what has left
+void yd_models_release(yd_service *s, yd_resident **v); // NULL it; the last one lets it leave
+void yd_models_off(yd_service *s, unsigned lanes); // these devices have lost them
+void yd_models_try_again(yd_service *s);           // to bring back what no device has
+
+// ---- model_start.c ----
+int yd_models_open(yd_service *s, yd_err *err); // look for them, and note which are wanted at the start
+void yd_models_started(yd_service *s, yd_model_record *m); // a load of it has come to its end
 void yd_models_sweep(yd_service *s);
 void yd_models_tell(yd_service *s); // those who watch
-void yd_models_release(yd_service *s, yd_resident **v); // NULL it; the last one lets it leave
 void yd_models_broken(yd_service *s, const yd_err *err); // the service will never take a job
 
 // ---- model_requests.c ----
@@ -152,7 +199,9 @@ int yd_codec_take_blob(const yd_codec_call *c, int hash, yd_blob **out, yd_err *
 // Start what may start, feed the device. Call after everything that changes what is possible.
 void yd_pipeline_kick(yd_service *s);
 void yd_pipeline_go_on(yd_job *j); // start one that has a place and another one's prepared state
-void yd_pipeline_batch_done(void *service, yd_batch *b);
+void yd_pipeline_batch_done(void *lane, yd_batch *b);
+// End every job that has not ended and computes with this version of a model.
+void yd_pipeline_end_of_model(yd_service *s, const yd_resident *v, const yd_err *err);
 // End every job that has not ended.
 void yd_pipeline_end_all(yd_service *s, yd_job_state state, const yd_err *err);
 double yd_job_eta_s(const yd_job *j);

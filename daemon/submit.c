@@ -23,10 +23,12 @@ yd_image_limits yd_service_image_limits(const yd_service *s)
 
 static int check_device(const yd_service *s, yd_err *err)
 {
-    if (s->device == YD_DEVICE_READY && yd_codecs_ready(s->codecs)) return 0;
-    if (s->device == YD_DEVICE_READY) return yd_fail(err, YD_E_DEVICE, "the processes that read pictures are still being started");
     if (s->device == YD_DEVICE_LOADING) return yd_fail(err, YD_E_DEVICE, "the models are still being loaded");
-    return yd_fail(err, YD_E_DEVICE, "the compute device does not work: %.250s", s->device_err.detail);
+    if (s->device == YD_DEVICE_BROKEN) return yd_fail(err, YD_E_DEVICE, "the compute device does not work: %.250s", s->device_err.detail);
+    if (!yd_codecs_ready(s->codecs)) return yd_fail(err, YD_E_DEVICE, "the processes that read pictures are still being started");
+    const yd_err *problem = yd_lanes_up(s) ? NULL : yd_lanes_problem(s);
+    if (problem) return yd_fail(err, YD_E_DEVICE, "no compute device is in service at the moment: %.250s", problem->detail);
+    return 0;
 }
 
 // A disk is left alone before it is full: what is under way needs room for its results.

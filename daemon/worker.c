@@ -1,6 +1,6 @@
 // One thread, two lists of batches: `todo` under mutex and condition, `back` under the same mutex and an uv_async; and two of chores likewise.
 //
-// The mutex guards the lists, `quit` and nothing else; it is held for a few instructions, never while the device works. Counts of
+// The mutex guards the lists, `quit`, the openings and nothing else; it is held for a few instructions, never while the device works. Counts of
 // what is under way are the loop thread's own. The thread lowers its priority before the device starts its OpenMP team, which
 // inherits it: answering requests goes before computing.
 #include "daemon/worker.h"
@@ -32,11 +32,13 @@ struct yd_worker {
     uv_async_t async;
     batch_list todo, back;
     chore_list chores, chores_back;
-    int quit;
-    int opened, open_rc; // 1: the device's open is over, its result; written before the async is sent
+    int quit, reopen;
+    int opened, open_rc; // an opening is over that was not told yet, its result
+    yd_backend_info about;
     yd_err open_err;
-    int told; // loop thread: `opened` was called
-    int under_way;
+    int broken;        // the thread's: the device is not open
+    yd_err why;        // and why not
+    int up, under_way; // the loop's: it is open as far as is known; batches that are not back
     void (*closed)(void *arg);
     void *closed_arg;
 };
@@ -101,7 +103,27 @@ static void copy_state(yd_batch_item *it)
     it->state = NULL;
 }
 
-// Ask each item's sampler for a unit and run what there is as one batch.
+static void fail(yd_worker *w, const yd_err *why)
+{
+    w->broken = 1;
+    w->why = *why;
+    w->device->shut(w->device);
+}
+
+#define NOT_RUN 2 // neither of what a scatter returns
+
+static void item_ran(yd_batch_item *it, int done, const yd_step_info *info, const yd_err *why)
+{
+    it->ran = 1;
+    it->done = done;
+    it->info = *info;
+    it->finished = yd_sampler_done(it->sampler);
+    if (done < 0) it->err = *why;
+    copy_preview(it);
+    copy_state(it);
+}
+
+// Ask each item's sampler for a unit and run what there is as one batch. When the run fails some units may have been scattered already: the first of them.
 static void run_batch(yd_worker *w, yd_batch *b)
 {
     yd_sampler *sampler[YD_BATCH_MAX];
@@ -115,36 +137,44 @@ static void run_batch(yd_worker *w, yd_batch *b)
         if (atomic_load_explicit(it->stop, memory_order_relaxed)) continue;
         if (yd_sampler_next(it->sampler, &unit[n]) != 1) continue;
         sampler[n] = it->sampler;
-        done[n] = 0;
+        done[n] = NOT_RUN;
         item[n++] = i;
     }
     int64_t t0 = yd_mono_us();
     if (n) b->rc = w->device->run(w->device, b->engine, sampler, unit, n, done, info, errs);
     b->run_s = (double)(yd_mono_us() - t0) / 1e6;
-    if (b->rc) {
-        b->err = errs[0];
-        return;
-    }
-    b->ran = n;
+    if (b->rc) b->err = errs[0];
     for (int k = 0; k < n; k++) {
         yd_batch_item *it = &b->item[item[k]];
-        it->ran = 1;
-        it->done = done[k];
-        it->info = info[k];
-        it->finished = yd_sampler_done(it->sampler);
-        if (done[k] < 0) it->err = errs[k];
-        copy_preview(it);
-        copy_state(it);
+        b->ran += it->ran = done[k] != NOT_RUN;
+        if (it->ran) {
+            item_ran(it, done[k], &info[k], &errs[k]);
+        } else {
+            it->lost = 1;
+            yd_sampler_put_back(it->sampler);
+        }
     }
+    if (b->rc) fail(w, &b->err);
+}
+
+// Of a device that has failed before.
+static void turn_back(const yd_worker *w, yd_batch *b)
+{
+    b->rc = w->why.code;
+    b->err = w->why;
 }
 
 static void open_device(yd_worker *w)
 {
     yd_err err = {0};
-    int rc = w->device->open(w->device, &err);
+    yd_backend_info about = {.threads = 0};
+    int rc = w->device->open(w->device, &about, &err);
+    w->broken = 0;
+    if (rc) fail(w, &err);
     pthread_mutex_lock(&w->mutex);
     w->open_rc = rc;
     w->open_err = err;
+    w->about = about;
     w->opened = 1;
     pthread_mutex_unlock(&w->mutex);
     uv_async_send(&w->async);
@@ -152,8 +182,10 @@ static void open_device(yd_worker *w)
 
 static void do_step(yd_worker *w, yd_chore *c)
 {
-    c->dropped = w->open_rc != 0;
-    if (!c->dropped && c->step(c, w->device) > 0) return;
+    c->dropped = w->broken;
+    const int rc = c->dropped ? 0 : c->step(c, w->device);
+    if (rc > 0) return;
+    if (rc < 0) fail(w, &(yd_err){.code = YD_E_DEVICE, .detail = "the device failed"});
     pthread_mutex_lock(&w->mutex);
     append_chore(&w->chores_back, take_chore(&w->chores));
     pthread_mutex_unlock(&w->mutex);
@@ -169,13 +201,19 @@ static void *thread_main(void *arg)
     open_device(w);
     for (;;) {
         pthread_mutex_lock(&w->mutex);
-        while (!w->todo.head && !w->chores.head && !w->quit) pthread_cond_wait(&w->work, &w->mutex);
+        while (!w->todo.head && !w->chores.head && !w->quit && !w->reopen) pthread_cond_wait(&w->work, &w->mutex);
         yd_batch *b = take_first(&w->todo);
         yd_chore *c = w->quit ? NULL : w->chores.head; // stays in front until it is through
+        const int reopen = w->reopen && !w->quit;
+        w->reopen = 0;
         pthread_mutex_unlock(&w->mutex);
-        if (!b && !c) break;
+        if (reopen) open_device(w);
+        if (!b && !c && !reopen) break;
         if (b) {
-            run_batch(w, b);
+            if (w->broken)
+                turn_back(w, b);
+            else
+                run_batch(w, b);
             pthread_mutex_lock(&w->mutex);
             append(&w->back, b);
             pthread_mutex_unlock(&w->mutex);
@@ -191,18 +229,22 @@ static void on_async(uv_async_t *a)
 {
     yd_worker *w = a->data;
     pthread_mutex_lock(&w->mutex);
-    int opened = w->opened;
+    const int opened = w->opened, rc = w->open_rc;
+    const yd_err why = w->open_err;
+    const yd_backend_info about = w->about;
+    w->opened = 0;
     batch_list back = w->back;
     w->back = (batch_list){0};
     chore_list chores = w->chores_back;
     w->chores_back = (chore_list){0};
     pthread_mutex_unlock(&w->mutex);
-    if (opened && !w->told) {
-        w->told = 1;
-        w->ev.opened(w->ev.arg, w->open_rc, &w->open_err);
+    if (opened && !w->closed) { // nobody waits for it any more
+        w->up = rc == 0;
+        w->ev.opened(w->ev.arg, rc, &about, &why);
     }
     for (yd_batch *b; (b = take_first(&back));) {
         w->under_way--;
+        if (b->rc) w->up = 0;
         w->ev.done(w->ev.arg, b);
     }
     for (yd_chore *c; (c = take_chore(&chores));) c->done(c);
@@ -243,7 +285,20 @@ fail_sync:
 
 int yd_worker_room(const yd_worker *w)
 {
-    return w->told && w->open_rc == 0 ? YD_WORKER_DEPTH - w->under_way : 0;
+    return w->up ? YD_WORKER_DEPTH - w->under_way : 0;
+}
+
+int yd_worker_under_way(const yd_worker *w)
+{
+    return w->under_way;
+}
+
+void yd_worker_open(yd_worker *w)
+{
+    pthread_mutex_lock(&w->mutex);
+    w->reopen = 1;
+    pthread_cond_signal(&w->work);
+    pthread_mutex_unlock(&w->mutex);
 }
 
 void yd_worker_push(yd_worker *w, yd_batch *b)
@@ -283,7 +338,6 @@ void yd_worker_stop(yd_worker *w, void (*closed)(void *arg), void *arg)
     pthread_join(w->thread, NULL);
     w->closed = closed;
     w->closed_arg = arg;
-    w->told = 1; // nobody waits for `opened` any more
     on_async(&w->async);
     for (yd_chore *c; (c = take_chore(&w->chores));) {
         c->dropped = 1;

@@ -4,6 +4,8 @@
 // worker runs them in order and hands each back on the loop thread. A sampler that is in a pushed batch belongs to the worker until
 // the batch is back; the worker asks it for its next unit itself, so a job may be in two batches at once.
 // Cancelling: set the item's *stop flag; the item comes back without having run, at most one unit later.
+// A run that fails as a whole, or a chore that says so, means that the device has failed: it is shut at once, what was pushed and not run comes back as
+// it went, chores are dropped, and it takes nothing more until it has been opened again.
 // Threads: functions are for the loop thread; the device is opened, run and closed on the worker's. No lock is held while it works.
 #ifndef YD_DAEMON_WORKER_H
 #define YD_DAEMON_WORKER_H
@@ -27,6 +29,7 @@ typedef struct yd_batch_item {
     int last;         // and stop the job there
     // out
     int ran;      // the unit was computed
+    int lost;     // it was in the run that failed, and is to be computed again
     int done;     // 1 it finished a step (info), 0 it did not, negative: the job failed (err)
     int finished; // the sampler has nothing left to do
     yd_step_info info;
@@ -40,7 +43,7 @@ typedef struct yd_batch {
     int engine; // of the device, which runs all of it
     int n;
     yd_batch_item item[YD_BATCH_MAX];
-    int rc; // of the device as a whole: negative, no item ran (err)
+    int rc; // of the device as a whole: negative, it has failed, in this run or before (err), and not every item ran
     yd_err err;
     double run_s; // time the device worked
     int ran;      // units computed
@@ -50,16 +53,16 @@ typedef struct yd_batch {
 // at most. Embedded first in a larger struct of the caller's.
 typedef struct yd_chore {
     struct yd_chore *next;
-    int (*step)(struct yd_chore *c, yd_device *d); // on the worker's thread: 1 when there is more to do
+    int (*step)(struct yd_chore *c, yd_device *d); // on the worker's thread: 1 when there is more to do, negative when the device has failed
     void (*done)(struct yd_chore *c);              // on the loop thread; the callee owns it
-    int dropped;                                   // the worker was stopped before it was through
+    int dropped;                                   // the worker was stopped, or the device had failed, before it was through
 } yd_chore;
 
 typedef struct yd_worker yd_worker;
 
-// Called on the loop thread. opened: once, rc of the device's open. done: each batch that comes back; the callee owns it.
+// Called on the loop thread. opened: once for each opening, rc of the device's open, and what it is. done: each batch that comes back; the callee owns it.
 typedef struct yd_worker_events {
-    void (*opened)(void *arg, int rc, const yd_err *err);
+    void (*opened)(void *arg, int rc, const yd_backend_info *about, const yd_err *err);
     void (*done)(void *arg, yd_batch *b);
     void *arg;
 } yd_worker_events;
@@ -67,8 +70,12 @@ typedef struct yd_worker_events {
 // Start the thread and open the device there. Takes ownership of d, also when it fails. YD_E_NOMEM, YD_E_INTERNAL.
 int yd_worker_start(uv_loop_t *loop, yd_device *d, const yd_worker_events *ev, yd_worker **out, yd_err *err);
 
-// How many batches may be pushed now: 0..YD_WORKER_DEPTH. 0 before the device is open.
+// Open a device that could not be opened, or has failed and been shut; `opened` is called again. Only when every batch is back.
+void yd_worker_open(yd_worker *w);
+
+// How many batches may be pushed now: 0..YD_WORKER_DEPTH. 0 while the device is not open.
 int yd_worker_room(const yd_worker *w);
+int yd_worker_under_way(const yd_worker *w); // batches that are not back
 // Push a batch (there must be room); it comes back through done.
 void yd_worker_push(yd_worker *w, yd_batch *b);
 

@@ -290,6 +290,36 @@ static void on_fake_device(void)
     close_service();
 }
 
+// So many jobs on so many devices that take 4 ms for a unit.
+static double on_devices_s(int n, const mix *m)
+{
+    char word[16];
+    setup();
+    cfg.content_cache = 0;
+    cfg.fake_unit_us = 4000;
+    cfg.max_running = 32;
+    snprintf(word, sizeof word, "fake:%d", n);
+    yd_config_set(&cfg, "device", word, NULL);
+    open_service();
+    const double took_s = all_s(m);
+    close_service();
+    return took_s;
+}
+
+static void on_several_devices(void)
+{
+    puts("# four fake devices, 4 ms a unit, over one");
+    const double t0 = bench_now_s();
+    double ratio[ROUNDS];
+    int r = 0;
+    for (; more_rounds(r, t0); r++) {
+        const mix m = {profile_steps, JOBS, 1, 32};
+        const double before = r % 2 ? 0 : on_devices_s(1, &m), four = on_devices_s(4, &m);
+        ratio[r] = (r % 2 ? on_devices_s(1, &m) : before) / four;
+    }
+    line_of("throughput of four devices over one", ratio, r, ">= 3.6");
+}
+
 static void on_the_cpu(void)
 {
     const char *folder = getenv("YODA_MODELS");
@@ -310,9 +340,10 @@ int main(int argc, char **argv)
 {
     yd_cpu_prepare_process(argv);
     yd_log_set_level("error");
-    const char *part = argc > 1 ? argv[1] : ""; // simulated, fake or cpu alone
+    const char *part = argc > 1 ? argv[1] : ""; // simulated, fake, devices or cpu alone
     if (!*part || strcmp(part, "simulated") == 0) simulated();
     if (!*part || strcmp(part, "fake") == 0) on_fake_device();
+    if (!*part || strcmp(part, "devices") == 0) on_several_devices();
     if (!*part || strcmp(part, "cpu") == 0) on_the_cpu();
     return t_failed_checks > 0;
 }

@@ -117,7 +117,7 @@ static inline void sim_start(sim *m)
 static inline void sim_pick(sim *m)
 {
     if (m->n_out) return;
-    m->n_out = yd_scheduler_pick(&m->s, sim_us(m->now_s), m->out, m->max);
+    m->n_out = yd_scheduler_pick(&m->s, 0, sim_us(m->now_s), m->out, m->max);
     if (m->n_out == 0) return;
     m->back_s = m->now_s + m->run_s + m->unit_s * m->n_out;
     for (int i = 0; i < m->n_out; i++) {

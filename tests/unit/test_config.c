@@ -2,6 +2,7 @@
 #include "daemon/config_internal.h"
 
 #include "core/mem.h"
+#include "daemon/device_choice.h"
 #include "tests/unit/t.h"
 #include <unistd.h>
 
@@ -53,6 +54,22 @@ static void order_of_sources(void)
     unlink(path);
 }
 
+static void devices(void)
+{
+    yd_device_choice c;
+    char name[YD_DEVICE_NAME_MAX];
+    CHECK(yd_device_choice_parse("cuda:3,cuda:0", &c, &err) == 0 && c.kind == YD_CHOOSE_CUDA && c.n == 2 && c.number[0] == 3 && c.number[1] == 0);
+    yd_device_choice_name(&c, 0, name);
+    CHECK(strcmp(name, "cuda:3") == 0);
+    CHECK(yd_device_choice_parse("cuda", &c, &err) == 0 && c.kind == YD_CHOOSE_CUDA && c.n == 0);
+    CHECK(yd_device_choice_parse("auto", &c, &err) == 0 && c.kind == YD_CHOOSE_AUTO);
+    CHECK(yd_device_choice_parse("fake", &c, &err) == 0 && c.kind == YD_CHOOSE_FAKE && c.n == 1);
+    CHECK(yd_device_choice_parse("fake:16", &c, &err) == 0 && c.n == 16 && c.number[15] == 15);
+    CHECK(yd_device_choice_parse("cpu", &c, &err) == 0 && c.kind == YD_CHOOSE_CPU && c.n == 1);
+    yd_device_choice_name(&c, 0, name);
+    CHECK(strcmp(name, "cpu") == 0);
+}
+
 static void units_and_switches(void)
 {
     CHECK(load(ARGS("--max-body-bytes", "1MiB", "--insecure-no-auth", "--listen", "0.0.0.0:0"), NULL) == 0);
@@ -78,8 +95,12 @@ static void refusals(void)
     refuses(ARGS("--queue-max", ""), "queue_max", "integer");
     refuses(ARGS("--max-memory-bytes", "9223372036854775807GiB"), "max_memory_bytes", "integer");
     refuses(ARGS("--queue-maks", "3"), "queue_maks", "queue_max");
-    refuses(ARGS("--device", "cuda"), "device", "no CUDA backend");
-    refuses(ARGS("--device", "auto|cpu"), "device", "one of");
+    refuses(ARGS("--device", "auto|cpu"), "device", "accepts auto, cpu");
+    refuses(ARGS("--device", "cuda:"), "device", "no list of devices");
+    refuses(ARGS("--device", "cuda:1,cuda"), "device", "no list of devices");
+    refuses(ARGS("--device", "cuda:1,cuda:0,cuda:1"), "device", "twice");
+    refuses(ARGS("--device", "fake:0"), "device", "one to 16");
+    refuses(ARGS("--device", "fake:17"), "device", "one to 16");
     refuses(ARGS("--log-level", ""), "log_level", "one of");
     refuses(ARGS("--insecure-no-auth=perhaps"), "insecure_no_auth", "true or false");
     refuses(ARGS("--threads"), "threads", "needs a value");
@@ -177,6 +198,7 @@ int main(int argc, char **argv)
     static const t_case cases[] = {
         {"config: defaults", defaults},
         {"config: file < environment < flags", order_of_sources},
+        {"config: devices", devices},
         {"config: units, switches, addresses", units_and_switches},
         {"config: what is refused, and how it is said", refusals},
         {"config: broken files", bad_files},

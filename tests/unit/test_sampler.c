@@ -561,6 +561,32 @@ static void nan_and_wrong_order_are_refused(void)
     scene_free(&sc);
 }
 
+// A device that fails gives back what it had of a step: at any point of it, and the result is the same.
+static void units_that_were_not_done_come_again(void)
+{
+    scene sc = scene_new(100, 60, 2);
+    yd_model_config c = config(YD_PREDICT_X0, YD_TARGET_DIRECT);
+    yd_sample_settings set = settings(3, YD_SAMPLER_DDIM, 0.5f, 0.4);
+    yd_sampler *plain = make(&c, &set, &sc), *often = make(&c, &set, &sc);
+    yd_step_info info;
+    yd_err err = {0};
+    int n = 0;
+    for (yd_unit u, v, w; yd_sampler_next(often, &u); n++) {
+        CHECK(yd_sampler_next(plain, &v) && v.window == u.window && v.step == u.step);
+        for (int more = 0; more < n % 3 && yd_sampler_next(often, &w); more++) continue;
+        yd_sampler_put_back(often);
+        CHECK(yd_sampler_next(often, &w) && w.window == u.window && w.step == u.step);
+        for (size_t i = 0; i < sizeof net_out / sizeof net_out[0]; i++) net_out[i] = (float)((i * 7 + (size_t)n * 13) % 101) / 101;
+        CHECK(yd_sampler_scatter(plain, &v, net_out, &info, &err) == yd_sampler_scatter(often, &w, net_out, &info, &err));
+        yd_sampler_put_back(often); // nothing is out
+    }
+    CHECK(n > 6 && yd_sampler_done(plain) && yd_sampler_done(often));
+    CHECK(memcmp(yd_sampler_result(plain), yd_sampler_result(often), (size_t)sc.w * (size_t)sc.h * 3 * sizeof(float)) == 0);
+    yd_sampler_free(plain);
+    yd_sampler_free(often);
+    scene_free(&sc);
+}
+
 static void settings_out_of_range_are_named(void)
 {
     yd_err err;
@@ -688,6 +714,7 @@ int main(int argc, char **argv)
         {"interleaved jobs and thread counts change no byte", interleaving_and_threads_change_nothing},
         {"any size works", any_size_works},
         {"NaN predictions and units out of order are refused", nan_and_wrong_order_are_refused},
+        {"units that were not done come again", units_that_were_not_done_come_again},
         {"settings out of range are named", settings_out_of_range_are_named},
         {"every failing allocation is an error", out_of_memory_is_an_error},
         {"window weights sum to one", windows_share_every_pixel},

@@ -264,12 +264,143 @@ static void undone_work_comes_again(void)
     yd_scheduler_back(&m.s, t, 0, 0.01);
     CHECK(t->left == 1 && t->out == 0 && who[0].used_s < used); // what did not run is not paid for
     CHECK(fabs(who[0].used_s - 0.01) < 1e-9);
-    CHECK(yd_scheduler_pick(&m.s, 0, m.out, 4) == 1);
+    CHECK(yd_scheduler_pick(&m.s, 0, 0, m.out, 4) == 1);
     yd_scheduler_stop(&m.s, t);
     yd_scheduler_back(&m.s, t, 0, 0.01);
-    CHECK(t->left == 0 && yd_scheduler_pick(&m.s, 0, m.out, 4) == 0);
+    CHECK(t->left == 0 && yd_scheduler_pick(&m.s, 0, 0, m.out, 4) == 0);
     yd_scheduler_leave(&m.s, t);
     CHECK(m.s.n_running == 0 && m.s.memory == 0 && who[0].jobs == 0);
+}
+
+// Takes what a device is given and returns the jobs, as letters in the order of their coming.
+static const char *picked(int device, int max)
+{
+    static char text[2][65];
+    static int next;
+    char *to = text[next++ % 2];
+    yd_turn *out[64];
+    const int n = yd_scheduler_pick(&m.s, device, sim_us(m.now_s), out, max);
+    for (int i = 0; i < n; i++) to[i] = (char)('a' + (sim_job_of(out[i]) - m.job));
+    to[n] = 0;
+    return to;
+}
+
+static void ready_jobs(int n, long units, int windows)
+{
+    for (int i = 0; i < n; i++) sim_job_at(&m, 0, &who[0], units, windows);
+    sim_enter(&m);
+    sim_start(&m);
+    sim_start(&m); // those that were just admitted are prepared at once
+}
+
+// All units of a job that are out are on one device; when they are back, it may go elsewhere.
+static void a_canvas_is_on_one_device(void)
+{
+    fresh(1, 0, 0.01);
+    yd_scheduler_devices(&m.s, 3);
+    ready_jobs(2, 10, 1);
+    yd_turn *a = &m.job[0].turn, *b = &m.job[1].turn;
+    CHECK(strcmp(picked(0, 1), "a") == 0 && strcmp(picked(1, 1), "b") == 0); // the first is taken, for the other device
+    CHECK(strcmp(picked(0, 1), "a") == 0 && strcmp(picked(1, 1), "b") == 0);
+    yd_scheduler_back(&m.s, a, 1, 0.01);
+    yd_scheduler_back(&m.s, b, 1, 0.01);
+    CHECK(strcmp(picked(0, 1), "a") == 0 && strcmp(picked(1, 1), "b") == 0); // a unit of each is still there
+    a->left = 0;
+    CHECK(!*picked(0, 1));
+    yd_scheduler_back(&m.s, b, 1, 0.01);
+    CHECK(!*picked(0, 1));
+    yd_scheduler_back(&m.s, b, 1, 0.01);
+    CHECK(strcmp(picked(0, 1), "b") == 0 && b->device == 0 && m.s.out_on[0] == 3 && m.s.out_on[1] == 0);
+}
+
+// Only a device that has the engine computes for it.
+static void an_engine_is_where_it_is(void)
+{
+    fresh(1, 0, 0.01);
+    yd_scheduler_devices(&m.s, 3);
+    yd_scheduler_engine_on(&m.s, 0, 2);
+    ready_jobs(1, 10, 1);
+    CHECK(!*picked(0, 1) && strcmp(picked(1, 1), "a") == 0);
+    yd_scheduler_back(&m.s, &m.job[0].turn, 0, 0);
+    yd_scheduler_engine_on(&m.s, 0, 0);
+    CHECK(!*picked(0, 1) && !*picked(1, 1));
+    yd_scheduler_engine_on(&m.s, 0, 3);
+    CHECK(strcmp(picked(0, 1), "a") == 0);
+}
+
+// Where batches pay, idle devices share what there is; one that has all of it lets go of half for another that has nothing.
+static void idle_devices_share(void)
+{
+    fresh(8, 0.01, 0.001);
+    yd_scheduler_devices(&m.s, 3);
+    ready_jobs(4, 100, 1);
+    CHECK(strlen(picked(0, 8)) == 2 && strlen(picked(1, 8)) == 2 && m.s.out_on[0] == 2 && m.s.out_on[1] == 2);
+
+    fresh(8, 0.01, 0.001);
+    yd_scheduler_devices(&m.s, 1);
+    ready_jobs(4, 100, 1);
+    CHECK(strlen(picked(0, 8)) == 4 && strlen(picked(0, 8)) == 4);
+    yd_scheduler_devices(&m.s, 3); // another one comes into service
+    CHECK(!*picked(1, 8));
+    for (int i = 0; i < 4; i++) yd_scheduler_back(&m.s, &m.job[i].turn, 1, 0.001);
+    CHECK(strlen(picked(0, 8)) == 2);
+    for (int i = 0; i < 4; i++) yd_scheduler_back(&m.s, &m.job[i].turn, 1, 0.001);
+    CHECK(strlen(picked(1, 8)) == 2);
+}
+
+// One that has to be computed alone.
+static void alone_in_a_run(void)
+{
+    fresh(8, 0.01, 0.001);
+    ready_jobs(3, 100, 2);
+    m.job[1].turn.alone = 1;
+    const char *first = picked(0, 8);
+    CHECK_MSG(strcmp(first, "aacc") == 0, "%s", first);
+    m.job[0].turn.left = m.job[2].turn.left = 0;
+    CHECK(strcmp(picked(0, 8), "bb") == 0);
+    m.job[0].turn.left = 100;
+    m.job[1].turn.left = 1; // it goes first
+    CHECK(strcmp(picked(0, 8), "b") == 0);
+}
+
+// A unit's price is measured anew all the time, and depends on what else the machine does. Jobs that ask for the same keep their order of arrival
+// whatever it was when each came, and those that ask for less go first by what it is now.
+static void the_order_is_not_of_the_moment(void)
+{
+    yd_policy p = sim_policy();
+    p.max_running = 1;
+    fresh_with(&p, 1, 0, 0.01);
+    sim_job *last = NULL;
+    for (int i = 0; i < 8; i++) {
+        sim_job_at(&m, 0.001 * i, &who[0], 100, 1);
+        last = sim_job_at(&m, 0.001 * i, &who[1], 100, 1);
+        m.now_s = 0.001 * i;
+        sim_enter(&m);
+        yd_scheduler_measured(&m.s, 0, 1, i % 2 ? 0.001 : 0.1);
+    }
+    CHECK(last->turn.state == YD_TURN_WAITING);
+    for (int i = 0; i < 16; i++) {
+        yd_turn *t = yd_scheduler_admit(&m.s, sim_us(0.01));
+        CHECK_MSG(t == &m.job[i].turn, "%d is job %d", i, t ? (int)(sim_job_of(t) - m.job) : -1);
+        if (t) yd_scheduler_leave(&m.s, t);
+    }
+}
+
+static void a_new_price_is_a_new_order(void)
+{
+    yd_policy p = sim_policy();
+    p.max_running = 1;
+    fresh_with(&p, 1, 0, 0.1);
+    sim_job_at(&m, 0, &who[0], 100, 1); // 10 s of work, waits for 5 s: 2.5 s of it are made good
+    sim_job_at(&m, 5, &who[0], 20, 1);  // 2 s of work
+    sim_enter(&m);
+    m.now_s = 5;
+    sim_enter(&m);
+    CHECK(who[0].by_rank.top == &m.job[1].turn.by_rank);
+    yd_scheduler_measured(&m.s, 0, 1, 0.11); // no news
+    CHECK(m.s.price[0] == 0.1 && who[0].by_rank.top == &m.job[1].turn.by_rank);
+    yd_scheduler_measured(&m.s, 0, 100, 0.5); // so quick that who came first is first
+    CHECK(m.s.price[0] < 0.02 && who[0].by_rank.top == &m.job[0].turn.by_rank);
 }
 
 // Queues of mixed jobs: when nothing else comes, jobs end when they were said to. Counts estimates, and those a quarter off or more.
@@ -405,6 +536,12 @@ int main(int argc, char **argv)
         {"scheduler: deadlines", deadlines},
         {"scheduler: cancelling", cancelled},
         {"scheduler: undone work is handed out again", undone_work_comes_again},
+        {"scheduler: a canvas is on one device at a time", a_canvas_is_on_one_device},
+        {"scheduler: an engine is where it is", an_engine_is_where_it_is},
+        {"scheduler: idle devices share", idle_devices_share},
+        {"scheduler: alone in a run", alone_in_a_run},
+        {"scheduler: the order is not of the moment", the_order_is_not_of_the_moment},
+        {"scheduler: a new price is a new order", a_new_price_is_a_new_order},
         {"scheduler: estimates", estimates},
         {"scheduler: positions", positions},
         {"scheduler: random life", random_life},
