@@ -25,6 +25,7 @@
     TEXT(listen, "127.0.0.1:8080", "address and port to listen on; [::1]:8080 for IPv6; port 0 takes a free one")      \
     TEXT(state_dir, "", "directory for durable state; empty keeps jobs in memory")                                     \
     TEXT(store, "", "where job records are: empty for state_dir itself, or a Redis server, redis://[:password@]host[:port][/database] or unix:///path[?db=number]") \
+    NUMBER(store_lease_ms, 5000, 1000, 600000, "a process that the Redis server has not heard of for this long is taken for dead, and others have its jobs") \
     TEXT(model_dir, "models", "folders of model files (*.safetensors, *.pth, *.pt, *.ckpt), separated by commas; of one name the first counts") \
     TEXT(model, "", "model of jobs that name none, one of model_dir; empty takes the only or the first one")           \
     TEXT(models, "", "further models to load at the start, separated by commas, or all")                               \

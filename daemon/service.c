@@ -135,7 +135,7 @@ static int open_store(yd_service *s, yd_err *err)
     const yd_config *cfg = s->cfg;
     if (*cfg->store && !*cfg->state_dir)
         return yd_fail_field(err, YD_E_CONFIG, "state_dir", "a folder", "with a shared store pictures and checkpoints still need a folder");
-    if (*cfg->store) return yd_store_redis_open(s->loop, cfg->store, cfg->state_dir, &s->store, err);
+    if (*cfg->store) return yd_store_redis_open(s->loop, cfg->store, cfg->state_dir, cfg->store_lease_ms, &s->store, err);
     return *cfg->state_dir ? yd_store_sqlite_open(s->loop, cfg->state_dir, &s->store, err) : yd_store_memory_open(s->loop, &s->store, err);
 }
 

@@ -201,6 +201,6 @@ int yd_store_sqlite_open(uv_loop_t *loop, const char *folder, yd_store **out, yd
 
 // Jobs in a Redis server ("redis://..." or "unix://...", see redis_link.h), their pictures in a folder as above, both shared with any number of
 // other processes. A process whose lease ends is taken for dead: what it had claimed waits again, and nothing that it still sends counts. Waits for the server's answers. YD_E_CONFIG naming store or state_dir, YD_E_IO, YD_E_NOMEM.
-int yd_store_redis_open(uv_loop_t *loop, const char *url, const char *folder, yd_store **out, yd_err *err);
+int yd_store_redis_open(uv_loop_t *loop, const char *url, const char *folder, int64_t lease_ms, yd_store **out, yd_err *err);
 
 #endif

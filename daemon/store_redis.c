@@ -631,7 +631,9 @@ int yd_store_redis_open_with(uv_loop_t *loop, const char *url, const char *folde
     return 0;
 }
 
-int yd_store_redis_open(uv_loop_t *loop, const char *url, const char *folder, yd_store **out, yd_err *err)
+int yd_store_redis_open(uv_loop_t *loop, const char *url, const char *folder, int64_t lease_ms, yd_store **out, yd_err *err)
 {
-    return yd_store_redis_open_with(loop, url, folder, &YD_REDIS_OPTIONS, out, err);
+    yd_redis_options opt = YD_REDIS_OPTIONS;
+    opt.lease_ms = lease_ms;
+    return yd_store_redis_open_with(loop, url, folder, &opt, out, err);
 }

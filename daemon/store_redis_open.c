@@ -120,11 +120,27 @@ static int try_join(yd_redis_store *s, redisContext *c, char who[160], yd_err *e
     return rc;
 }
 
+// Leases of processes that have ended on this machine are over: joining releases what they had.
+static void end_leases(const yd_redis_store *s, redisContext *c)
+{
+    redisReply *all = redisCommand(c, "HKEYS %s", YD_KEY_LIVE);
+    for (size_t i = 0; all && all->type == REDIS_REPLY_ARRAY && i < all->elements; i++) {
+        redisReply *who = redisCommand(c, "GET %s%s", YD_KEY_LEASE, all->element[i]->str);
+        if (who && who->type == REDIS_REPLY_STRING && has_ended(s, who->str)) {
+            redisReply *gone = redisCommand(c, "DEL %s%s", YD_KEY_LEASE, all->element[i]->str);
+            freeReplyObject(gone);
+        }
+        freeReplyObject(who);
+    }
+    freeReplyObject(all);
+}
+
 static int join(yd_redis_store *s, redisContext *c, yd_err *err)
 {
     char who[160] = "";
     const int64_t until = yd_mono_us() + s->opt.lease_ms * 1000 + 500000;
     describe(s->who, sizeof s->who);
+    if (s->opt.several) end_leases(s, c);
     int rc;
     while ((rc = try_join(s, c, who, err)) == 1 && yd_mono_us() < until) usleep(50000); // a dead one's lease ends within that time
     if (rc == 1)

@@ -163,8 +163,9 @@ class Daemon:
         self.log = open(self.log_path, "w+", errors="replace")
         env = {k: v for k, v in os.environ.items() if not k.startswith("YODAD_")}
         self.process = subprocess.Popen(args, stderr=self.log, stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL, env=env, pass_fds=pass_fds)
-        self.port = int(self._await_log(r'"address":"127\.0\.0\.1:(\d+)"').group(1))
-        self.url = f"http://127.0.0.1:{self.port}"
+        where = self._await_log(r'"address":"(127\.0\.0\.\d+):(\d+)"')
+        self.host, self.port = where.group(1), int(where.group(2))
+        self.url = f"http://{self.host}:{self.port}"
         deadline = time.monotonic() + 60 * SLOWNESS
         while self.curl("/readyz").status != 200:
             if not self.alive():
@@ -288,7 +289,7 @@ class Daemon:
         s.settimeout(timeout)
         if receive_buffer:  # before the handshake: a window that shrinks later makes TCP crawl
             s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        s.connect(("127.0.0.1", self.port))
+        s.connect((self.host, self.port))
         return s
 
     def raw(self, data, timeout=10, half_close=False):

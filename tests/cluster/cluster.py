@@ -3,6 +3,8 @@
 A client's request fails when there is no answer or one that is not 2xx; a job fails when it does not succeed with the bytes that an
 undisturbed server makes; a stream fails when an event is missing, comes twice or out of order, over however many connections.
 """
+import concurrent.futures
+import functools
 import hashlib
 import http.client
 import json
@@ -17,6 +19,7 @@ import threading
 import time
 
 from harness import SLOWNESS, Daemon, Skip, check, sse, textured
+from names import Names
 
 DEPLOY = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "deploy")
 FLAGS = dict(device="fake", fake_unit_us=3000, checkpoint_interval_ms=50, max_attempts=1000000, queue_max=1000, max_running=4, job_ttl_s=100000,
@@ -33,6 +36,23 @@ def free_ports(n):
     return ports
 
 
+def free_places(n):
+    """Loopback addresses that have the same port free, as replicas in containers of their own have."""
+    for _ in range(100):
+        port, held = free_ports(1)[0], []
+        try:
+            for i in range(n):
+                held.append(socket.create_server((f"127.0.0.{2 + i}", port)))
+            return [(f"127.0.0.{2 + i}", port) for i in range(n)]
+        except OSError:
+            continue
+        finally:
+            for s in held:
+                s.close()
+    raise RuntimeError("no port is free on several loopback addresses")
+
+
+@functools.cache
 def known_results():
     """SHA-256 of each (picture, query), from a server that is left alone."""
     d = Daemon(device="fake")
@@ -42,24 +62,57 @@ def known_results():
     return out
 
 
-class Balancer:
-    """HAProxy or nginx with the configuration that ships."""
+class Redis:
+    """redis-server on a Unix socket in a folder, its log synced every second."""
 
-    def __init__(self, kind, ports, folder):
+    def __init__(self, folder):
+        self.program, self.folder = shutil.which("redis-server"), folder
+        if not self.program:
+            raise Skip("redis-server is not installed")
+        self.socket = os.path.join(folder, "socket")
+        self.start()
+
+    def start(self):
+        self.process = subprocess.Popen([self.program, "--port", "0", "--unixsocket", self.socket, "--dir", self.folder, "--appendonly", "yes", "--appendfsync",
+                                         "everysec", "--save", "", "--loglevel", "warning", "--logfile", "log"], stdin=subprocess.DEVNULL)
+        deadline = time.monotonic() + 10 * SLOWNESS
+        while subprocess.run(["redis-cli", "-s", self.socket, "ping"], capture_output=True).stdout.strip() != b"PONG":
+            if time.monotonic() > deadline:
+                raise RuntimeError("redis-server does not answer")
+            time.sleep(0.02)
+
+    def do(self, *words):
+        """What redis-cli says."""
+        return subprocess.run(["redis-cli", "-s", self.socket, *words], capture_output=True, text=True, timeout=60).stdout.strip()
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+
+
+class Balancer:
+    """HAProxy or nginx with the configuration that ships; shared: any replica answers for any job. places: (address, port) of each."""
+
+    def __init__(self, kind, places, folder, shared=False):
         program = shutil.which(kind, path=os.environ.get("PATH", "") + ":/usr/sbin")
         if not program:
             raise Skip(f"{kind} is not installed")
         self.port, stats = free_ports(2)
-        env, path = dict(os.environ), os.path.join(DEPLOY, kind, f"{kind}.{'cfg' if kind == 'haproxy' else 'conf'}")
+        env, path = dict(os.environ), os.path.join(DEPLOY, kind, "nginx.conf" if kind == "nginx" else "shared/haproxy.cfg" if shared else "haproxy.cfg")
+        self.names = Names([address for address, _ in places]) if kind == "haproxy" and shared else None
         if kind == "haproxy":
-            env.update({f"YODAD_{i}": f"127.0.0.1:{port}" for i, port in enumerate(ports)})
+            env.update({f"YODAD_{i}": f"{address}:{port}" for i, (address, port) in enumerate(places)})
             env.update(YODAD_BIND=f"127.0.0.1:{self.port}", YODAD_STATS=f"127.0.0.1:{stats}")
+            if shared:
+                env.update(YODAD_NAMES=f"yodad.test:{places[0][1]}", YODAD_DNS=f"127.0.0.1:{self.names.port}")
             args = [program, "-db", "-f", path]
         else:
             with open(path) as f:
                 text = f.read()
-            for i, port in enumerate(ports):
-                text = text.replace(f"127.0.0.1:{8081 + i}", f"127.0.0.1:{port}")
+            for i, (address, port) in enumerate(places):
+                text = text.replace(f"127.0.0.1:{8081 + i}", f"{address}:{port}")
+            if shared:  # as the file says
+                text = re.sub(r'\n *"~\*\^/v1/[^\n]*', "", text)
             copy = os.path.join(folder, "nginx.conf")
             with open(copy, "w") as f:
                 f.write(re.sub(r"listen 8080;", f"listen 127.0.0.1:{self.port};", text))
@@ -83,19 +136,23 @@ class Balancer:
     def stop(self):
         self.process.terminate()
         self.process.wait(20)
+        if self.names:
+            self.names.stop()
 
 
 class Cluster:
     """n replicas and a balancer; held: a supervisor (this process) listens for the replicas and hands them their sockets, as yodad.socket does."""
 
-    def __init__(self, n, balancer, held=False, **flags):
+    def __init__(self, n, balancer, held=False, shared=False, **flags):
         self.folder = tempfile.mkdtemp(prefix="yodad-cluster-")
-        self.held = {}
-        self.ports, self.flags = free_ports(n), {**FLAGS, **flags}
+        self.held, self.shared = {}, shared
+        self.redis = Redis(self.folder) if shared else None
+        self.places, self.flags = free_places(n) if shared else [("127.0.0.1", port) for port in free_ports(n)], {**FLAGS, **flags}
         if held:
-            self.held = {i: socket.create_server(("127.0.0.1", port), backlog=511) for i, port in enumerate(self.ports)}
-        self.replicas = [self.start(i) for i in range(n)]
-        self.balancer = Balancer(balancer, self.ports, self.folder)
+            self.held = {i: socket.create_server(place, backlog=511) for i, place in enumerate(self.places)}
+        with concurrent.futures.ThreadPoolExecutor(n) as pool:
+            self.replicas = list(pool.map(self.start, range(n)))
+        self.balancer = Balancer(balancer, self.places, self.folder, shared)
         self.port = self.balancer.port
         time.sleep(1)  # until its checks have seen everybody
 
@@ -104,7 +161,11 @@ class Cluster:
         if i in self.held:
             fd = self.held[i].fileno()
             handed = dict(wrap=("bash", "-c", 'exec 3<&"$0"; LISTEN_FDS=1 LISTEN_PID=$$ exec "$@"', str(fd)), pass_fds=(fd,))
-        return Daemon(**handed, listen=f"127.0.0.1:{self.ports[i]}", state_dir=os.path.join(self.folder, f"state{i}"), replica=i, **self.flags)
+        if self.shared:
+            where = dict(store=f"unix://{self.redis.socket}", state_dir=os.path.join(self.folder, "state"))
+        else:
+            where = dict(state_dir=os.path.join(self.folder, f"state{i}"), replica=i)
+        return Daemon(**handed, listen="%s:%d" % self.places[i], **where, **self.flags)
 
     def update(self, i):
         """What a rolling update does with one replica: SIGTERM, wait, the new one, until it is ready and the balancer knows."""
@@ -119,25 +180,41 @@ class Cluster:
         self.replicas[i] = self.start(i)
 
     def stop(self):
-        codes = [r.stop(seconds=60) for r in self.replicas]
+        for r in self.replicas:
+            r.process.terminate()
+        codes = [r.wait_exit(60) for r in self.replicas]
         self.balancer.stop()
+        if self.redis:
+            self.redis.kill()
         for s in self.held.values():
             s.close()
         shutil.rmtree(self.folder, ignore_errors=True)
         return codes
 
 
+class Refused(Exception):
+    """An answer that is not 2xx."""
+
+    def __init__(self, status, text):
+        super().__init__(text)
+        self.status = status
+
+
 class Clients:
     """Clients of the balancer's address, each a thread: some wait for their picture, some poll, some listen."""
+    each = 2  # clients of each kind
 
-    def __init__(self, port, known, each=2, seed=1, patient=False):
+    def __init__(self, port, known, seed=1, patient=False):
         self.port, self.known, self.patient = port, known, patient  # patient: a broken connection is asked again, as with a replica that was killed
         self.ending, self.lock = False, threading.Lock()
         self.requests, self.jobs, self.events, self.problems, self.by_kind = 0, 0, 0, [], {}
-        kinds = [self.wait_for_it, self.poll, self.listen] * each
+        kinds = self.kinds() * self.each
         self.threads = [threading.Thread(target=self.go_on, args=(kind, random.Random(seed * 1000 + i))) for i, kind in enumerate(kinds)]
         for t in self.threads:
             t.start()
+
+    def kinds(self):
+        return [self.wait_for_it, self.poll, self.listen]
 
     def problem(self, *what):
         with self.lock:
@@ -166,19 +243,19 @@ class Clients:
             if status is not None:
                 status.append(r.status)
             if not 200 <= r.status < 300:
-                raise RuntimeError(f"{method} {path.split('?')[0]}: {r.status} {body[:200]}")
+                raise Refused(r.status, f"{method} {path.split('?')[0]}: {r.status} {body[:200]}")
             return body
         finally:
             c.close()
 
     def asked(self, *args, **kw):
         """ask, again where a patient client would."""
-        deadline = time.monotonic() + 30 * SLOWNESS
+        deadline = time.monotonic() + 60 * SLOWNESS
         while True:
             try:
                 return self.ask(*args, **kw)
-            except (OSError, http.client.HTTPException, RuntimeError):
-                if not self.patient or time.monotonic() > deadline:
+            except (OSError, http.client.HTTPException, Refused) as e:
+                if not self.patient or getattr(e, "status", 500) < 500 or time.monotonic() > deadline:
                     raise
                 time.sleep(0.1)
 
@@ -221,6 +298,10 @@ class Clients:
                 last = number
                 names.append(name)
             time.sleep(0.05)  # less than the stream's `retry:` says
+        self.judge_events(what, job, names)
+        self.hold(what, self.asked("GET", f"/v1/jobs/{job}/result"))
+
+    def judge_events(self, what, job, names):
         with self.lock:
             self.events += len(names)
         steps = names.count("step")
@@ -230,7 +311,6 @@ class Clients:
             self.problem("events", job, names)
         if names[-1] != "succeeded":
             self.problem("job", names[-1], job)
-        self.hold(what, self.asked("GET", f"/v1/jobs/{job}/result"))
 
     def end(self):
         self.ending = True

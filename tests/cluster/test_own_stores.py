@@ -6,7 +6,8 @@ from cluster import Clients, Cluster, known_results
 from harness import check
 
 SHARE = float(os.environ.get("YODA_CLUSTER_SHARE", "1"))
-UPDATES = max(3, round(20 * SHARE))
+FULL = SHARE >= 1
+UPDATES = max(2, round(20 * SHARE))
 KILLS = max(3, round(50 * SHARE))
 
 
@@ -29,8 +30,9 @@ def updates(balancer, **how):
     check(cluster.stop() == [0] * 3, "the last ones too")
 
 
-def test_updates_behind_haproxy():
-    updates("haproxy")
+if FULL:
+    def test_updates_behind_haproxy():
+        updates("haproxy")
 
 
 def test_hand_over_behind_haproxy():
@@ -43,13 +45,14 @@ def test_updates_behind_nginx():
     updates("nginx", held=True, drain_delay_ms=0)
 
 
-def test_kills_behind_haproxy():
-    """A killed replica breaks the connections it had; whoever asks again finds the job, and it ends once, with the right bytes."""
-    known, cluster = known_results(), Cluster(3, "haproxy")
-    began, clients = time.monotonic(), Clients(cluster.port, known, patient=True)
-    for i in range(KILLS):
-        cluster.kill(i % 3)
-        time.sleep(0.3)
-    check(clients.end(), "every client comes to its end")
-    report(f"{KILLS} kills of 3 replicas behind haproxy", cluster, clients, time.monotonic() - began)
-    check(cluster.stop() == [0] * 3, "the last ones end well")
+if FULL:
+    def test_kills_behind_haproxy():
+        """A killed replica breaks the connections it had; whoever asks again finds the job, and it ends once, with the right bytes."""
+        known, cluster = known_results(), Cluster(3, "haproxy")
+        began, clients = time.monotonic(), Clients(cluster.port, known, patient=True)
+        for i in range(KILLS):
+            cluster.kill(i % 3)
+            time.sleep(0.3)
+        check(clients.end(), "every client comes to its end")
+        report(f"{KILLS} kills of 3 replicas behind haproxy", cluster, clients, time.monotonic() - began)
+        check(cluster.stop() == [0] * 3, "the last ones end well")

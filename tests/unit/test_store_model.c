@@ -51,7 +51,7 @@ static void on_tick(uv_timer_t *t)
 
 static int open_store(void)
 {
-    if (durable == IN_REDIS) return yd_store_redis_open(&loop, redis_url, folder, &store, &err);
+    if (durable == IN_REDIS) return yd_store_redis_open(&loop, redis_url, folder, 5000, &store, &err);
     return durable ? yd_store_sqlite_open(&loop, folder, &store, &err) : yd_store_memory_open(&loop, &store, &err);
 }
 
