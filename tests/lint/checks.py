@@ -306,10 +306,11 @@ def systemd_syntax(root):
 
 
 def systemd_exposure(root):
-    """systemd rates the exposure at most 1.0 of 10, and at most 1.3 with each drop-in."""
+    """systemd rates the exposure at most 1.0 of 10, and at most 1.3 with each drop-in, and with GPUs and a shared store together."""
     out, drop_ins = [], [d for d in files(root, (".conf",), ["systemd"]) if d.startswith(DROP_INS)]
     for path in files(root, (".service",), ["systemd"]):
-        for more, limit in [([], 10), *(([d], 13) for d in drop_ins)]:
+        together = [[f"{DROP_INS}/gpu.conf", f"{DROP_INS}/store.conf"]] if f"{DROP_INS}/store.conf" in drop_ins else []
+        for more, limit in [([], 10), *((d, 13) for d in [*([d] for d in drop_ins), *together])]:
             rated = systemd_analyze(root, path, "security", "--offline=true", f"--threshold={limit}", drop_ins=more)
             if rated.returncode:
                 out.append(f"{path} {' '.join(more)}: " + (rated.stdout.strip().splitlines() or ["cannot be rated"])[-1])
