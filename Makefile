@@ -195,7 +195,7 @@ fuzz-bins: $(FUZZ_BIN)
 PREFIX ?= /usr
 DESTDIR ?=
 
-.PHONY: run test test-web cluster-test image-test page-image unit asan ubsan tsan torture conformance analyze bench install clean help format
+.PHONY: settings-page run test test-web cluster-test image-test page-image unit asan ubsan tsan torture conformance analyze bench install clean help format
 run: ## install what is missing, build, start yodad with the shipped model
 	@deploy/install-deps build
 	@$(MAKE) --no-print-directory all
@@ -296,6 +296,9 @@ images: all ## make the README's pictures from docs/images with the shipped mode
 page-image: all ## make the README's picture of the page, docs/images/page.webp
 	@deploy/install-deps test
 	@tests/web/run picture
+
+settings-page: ## write docs/operations/settings.md from the program's list of settings
+	@tests/lint/settings_page.py
 
 format: ## clang-format every source
 	clang-format -i $$(git ls-files '*.c' '*.h')

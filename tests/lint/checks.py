@@ -8,7 +8,11 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import settings_page  # noqa: E402
 
 IGNORED_FOLDERS = {".git", "build", "state", "__pycache__"}
 CODE = (".c", ".h", ".cu")
@@ -441,6 +445,7 @@ def watching(root):
     return out
 
 
+CONFIG_HEADER = '// C.\n#ifndef C\n#define C\n#define YD_CONFIG(TEXT, CHOICE, NUMBER, SWITCH) \\\n    TEXT(listen, "a", "where")\n\n#endif\n'
 GOOD_UNIT = "[Unit]\nDescription=x\n[Service]\nExecStart=/bin/true\n"
 
 def described(root):
@@ -480,6 +485,37 @@ def whole_kustomization(change):
             "deploy/kubernetes/b.yaml": read(here, "network.yaml")}
 
 
+def settings_listed(root):
+    """docs/operations/settings.md is what the program's list of settings makes it."""
+    if not os.path.exists(os.path.join(root, "daemon/config.h")):
+        return []
+    wanted = settings_page.page(root)
+    there = read(root, settings_page.PAGE) if os.path.exists(os.path.join(root, settings_page.PAGE)) else ""
+    return [] if there == wanted else [f"{settings_page.PAGE} is not what daemon/config.h says: make settings-page"]
+
+
+def anchors(text):
+    """Names of a page's headings, as links have them."""
+    text = re.sub(r"^(    .*|```[\s\S]*?^```)$", "", text, flags=re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-") for heading in re.findall(r"^#+ (.*)$", text, re.M)}
+
+
+def links(root):
+    """Links between pages lead to a file that is there, and to a heading of it."""
+    out = []
+    for path in files(root, (".md",)):
+        for target in re.findall(r"\]\(([^)\s]+)\)", re.sub(r"^    .*$", "", read(root, path), flags=re.M)):
+            place, _, anchor = target.partition("#")
+            if "://" in target or place.startswith("mailto:"):
+                continue
+            there = os.path.normpath(os.path.join(os.path.dirname(path), place)) if place else path
+            if not os.path.exists(os.path.join(root, there)):
+                out.append(f"{path}: there is no {target}")
+            elif anchor and there.endswith(".md") and anchor not in anchors(read(root, there)):
+                out.append(f"{path}: {there} has no heading {anchor}")
+    return out
+
+
 # For each rule, trees of one or two files that it must object to.
 PLANTED = {
     layers: [
@@ -506,6 +542,11 @@ PLANTED = {
     unfinished: [{"README.md": "TO" + "DO: write this\n"}],
     machine_paths: [{"docs/a.md": "see /ho" + "me/me/yodad\n"}, {"tools/a.c": '// A.\nchar *p = "/tm' + 'p/x";\n'}],
     file_sizes: [{"docs/picture.png": "x" * (MAX_FILE_BYTES + 1)}],
+    settings_listed: [
+        {"daemon/config.h": CONFIG_HEADER, "daemon/config_reload.c": "// R.\nlive[] = {\"listen\"};\n"},
+        {"daemon/config.h": CONFIG_HEADER, "daemon/config_reload.c": "// R.\nlive[] = {\"listen\"};\n", settings_page.PAGE: "| `listen` | empty |\n"},
+    ],
+    links: [{"a.md": "[x](b.md)\n"}, {"a.md": "[x](docs/b.md#two)\n", "docs/b.md": "# One\n"}, {"docs/a.md": "# One\n[x](#two)\n"}],
     json_files: [{"models/a.json": '{"a": 1,}\n'}],
     described: [
         {"core/err.h": "// E.\n#define E X(A, 1, \"no-such-thing\", 400, 0, \"A\")\n"},
@@ -564,7 +605,7 @@ CLEAN = {
     "models/a.json": "{}\n",
 }
 CODE_RULES = [layers, unsafe_functions, ending_functions, top_comment, script_comment, include_guards, unfinished, machine_paths,
-              file_sizes, json_files, described]
+              file_sizes, json_files, described, settings_listed, links]
 
 
 def rules():
