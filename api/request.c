@@ -231,13 +231,34 @@ static void answer_options(yd_request *r)
     yd_respond(r, 204, resp, 0);
 }
 
+static void on_synced(void *arg)
+{
+    yd_request *r = arg;
+    r->wait = NULL;
+    yd_request_wake(r);
+}
+
+static void drop_sync(yd_request *r)
+{
+    yd_sync_forget(r->wait);
+}
+
+static void handle_synced(yd_request *r)
+{
+    r->wake = r->drop = NULL;
+    r->match.route->handle(r);
+}
+
 static void dispatch(yd_request *r)
 {
+    yd_sync *sync = NULL;
     yd_conn_enter(r->conn, YD_CONN_WORKING, 0);
     if (r->refusal)
         yd_respond_problem(r, r->refusal);
     else if (!r->match.route)
         answer_options(r);
+    else if (r->match.route->stored && (sync = yd_service_sync(r->service, on_synced, r)))
+        yd_request_wait(r, handle_synced, drop_sync, sync);
     else
         r->match.route->handle(r);
 }

@@ -23,6 +23,7 @@ typedef struct yd_route {
     const char *args; // query arguments it knows, separated by spaces; NULL: it judges them itself
     unsigned scope;   // that a key must have (core/keys.h); 0: anybody may
     int token;        // a stream token is taken in place of a key
+    int stored;       // what it answers is in the store: what other processes have stored there is awaited first
     int quiet;        // logged at debug level only: probes and metrics
 } yd_route;
 

@@ -30,6 +30,7 @@ struct yd_arrival {
     int waits, repeated;        // one of those; its job was there, or another one's
     yd_demand demand;           // its model is not there yet, while `demands`
     int demands;
+    int synced;                 // what other processes have taken by now is known
     yd_submit_fn fn; // NULL: abandoned
     void *arg;
     char request_id[64];
@@ -121,6 +122,28 @@ static void answer_repeats(yd_arrival *a, int rc, yd_job *j, const yd_err *err)
     }
 }
 
+// It was not stored. Another process may have been first with the same request: then its job is this one's, too.
+static void turn_down(yd_arrival *a, yd_store_op *op)
+{
+    yd_service *s = a->service;
+    yd_job *before = NULL;
+    yd_replicas_look(s, op->rec.id); // the id may be another process's
+    if (*a->rec.once) *a->rec.id = 0; // it was given by this process, and is nobody's
+    if (op->rc == YD_E_CONFLICT && s->store->several && !s->closing) op->rc = yd_repeat_find(s, &a->rec, &before, &op->err);
+    if (!before) {
+        if (!op->rc) op->rc = yd_fail(&op->err, YD_E_CONFLICT, "the same request was made before, and its job has been deleted");
+        answer_repeats(a, op->rc, NULL, &op->err);
+        refuse(a, op->rc, &op->err);
+        return;
+    }
+    yd_job_pin(before);
+    answer_repeats(a, 0, before, NULL);
+    s->input_bytes -= a->len;
+    a->repeated = 1;
+    answer(a, 0, before, NULL);
+    yd_job_unpin(before);
+}
+
 static void on_stored(yd_store_op *op)
 {
     yd_arrival *a = op->arg;
@@ -136,9 +159,7 @@ static void on_stored(yd_store_op *op)
         yd_service_settle(s, j->rec.owner, 0, &j->booking);
         if (!j->gone) yd_job_forget(j);
         yd_job_unpin(j);
-        answer_repeats(a, op->rc, NULL, &op->err);
-        refuse(a, op->rc, &op->err);
-        yd_replicas_look(s, op->rec.id); // the id may be another process's
+        turn_down(a, op);
         return;
     }
     j->rec.order = op->rec.order;
@@ -199,6 +220,7 @@ static int make_job(yd_arrival *a, yd_store_op **op, yd_err *err)
     stored.bytes = j->rec.bytes = yd_job_bytes(j);
     stored.units = j->rec.units = s->store->spend ? a->booking.units : 0;
     *op = yd_store_op_new(YD_OP_PUT, &stored, on_stored, a);
+    if (*op && s->store->several) (*op)->once_ms = s->cfg->idempotency_ttl_s * 1000;
     if (*op) (*op)->charge = yd_service_charge(s, stored.owner, &a->booking);
     yd_blob_unref(stored.events);
     if (*op && yd_idmap_put(s->jobs, j->rec.id, j) == 0) {
@@ -262,10 +284,26 @@ static void repeat(yd_arrival *a, yd_job *j)
     yd_job_unpin(j);
 }
 
+static void looked(yd_codec_call *c);
+
+static void on_synced(void *arg)
+{
+    looked(&((yd_arrival *)arg)->look);
+}
+
+// The same request may have been made of another process.
+static int awaits_others(yd_arrival *a)
+{
+    if (a->synced || (!*a->rec.id && !*a->rec.once)) return 0;
+    a->synced = 1;
+    return yd_service_sync(a->service, on_synced, a) != NULL;
+}
+
 static void looked(yd_codec_call *c)
 {
     yd_arrival *a = (yd_arrival *)(void *)c;
     yd_service *s = a->service;
+    if (!c->rc && awaits_others(a)) return;
     int rc = s->draining ? yd_fail(&c->err, YD_E_DRAINING, "the server is shutting down and takes no new jobs") : c->rc;
     if (!rc && !a->fn) rc = yd_fail(&c->err, YD_E_CANCELLED, "the client has gone");
     yd_job *before = NULL;
@@ -350,7 +388,7 @@ int yd_service_submit(yd_service *s, const yd_submission *sub, yd_submit_fn fn, 
 void yd_arrival_abandon(yd_arrival *a)
 {
     a->fn = NULL;
-    if (!a->job && !a->waits && !a->demands) yd_codec_cancel(&a->look);
+    if (!a->job && !a->waits && !a->demands && !a->synced) yd_codec_cancel(&a->look);
 }
 
 int yd_arrival_repeats(const yd_arrival *a)

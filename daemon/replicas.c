@@ -245,12 +245,17 @@ static void waits(yd_service *s, yd_job *j, yd_job_record *r)
         take_up(s, j);
 }
 
+static int is_being_stored(const yd_job *j)
+{
+    return j->arrival || j->claiming || j->deleted || (j->ending && !yd_job_state_final(j->rec.state));
+}
+
 void yd_replicas_look(yd_service *s, const char *id)
 {
     yd_job_record r;
     yd_err err = {0};
     yd_job *j = yd_idmap_get(s->jobs, id);
-    if (!s->store->several || s->closing || (j && (j->arrival || j->claiming || j->ending || j->deleted))) return;
+    if (!s->store->several || s->closing || (j && is_being_stored(j))) return;
     const int rc = s->store->get(s->store, id, 0, &r, &err);
     if (rc) {
         if (j) vanish(j);
@@ -350,6 +355,41 @@ int yd_replicas_claimed(yd_job *j, yd_store_op *op)
     j->rec.input = yd_blob_ref(r.input);
     yd_job_record_clear(&r);
     return j->rec.input ? 0 : (op->rc = yd_fail(&op->err, YD_E_IO, "its picture is not there"));
+}
+
+// ---- reading -------------------------------------------------------------------------------------------------------
+
+struct yd_sync {
+    yd_store_sync wait; // first: what it is called back with
+    yd_service *service;
+    void (*fn)(void *arg); // NULL: forgotten
+    void *arg;
+};
+
+static void on_synced(yd_store_sync *w)
+{
+    yd_sync *y = (yd_sync *)(void *)w;
+    yd_service *s = y->service;
+    void (*fn)(void *arg) = y->fn;
+    void *arg = y->arg;
+    yd_free(y);
+    if (fn) fn(arg);
+    yd_service_release(s);
+}
+
+yd_sync *yd_service_sync(yd_service *s, void (*fn)(void *arg), void *arg)
+{
+    yd_sync *y = s->store->several && !s->closing ? yd_calloc(1, sizeof *y) : NULL; // without memory what is known is told
+    if (!y) return NULL;
+    *y = (yd_sync){{.done = on_synced}, s, fn, arg};
+    s->holds++;
+    s->store->sync(s->store, &y->wait);
+    return y;
+}
+
+void yd_sync_forget(yd_sync *y)
+{
+    if (y) y->fn = NULL;
 }
 
 // ---- all of them ---------------------------------------------------------------------------------------------------

@@ -116,6 +116,12 @@ int yd_service_request(const yd_service *s, const char *owner, yd_err *err);
 // After a retryable error: when to come again, from measured throughput. 1000..600000.
 long yd_service_retry_after_ms(const yd_service *s);
 
+// Where processes share a store: fn is called, once and from the loop, when everything is known here that any of them had stored by now, so that
+// whoever was told something by another one is told nothing older here. NULL, and no call: there is nothing to wait for.
+typedef struct yd_sync yd_sync;
+yd_sync *yd_service_sync(yd_service *s, void (*fn)(void *arg), void *arg);
+void yd_sync_forget(yd_sync *y); // fn is not called any more; NULL is fine
+
 // Find a job of this owner. YD_E_NOT_FOUND (also when it is somebody else's); YD_E_GONE when it was deleted or has expired.
 int yd_service_find(yd_service *s, const char *owner, const char *id, yd_job **out, yd_err *err);
 

@@ -94,7 +94,8 @@ typedef struct yd_store_limits {
 typedef struct yd_store yd_store;
 
 // What an operation needs of `rec`: PUT, UPDATE, CANCEL and ATTACH all of it, NOTE its id, errands and due, CLAIM and REMOVE its id, EXPIRE nothing.
-//   PUT     add a new record and give it its `order` (in the operation's own rec). YD_E_CONFLICT: the id is taken. YD_E_NOMEM, YD_E_IO,
+//   PUT     add a new record and give it its `order` (in the operation's own rec). YD_E_CONFLICT: the id is taken, or another record has its `once`
+//           and was created within once_ms before it. YD_E_NOMEM, YD_E_IO,
 //           YD_E_LIMIT: the owner's budgets do not allow it (charge); YD_E_STORAGE: no room; YD_E_STORE_AWAY: the server that has the records is away, or takes nothing.
 //   UPDATE  replace the record of that id. YD_E_NOT_FOUND. A finished record stays finished (YD_E_CONFLICT), and one that another process has
 //           is changed by that one alone (YD_E_CONFLICT).
@@ -129,6 +130,7 @@ typedef struct yd_store_op {
     int64_t now_ms;
     yd_store_limits limits; // EXPIRE
     yd_charge charge;       // PUT
+    int64_t once_ms;        // PUT: how long its `once` is nobody else's
     void (*done)(struct yd_store_op *op); // may be NULL; the store clears and frees the operation afterwards
     void *arg;
     // out
@@ -144,6 +146,13 @@ typedef struct yd_store_op {
 yd_store_op *yd_store_op_new(yd_store_op_kind kind, const yd_job_record *rec, void (*done)(yd_store_op *op), void *arg);
 void yd_store_op_free(yd_store_op *op); // one that was not handed in; NULL is fine
 
+// Who waits until everything that any process had stored when he asked is known here. Its memory is the asker's, until done is called.
+typedef struct yd_store_sync {
+    struct yd_store_sync *next; // the store's, as is target
+    uint64_t target;
+    void (*done)(struct yd_store_sync *w); // on the loop, never from inside `sync`; at once where the store is not reached
+} yd_store_sync;
+
 typedef struct yd_store_health {
     int ok;             // writing works
     int code;           // otherwise what new records are refused with: YD_E_STORAGE, YD_E_STORE_AWAY
@@ -157,7 +166,7 @@ struct yd_store {
     const char *durability; // "fsync", "everysec" (fsync within a second), "unknown", or "none": gone with the process
     int durable;            // what is done survives kill -9 and loss of power
     int64_t boot;           // number of this process among those that had the store, from 1
-    int several;            // other processes may share it: then there are watch and holder
+    int several;            // other processes may share it: then there are watch, holder and sync
     // Finish what was handed in, or give up on it where writing fails; then closed is called from the loop. Nothing may be handed in
     // afterwards.
     void (*close)(yd_store *s, void (*closed)(void *arg), void *arg);
@@ -190,6 +199,7 @@ struct yd_store {
     void (*watch)(yd_store *s, void (*changed)(void *arg, const char *id), void *arg);
     // Number of the process that has claimed this record, or fetches its picture; 0: nobody.
     int64_t (*holder)(const yd_store *s, const char *id);
+    void (*sync)(yd_store *s, yd_store_sync *w);
 };
 
 // Jobs in memory: gone with the process. Tombstones are bounded to 65536, the oldest go first. YD_E_NOMEM.

@@ -87,6 +87,7 @@ char *yd_entry_print_op(yd_store_op *op, int64_t replica, uint64_t number, yd_en
         bad |= json_object_set_new(o, "rec", record_json(&op->rec, op->kind != YD_OP_NOTE, names));
     else
         bad |= json_object_set_new(o, "rec", json_pack("{s:s, s:s}", "id", op->rec.id, "owner", op->rec.owner));
+    if (op->once_ms) bad |= json_object_set_new(o, "once", json_integer(op->once_ms));
     if (op->charge.jobs) bad |= json_object_set_new(o, "jobs", json_integer(op->charge.jobs));
     if (op->doc) bad |= json_object_set_new(o, "doc", json_string(op->doc));
     if (!bad) return print(o);
@@ -190,6 +191,7 @@ static int take_op(yd_entry *e, const json_t *o, yd_store_op_kind kind, yd_err *
     if (!e->op || (doc && !(e->op->doc = yd_strdup(doc)))) return yd_fail(err, YD_E_NOMEM, "no memory for an operation");
     e->op->now_ms = integer_of(o, "t");
     take_limits(&e->op->limits, json_object_get(o, "limits"));
+    e->op->once_ms = integer_of(o, "once");
     e->op->charge.jobs = (long)integer_of(o, "jobs");
     if (kind == YD_OP_BUNDLE_PUT && !doc) return yd_fail(err, YD_E_IO, "a batch without its text");
     return take_record(&e->op->rec, json_object_get(o, "rec"), err);

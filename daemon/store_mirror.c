@@ -113,12 +113,23 @@ long yd_mirror_unfinished(const yd_mirror *m, const char *owner)
     return n;
 }
 
-static int put(yd_mirror *m, yd_job_record *rec, int64_t by, long most, yd_err *err)
+static int has_once(const yd_mirror *m, const yd_job_record *rec, int64_t once_ms)
 {
+    const row *r = once_ms && *rec->once ? m->all.tail : NULL;
+    while (r && (strcmp(r->rec.once, rec->once) != 0 || rec->created_ms - r->rec.created_ms >= once_ms)) r = r->all.prev;
+    return r != NULL;
+}
+
+static int put(yd_mirror *m, yd_store_op *op, int64_t by)
+{
+    yd_job_record *rec = &op->rec;
+    yd_err *err = &op->err;
+    const long most = op->charge.jobs;
     if (yd_idmap_get(m->by_id, rec->id) || yd_idmap_get(m->graves_by_id, rec->id))
         return yd_fail_field(err, YD_E_CONFLICT, "id", "", "the id %s is already taken", rec->id);
     if (most && yd_mirror_unfinished(m, rec->owner) >= most)
         return yd_fail(err, YD_E_LIMIT, "'%s' has %ld jobs under way, no more than that may be", rec->owner, most);
+    if (has_once(m, rec, op->once_ms)) return yd_fail(err, YD_E_CONFLICT, "the key is another request's");
     row *r = yd_calloc(1, sizeof *r);
     if (!r || yd_idmap_put(m->by_id, rec->id, r)) {
         yd_free(r);
@@ -373,7 +384,7 @@ void yd_mirror_apply(yd_mirror *m, yd_store_op *op, int64_t by)
 {
     op->rc = 0;
     switch (op->kind) {
-    case YD_OP_PUT: op->rc = put(m, &op->rec, by, op->charge.jobs, &op->err); break;
+    case YD_OP_PUT: op->rc = put(m, op, by); break;
     case YD_OP_UPDATE: op->rc = update(m, &op->rec, by, &op->err); break;
     case YD_OP_ATTACH: op->rc = attach(m, &op->rec, &op->err); break;
     case YD_OP_NOTE: op->rc = note(m, &op->rec, &op->err); break;

@@ -150,6 +150,7 @@ static void fence(yd_redis_store *s, const char *why)
             yd_pending *p = pop(lists[i]);
             refuse(s, p, yd_redis_is_new(p->op) ? YD_E_STORE_AWAY : YD_E_CONFLICT, s->why);
         }
+    yd_redis_sync_end(s);
 }
 
 static void lost(yd_redis_store *s, const char *why)
@@ -161,6 +162,7 @@ static void lost(yd_redis_store *s, const char *why)
     s->wire = 0;
     for (yd_pending *p = s->sent.head; p; p = p->next) p->on_wire = 0;
     s->refresh_sent_us = s->xread_us = 0;
+    yd_redis_sync_end(s);
     s->backoff_us = s->backoff_us ? 2 * s->backoff_us : FIRST_MS * 1000;
     if (s->backoff_us > MOST_MS * 1000) s->backoff_us = MOST_MS * 1000;
     s->reconnect_us = yd_mono_us() + s->backoff_us;
@@ -381,6 +383,7 @@ static void on_read(redisAsyncContext *c, void *reply, void *arg)
     // {{name, {{id, {"o", text}}, ...}}}, or nothing within the time.
     if (r->type == REDIS_REPLY_ARRAY && r->elements == 1 && r->element[0]->elements == 2 && take_entries(s, r->element[0]->element[1])) return;
     yd_redis_snapshot_if_due(s);
+    yd_redis_sync_look(s);
     read_on(s);
 }
 
@@ -514,7 +517,7 @@ static void look_after_links(yd_redis_store *s, int64_t now)
         if (yd_redis_link_busy(&s->writer)) yd_redis_link_start(&s->reader);
         return;
     }
-    int late = is_late(s->refresh_sent_us, now, ANSWER_MS) || is_late(s->xread_us, now, READ_MS) || (s->wire && is_late(s->wire_us, now, ANSWER_MS));
+    int late = is_late(s->refresh_sent_us, now, ANSWER_MS) || is_late(s->xread_us, now, READ_MS) || is_late(s->sync_sent_us, now, ANSWER_MS) || (s->wire && is_late(s->wire_us, now, ANSWER_MS));
     for (int i = 0; i < 2; i++) late |= yd_redis_link_busy(links[i]) && !links[i]->ready && is_late(links[i]->since_us, now, CONNECT_MS);
     for (const yd_pending *p = s->sent.head; p && !late; p = p->next) late = (p->on_wire || p->logged) && is_late(p->sent_us, now, ANSWER_MS);
     if (late) {
@@ -542,9 +545,11 @@ static void finish(yd_redis_store *s)
     yd_redis_link_end(&s->writer);
     yd_redis_link_end(&s->reader);
     while (s->told_next) on_teller(&s->teller);
-    s->open_handles = 2;
+    yd_redis_sync_end(s);
+    s->open_handles = 3;
     uv_close((uv_handle_t *)&s->tick, on_handle_closed);
     uv_close((uv_handle_t *)&s->teller, on_handle_closed);
+    uv_close((uv_handle_t *)&s->asker, on_handle_closed);
 }
 
 static void on_left(redisAsyncContext *c, void *reply, void *arg)
@@ -605,7 +610,8 @@ static void start(yd_redis_store *s, uv_loop_t *loop)
     s->writer = s->reader = (yd_redis_link){.loop = loop, .url = &s->url, .arg = s, .up = on_up, .down = on_down};
     uv_timer_init(loop, &s->tick);
     uv_idle_init(loop, &s->teller);
-    s->tick.data = s->teller.data = s;
+    uv_idle_init(loop, &s->asker);
+    s->tick.data = s->teller.data = s->asker.data = s;
     s->ok = 1; // it has just answered
     s->refreshed_us = s->reaped_us = yd_mono_us();
     uv_timer_start(&s->tick, on_tick, 0, TICK_MS);
@@ -619,6 +625,7 @@ int yd_store_redis_open_with(uv_loop_t *loop, const char *url, const char *folde
     s->lock_fd = -1;
     s->base = (yd_store){.durable = 1, .several = s->opt.several, .close = close_store, .submit = submit};
     yd_redis_reads(&s->base);
+    yd_redis_syncs(&s->base);
     if (opt->several) yd_redis_budgets(s);
     int rc = yd_redis_url_parse(url, &s->url, err);
     if (!rc) rc = yd_redis_join(s, folder, err);

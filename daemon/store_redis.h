@@ -77,6 +77,8 @@ typedef struct yd_redis_store {
     struct yd_snapshot *snapshot;
     long since_snapshot;
     yd_store_op *told_next, *told_last;
+    yd_store_sync *sync_asked, *sync_sent, *sync_waiting;
+    int64_t sync_sent_us;
     void (*changed)(void *arg, const char *id);
     void *changed_arg;
     char (*released)[YD_ID_MAX]; // by the entry that was applied last
@@ -84,7 +86,7 @@ typedef struct yd_redis_store {
     int released_more; // than memory was there for
 
     uv_timer_t tick;
-    uv_idle_t teller;
+    uv_idle_t teller, asker;
     int ok, fenced, disk_bad;
     char why[256];
     int64_t retry_disk_us, retry_write_us, reconnect_us, backoff_us, refreshed_us, refresh_sent_us, xread_us, reaped_us;
@@ -148,6 +150,11 @@ int yd_redis_is_new(const yd_store_op *op);
 
 // ---- store_redis_read.c ----
 void yd_redis_reads(yd_store *base); // fills in the calls that read
+
+// ---- store_redis_sync.c ----
+void yd_redis_syncs(yd_store *base); // fills in the call
+void yd_redis_sync_look(yd_redis_store *s); // the mirror has got on, or the server can be asked
+void yd_redis_sync_end(yd_redis_store *s);  // nobody waits any longer
 
 // ---- store_redis_snapshot.c ----
 // Apply the entry with this id of the log; *e: what it was, to be cleared. YD_E_NOMEM: not applied, may be tried again. YD_E_IO: it cannot be.

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import tempfile
+import threading
 import time
 
 from cluster import FLAGS, PICTURES
@@ -131,4 +132,32 @@ def test_one_leaves_in_the_middle():
         until("all are computed", lambda: set(states(r, i)) == {"succeeded"}, 60)
         check({result(d, i) for d in r.of if d.alive()} == {want}, "to the same bytes")
     check(any("goes on from its checkpoint" in d.log_text() for d in r.of if d.alive()), "the one it had was not begun anew")
+    r.stop()
+
+
+def test_what_one_has_told_all_know():
+    """Each request goes to another one than the one before, at once: no 404, no older state."""
+    r = Replicas(fake_unit_us=0)
+    for k in range(60):
+        a, b, c = (r.of[(k + n) % 3] for n in range(3))
+        i = submit(a)
+        check(b.curl(f"/v1/jobs/{i}").status == 200, "it is known")
+        check(c.curl(f"/v1/jobs?limit=1").json()["jobs"][0]["id"] == i, "it is listed")
+        check(a.curl(f"/v1/jobs/{i}?wait=20").json()["state"] == "succeeded", "it succeeds")
+        check(b.curl(f"/v1/jobs/{i}/result").status == 200 and c.curl(f"/v1/jobs/{i}/result").status == 200, "its result is everywhere")
+        check(c.curl(f"/v1/jobs/{i}", "-X", "DELETE").status == 204 and a.curl(f"/v1/jobs/{i}").status == 410, "it is gone")
+    ids = set()
+    for k in range(30):  # the same request again, of another one
+        for d in r.of:
+            ids.add(d.curl("/v1/jobs?steps=2", data=PICTURES[0], headers=(f"Idempotency-Key: key {k}",)).json()["id"])
+    check(len(ids) == 30, "a key makes one job", len(ids))
+    for k in range(20):  # and of all at once
+        ids, threads = set(), []
+        for d in r.of * 2:
+            threads.append(threading.Thread(target=lambda d=d: ids.add(
+                d.curl("/v1/jobs?steps=2", data=PICTURES[0], headers=(f"Idempotency-Key: together {k}",)).json().get("id"))))
+            threads[-1].start()
+        for t in threads:
+            t.join()
+        check(len(ids) == 1, "a key makes one job at a time", ids)
     r.stop()
