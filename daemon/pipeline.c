@@ -335,9 +335,10 @@ static void on_claimed(yd_store_op *op)
     if (!yd_job_over(j)) yd_replicas_claimed(j, op);
     prepare_task *t = yd_job_over(j) || op->rc ? NULL : yd_calloc(1, sizeof *t);
     if (!t && !op->rc) op->rc = yd_fail(&op->err, YD_E_NOMEM, "no memory to start the job");
-    if (t)
+    if (t) {
         begin_prepare(j, t, op->now_ms);
-    else if (!s->closing)
+        yd_replicas_look(s, j->rec.id); // somebody may have been asked to cancel it, or deleted it, meanwhile
+    } else if (!s->closing)
         yd_pipeline_finish(j, YD_JOB_FAILED, &op->err); // nothing when it is over
     yd_job_unpin(j);
 }

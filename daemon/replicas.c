@@ -250,6 +250,26 @@ static int is_being_stored(const yd_job *j)
     return j->arrival || j->claiming || j->deleted || (j->ending && !yd_job_state_final(j->rec.state));
 }
 
+int yd_replicas_gone(const yd_job *j, yd_err *err)
+{
+    yd_job_record r;
+    yd_service *s = j->service;
+    if (!s->store->several || j->arrival || !is_being_stored(j)) return 0; // otherwise it is as the store has it
+    const int rc = s->store->get(s->store, j->rec.id, 0, &r, err);
+    if (!rc) yd_job_record_clear(&r);
+    return rc == YD_E_GONE ? rc : 0;
+}
+
+int yd_replicas_unknown(const yd_service *s, const char *id, yd_err *err)
+{
+    yd_store_health now;
+    s->store->health(s->store, &now);
+    if (!s->store->several || now.ok || now.code != YD_E_STORE_AWAY) return YD_E_NOT_FOUND;
+    yd_fail(err, YD_E_STORE_AWAY, "the job %.40s is not known here, and the shared store cannot be asked: %.200s", id, now.why);
+    if (err) err->retry_ms = YD_STORE_RETRY_MS;
+    return YD_E_STORE_AWAY;
+}
+
 void yd_replicas_look(yd_service *s, const char *id)
 {
     yd_job_record r;

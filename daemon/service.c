@@ -317,7 +317,8 @@ void yd_service_close(yd_service *s, void (*done)(void *arg), void *arg)
 int yd_service_find(yd_service *s, const char *owner, const char *id, yd_job **out, yd_err *err)
 {
     yd_job *j = yd_idmap_get(s->jobs, id);
-    int rc = j ? 0 : yd_job_recall(s, id, &j, err);
+    int rc = j ? yd_replicas_gone(j, err) : yd_job_recall(s, id, &j, err);
+    if (rc == YD_E_NOT_FOUND) rc = yd_replicas_unknown(s, id, err);
     if (rc) return rc;
     if (strcmp(j->rec.owner, owner) != 0) return yd_fail(err, YD_E_NOT_FOUND, "there is no job %.40s", id);
     if (j->deleted) return yd_fail(err, YD_E_GONE, "job %.40s has been deleted or has expired", id);

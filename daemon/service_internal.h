@@ -232,6 +232,9 @@ void yd_pipeline_removed(yd_job *j);
 // ---- replicas.c ----
 void yd_replicas_open(yd_service *s); // at the start: unfinished jobs into the table, and what others do is seen from now on
 void yd_replicas_look(yd_service *s, const char *id); // make the job agree with its record
+// YD_E_GONE: by the store's word it was deleted, although this process has still something of it to store. 0: it was not.
+int yd_replicas_gone(const yd_job *j, yd_err *err);
+int yd_replicas_unknown(const yd_service *s, const char *id, yd_err *err); // YD_E_NOT_FOUND (err as it was), or YD_E_STORE_AWAY: who knows
 void yd_replicas_give_way(yd_job *j); // another process was first
 void yd_replicas_lost(yd_job *j);     // its end was not taken: another process has it, or has ended it
 void yd_replicas_unfit(yd_job *j, const yd_err *why); // it cannot be computed here, and is left to others
