@@ -15,6 +15,7 @@
 #ifndef YD_CORE_BACKEND_H
 #define YD_CORE_BACKEND_H
 
+#include "core/canvas.h"
 #include "core/graph.h"
 #include <stdint.h>
 
@@ -66,7 +67,25 @@ typedef struct yd_backend_memory {
     size_t weights, arena, scratch; // of this backend: parameters with their copies, activations, kernels' workspaces
 } yd_backend_memory;
 
+// Canvases in the device's memory, so that windows and predictions need not travel. A backend may be without; jobs' canvases are then the
+// host's, and so they are for a job that finds no room. What these do is bit for bit what core/sampler.c does on the host.
+typedef struct yd_canvas_ops {
+    // Memory for a canvas, on 256 bytes, from what was set aside when the backend was opened. YD_E_NOMEM: there is no room now.
+    int (*take)(yd_backend *be, size_t bytes, void **memory, yd_err *err);
+    // Any thread may give it back while the backend is open, before what was asked of it has been done, too.
+    void (*give)(yd_backend *be, void *memory);
+    // Copy to and from such memory, in the order of what else is asked; src may be reused, and dst has it, on return.
+    int (*write)(yd_backend *be, void *dst, const void *src, size_t bytes, yd_err *err);
+    int (*read)(yd_backend *be, void *dst, const void *src, size_t bytes, yd_err *err);
+    // run() with samples 0..n-1 cut from the units' canvases into the inputs x (a map) and level ([n,1,1,1]), and the output's predictions
+    // put back onto them; for samples whose unit has no canvas, and those from n on, staging is what it is for run(). Units of one canvas
+    // stand in window order. bad[i]: 1 where a prediction has NaN or Inf.
+    int (*run)(yd_exec *e, yd_tid x, yd_tid level, yd_tid out, const yd_canvas_unit *units, int n, int *bad, yd_err *err);
+    int (*step)(yd_backend *be, const yd_canvas *canvas, const yd_canvas_step *step, yd_err *err);
+} yd_canvas_ops;
+
 struct yd_backend {
+    const yd_canvas_ops *canvas; // or NULL
     void (*close)(yd_backend *be); // waits for nothing; all weights and execs must be freed before
     void (*info)(const yd_backend *be, yd_backend_info *out);
 

@@ -10,7 +10,8 @@
 #include <string.h>
 #include <time.h>
 
-#define MAX_BUCKETS 7 // 1, 2, 4, ... 64
+#define MAX_BUCKETS 7 // 1, 2, 4, ... MAX_BATCH
+#define MAX_BATCH   64
 
 // Timed runs: as many as take this long, within bounds.
 #define WARM_MS    100
@@ -41,6 +42,9 @@ struct yd_engine {
     double warm_spent_ms;
     int window_w, window_h;
     int up_scale;        // of the encoder
+    int resident;        // canvases go to the device
+    yd_canvas_unit units[MAX_BATCH]; // of a run
+    int bad[MAX_BATCH];
     size_t in_c, cond_c; // channels of the network's inputs; cond_c 0 without an encoder
     encoder encoder;
     yd_engine_info info;
@@ -148,11 +152,12 @@ int yd_engine_step(yd_engine *e, yd_err *err)
 int yd_engine_begin(yd_backend *be, const yd_model *m, const yd_engine_options *opt, yd_engine **out, yd_err *err)
 {
     *out = NULL;
-    if (opt->max_batch < 1 || opt->max_batch > 64)
+    if (opt->max_batch < 1 || opt->max_batch > MAX_BATCH)
         return yd_fail_field(err, YD_E_SETTING, "max_batch", "1 to 64", "max_batch is %d", opt->max_batch);
     yd_engine *e = yd_calloc(1, sizeof *e);
     if (!e) return yd_fail(err, YD_E_NOMEM, "no memory for an engine");
     e->be = be;
+    e->resident = opt->resident && be->canvas;
     e->window_w = m->cfg.window;
     e->window_h = m->cfg.window_height ? m->cfg.window_height : m->cfg.window;
     be->info(be, &e->info.backend);
@@ -237,18 +242,41 @@ static int gather(yd_engine *e, bucket *b, int at, yd_sampler *s, const yd_unit 
     return e->cond_c ? fetch_features(e, s, u, b->cond + first * e->cond_c, err) : 0;
 }
 
+// Cut the units out, run, and put the predictions back, on the device for samplers whose canvas it has and through staging for others.
+static int run_bucket(yd_engine *e, bucket *b, yd_sampler *const *sampler, const yd_unit *unit, int n, int *on_device, yd_err *err)
+{
+    int rc = 0, any = 0;
+    for (int i = 0; i < n && rc >= 0; i++) {
+        rc = on_device[i] = e->resident ? yd_sampler_enter(sampler[i], e->be, err) : 0;
+        if (rc == 0) rc = gather(e, b, i, sampler[i], &unit[i], err);
+        any |= on_device[i];
+        if (e->resident) yd_sampler_device_unit(sampler[i], &unit[i], &e->units[i]);
+    }
+    if (rc < 0) return rc;
+    if (!any) return e->be->run(b->exec, err);
+    const yd_graph *g = e->graph;
+    return e->be->canvas->run(b->exec, yd_graph_find(g, "x"), yd_graph_find(g, "level"), yd_graph_find(g, "out"), e->units, n, e->bad, err);
+}
+
 int yd_engine_run(yd_engine *e, yd_sampler *const *sampler, const yd_unit *unit, int n, int *done, yd_step_info *info, yd_err *errs)
 {
     if (!bucket_for(e, n)) return yd_fail(errs, YD_E_INTERNAL, "a batch of %d units, at most %d are compiled", n, e->info.max_batch);
     for (int from = 0, to; from < n; from = to) {
         bucket *b = bucket_to_run(e, n - from);
-        int rc = 0;
+        int on_device[MAX_BATCH];
         to = b->n < n - from ? from + b->n : n;
-        for (int i = from; i < to && !rc; i++) rc = gather(e, b, i - from, sampler[i], &unit[i], errs);
-        if (!rc) rc = e->be->run(b->exec, errs);
+        int rc = run_bucket(e, b, sampler + from, unit + from, to - from, on_device, errs);
         if (rc) return rc;
-        for (int i = from; i < to; i++)
-            done[i] = yd_sampler_scatter(sampler[i], &unit[i], b->out + (size_t)(i - from) * pixels(e) * 3, &info[i], errs ? &errs[i] : NULL);
+        for (int i = from; i < to; i++) {
+            yd_err *err = errs ? &errs[i] : NULL;
+            if (on_device[i - from])
+                done[i] = yd_sampler_device_took(sampler[i], &unit[i], e->bad[i - from], &info[i], err);
+            else
+                done[i] = yd_sampler_scatter(sampler[i], &unit[i], b->out + (size_t)(i - from) * pixels(e) * 3, &info[i], err);
+            if (done[i] != YD_E_DEVICE) continue;
+            if (errs && i) errs[0] = errs[i]; // the step failed, not the job
+            return YD_E_DEVICE;
+        }
     }
     return 0;
 }

@@ -83,6 +83,7 @@ size_t yd_sampler_bytes(const yd_model_config *cfg, const yd_sample_settings *se
 void yd_sampler_free(yd_sampler *s)
 {
     if (!s) return;
+    yd_sampler_device_forget(s);
     yd_schedule_free(s->sched);
     yd_windows_clear(&s->win);
     yd_free_aligned(s->z);
@@ -210,7 +211,7 @@ int yd_sampler_reflect(int i, int n)
 }
 
 // What the network is told about the noise of a step.
-static float told(const yd_sampler *s, int step)
+float yd_sampler_told(const yd_sampler *s, int step)
 {
     const yd_schedule_config *cfg = &s->cfg.schedule;
     switch (s->cfg.noise_input) {
@@ -260,7 +261,7 @@ void yd_sampler_gather(const yd_sampler *s, const yd_unit *u, float *x, float *l
         for (int cx = u->x + cols; cx < u->x + s->win.window_w; cx++)
             x = gather_run(s, u->step, row + (size_t)yd_sampler_reflect(cx, s->w), INT_MAX, 1, x);
     }
-    *level = told(s, u->step);
+    *level = yd_sampler_told(s, u->step);
 }
 
 // acc += weight * pred over the window's part of the canvas; 0, or -1 when a value is not finite.
@@ -336,17 +337,15 @@ static void move_coefficients(const yd_sampler *s, const yd_mask_move *m, yd_ste
     }
 }
 
-// What all pixels do at one step.
-typedef struct step_moves {
-    int n;
-    yd_mask_move move[YD_MASK_MOVES];
-    yd_step_coefs coefs[YD_MASK_MOVES];
-} step_moves;
-
-static void plan_step(const yd_sampler *s, step_moves *p)
+static void plan_step(const yd_sampler *s, yd_canvas_step *p)
 {
-    p->n = yd_mask_moves(s->r, s->set.steps, s->step, p->move);
-    for (int i = 0; i < p->n; i++) move_coefficients(s, &p->move[i], &p->coefs[i]);
+    yd_mask_move move[YD_MASK_MOVES];
+    p->n = yd_mask_moves(s->r, s->set.steps, s->step, move);
+    p->late = s->set.allocation == YD_ALLOCATION_LATE;
+    for (int i = 0; i < p->n; i++) {
+        move_coefficients(s, &move[i], &p->coefs[i]);
+        p->next[i] = move[i].next;
+    }
 }
 
 static int any_in(const uint16_t *a, int n, int from, int to)
@@ -357,88 +356,100 @@ static int any_in(const uint16_t *a, int n, int from, int to)
 }
 
 // The pixels of row y that make this move; in a late allocation also those that come on after it.
-static void move_row(yd_sampler *s, int y, const yd_mask_move *m, const yd_step_coefs *k, const float *cond, float *scratch)
+static void move_row(yd_sampler *s, int y, const yd_canvas_step *p, int move, const float *cond, float *scratch)
 {
     const size_t first = (size_t)y * (size_t)s->w;
-    const int late = s->set.allocation == YD_ALLOCATION_LATE;
-    if (!late && !any_in(s->a + first, s->w, m->from, m->to)) return;
-    const float *noise = k->last ? NULL : noise_row(s, m->next, y, scratch); // sigma is 0 in the last step
+    const yd_step_coefs *k = &p->coefs[move];
+    const int next = p->next[move];
+    if (!p->late && !any_in(s->a + first, s->w, k->from, k->to)) return;
+    const float *noise = k->last ? NULL : noise_row(s, next, y, scratch); // sigma is 0 in the last step
     yd_rows_update(k, s->a + first, cond, s->acc + first * 3, noise, s->w, s->before ? s->before + first * 3 : NULL,
                    s->first ? s->first + first * 3 : NULL, s->z + first * 3, s->shown + first * 3);
-    if (late && !k->last)
-        yd_rows_switch_on(s->a + first, m->next, m->next, k->on_mean, k->on_noise, k->unscale != 0.0f ? NULL : cond, noise, s->w,
+    if (p->late && !k->last)
+        yd_rows_switch_on(s->a + first, next, next, k->on_mean, k->on_noise, k->unscale != 0.0f ? NULL : cond, noise, s->w,
                           s->z + first * 3);
 }
 
 // Row y takes the step. The predictions of the step are used up: acc is zero again.
-static void update_row(yd_sampler *s, int y, const step_moves *p, float *scratch)
+static void update_row(yd_sampler *s, int y, const yd_canvas_step *p, float *scratch)
 {
-    const int coming = s->set.allocation == YD_ALLOCATION_LATE && s->step > 1; // pixels of one step less have to be drawn
+    const int coming = p->late && s->step > 1; // pixels of one step less have to be drawn
     if (s->row_max[y] >= s->r[s->step] - coming) {
         const float *cond = condition_row(s, y, scratch + (size_t)s->w * 3);
-        for (int i = 0; i < p->n; i++) move_row(s, y, &p->move[i], &p->coefs[i], cond, scratch);
+        for (int i = 0; i < p->n; i++) move_row(s, y, p, i, cond, scratch);
     }
     memset(s->acc + (size_t)y * (size_t)s->w * 3, 0, (size_t)s->w * 3 * sizeof *s->acc);
 }
 
-static void update_band(yd_sampler *s, int band, const step_moves *p)
+static void update_band(yd_sampler *s, int band, const yd_canvas_step *p)
 {
     float *scratch = s->scratch + (size_t)band * 2 * (size_t)s->w * 3;
     const int first = (int)((long)s->h * band / BANDS), end = (int)((long)s->h * (band + 1) / BANDS);
     for (int y = first; y < end; y++) update_row(s, y, p, scratch);
 }
 
-static void update_bands(yd_sampler *s, const step_moves *p)
+static void update_bands(yd_sampler *s, const yd_canvas_step *p)
 {
     for (int band = 0; band < BANDS; band++) update_band(s, band, p);
 }
 
 // A team is worth waiting for where there is enough to share. Measured with two cores: 64 x 64 pixels take 40 us alone, 20 us with a team
 // that is awake, 160 us with one that sleeps because the network ran elsewhere, and milliseconds where somebody else has its cores.
-static void update_canvas(yd_sampler *s)
+static int update_canvas(yd_sampler *s, yd_err *err)
 {
-    step_moves p;
+    yd_canvas_step p;
     plan_step(s, &p);
+    if (s->device.be) return yd_sampler_device_step(s, &p, err);
     if (s->pixels <= TEAM_PIXELS) {
         update_bands(s, &p);
-        return;
+        return 0;
     }
 #pragma omp parallel for schedule(static)
     for (int band = 0; band < BANDS; band++) update_band(s, band, &p);
+    return 0;
+}
+
+// A step that needs no network. On the caller's thread alone: this runs where jobs are prepared, too, beside the compute threads.
+static int idle_step(yd_sampler *s, yd_err *err)
+{
+    yd_canvas_step p;
+    plan_step(s, &p);
+    if (s->device.be) return yd_sampler_device_step(s, &p, err);
+    update_bands(s, &p);
+    return 0;
 }
 
 // Pass steps that need no network at all. In a late allocation they come first, and pixels come on after them; in a strided one they
-// lie between others and nothing happens. On the caller's thread alone: this runs where jobs are prepared, beside the compute threads.
-static void pass_idle_steps(yd_sampler *s)
+// lie between others and nothing happens.
+static int pass_idle_steps(yd_sampler *s, yd_err *err)
 {
     while (s->step > 0 && yd_sampler_next_needed(s, 0) == yd_windows_count(&s->win)) {
-        step_moves p;
-        if (s->set.allocation == YD_ALLOCATION_LATE) {
-            plan_step(s, &p);
-            update_bands(s, &p);
-        }
+        int rc = s->set.allocation == YD_ALLOCATION_LATE ? idle_step(s, err) : 0;
+        if (rc) return rc;
         s->step--;
     }
     s->expect = s->step > 0 ? yd_sampler_next_needed(s, 0) : 0;
+    return 0;
 }
 
 // From the top: pixels that take the first step are pure noise.
-static void start(yd_sampler *s)
+void yd_sampler_start(yd_sampler *s)
 {
     s->step = s->set.steps;
+    s->cursor = s->run = 0;
     for (int y = 0; y < s->h; y++)
         if (s->row_max[y] >= s->r[s->step]) {
             const size_t first = (size_t)y * (size_t)s->w;
             yd_rows_switch_on(s->a + first, s->r[s->step], UINT16_MAX, 0.0f, 1.0f, NULL, noise_row(s, s->step, y, s->scratch), s->w,
                               s->z + first * 3);
         }
-    pass_idle_steps(s); // every pixel has a step, so one is left
+    (void)pass_idle_steps(s, NULL); // every pixel has a step, so one is left; on the host nothing of it fails
 }
 
 void yd_sampler_set_noise(yd_sampler *s, const float *const *noise)
 {
     s->noise = noise;
-    start(s);
+    yd_sampler_start(s);
 }
 
 static int keep_condition(yd_sampler *s, const float *cond, yd_err *err)
@@ -453,7 +464,7 @@ static int keep_condition(yd_sampler *s, const float *cond, yd_err *err)
 int yd_sampler_set_condition(yd_sampler *s, const float *cond, yd_err *err)
 {
     int rc = keep_condition(s, cond, err);
-    if (!rc) start(s);
+    if (!rc) yd_sampler_start(s);
     return rc;
 }
 
@@ -490,7 +501,7 @@ static void settle(yd_sampler *s, const float *map)
     for (size_t i = 0; i < (size_t)s->pixels * 3; i++) s->shown[i] = yd_narrow(s->up[i]);
     yd_mask_activation(map, s->pixels, s->set.steps, s->set.lower_bound, s->set.mask_form, s->a);
     plan_work(s);
-    start(s);
+    yd_sampler_start(s);
 }
 
 int yd_sampler_new_from(const yd_model_config *cfg, const yd_sample_settings *set, int w, int h, const yd_sampler_picture *picture,
@@ -537,32 +548,49 @@ static void finish(yd_sampler *s)
 }
 
 // All windows of the step are back: move on, and through steps that need no network.
-static void finish_step(yd_sampler *s, yd_step_info *info)
+static int finish_step(yd_sampler *s, yd_step_info *info, yd_err *err)
 {
     const int windows = yd_windows_count(&s->win);
     *info = (yd_step_info){.step = s->step, .steps = s->set.steps, .tau = s->sched->tau[s->step], .active = s->counts[s->r[s->step]],
                            .pixels = s->pixels, .windows_run = s->run, .windows_skipped = windows - s->run};
-    update_canvas(s);
+    int rc = update_canvas(s, err);
+    if (rc) return rc;
     s->step--;
     s->cursor = 0;
     s->run = 0;
-    pass_idle_steps(s);
+    rc = pass_idle_steps(s, err);
     info->left = s->step;
+    if (!rc && s->step == 0) rc = yd_sampler_leave(s, err); // the result is the host's
+    if (rc) return rc;
     if (s->step == 0) finish(s);
+    return 1;
+}
+
+static int check_turn(const yd_sampler *s, const yd_unit *u, yd_err *err)
+{
+    if (u->step == s->step && u->window == s->expect) return 0;
+    return yd_fail(err, YD_E_INTERNAL, "window %d of step %d came back, window %d of step %d was expected", u->window, u->step, s->expect, s->step);
+}
+
+// The unit's prediction is in acc, unless it is `bad`.
+static int took(yd_sampler *s, const yd_unit *u, int bad, yd_step_info *info, yd_err *err)
+{
+    if (bad) return yd_fail(err, YD_E_NUMERIC, "the network's prediction for window %d at step %d holds NaN or Inf", u->window, u->step);
+    s->run++;
+    s->expect = yd_sampler_next_needed(s, u->window + 1);
+    return s->expect < yd_windows_count(&s->win) ? 0 : finish_step(s, info, err);
 }
 
 int yd_sampler_scatter(yd_sampler *s, const yd_unit *u, const float *pred, yd_step_info *info, yd_err *err)
 {
-    if (u->step != s->step || u->window != s->expect)
-        return yd_fail(err, YD_E_INTERNAL, "window %d of step %d came back, window %d of step %d was expected", u->window, u->step, s->expect,
-                       s->step);
-    if (blend(s, u, pred))
-        return yd_fail(err, YD_E_NUMERIC, "the network's prediction for window %d at step %d holds NaN or Inf", u->window, u->step);
-    s->run++;
-    s->expect = yd_sampler_next_needed(s, u->window + 1);
-    if (s->expect < yd_windows_count(&s->win)) return 0;
-    finish_step(s, info);
-    return 1;
+    int rc = check_turn(s, u, err);
+    return rc ? rc : took(s, u, blend(s, u, pred), info, err);
+}
+
+int yd_sampler_device_took(yd_sampler *s, const yd_unit *u, int bad, yd_step_info *info, yd_err *err)
+{
+    int rc = check_turn(s, u, err);
+    return rc ? rc : took(s, u, bad, info, err);
 }
 
 void yd_sampler_work(const yd_sampler *s, yd_work *out)
@@ -583,6 +611,7 @@ void yd_sampler_work(const yd_sampler *s, yd_work *out)
 
 void yd_sampler_preview(const yd_sampler *s, uint8_t *rgb)
 {
+    yd_sampler_device_show(s);
     memcpy(rgb, s->shown, (size_t)s->pixels * 3);
 }
 

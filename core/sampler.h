@@ -14,6 +14,7 @@
 #ifndef YD_CORE_SAMPLER_H
 #define YD_CORE_SAMPLER_H
 
+#include "core/backend.h"
 #include "core/model.h"
 
 typedef struct yd_sampler yd_sampler;
@@ -88,6 +89,21 @@ void yd_sampler_keep_features(yd_sampler *s, const yd_unit *u, const float *feat
 // Take the unit's prediction [window_h*window_w*3]. Returns 1 when it completed a step (*info filled),
 // 0 otherwise; YD_E_NUMERIC on NaN or Inf: the job has failed. Leading steps without an active pixel were passed when the sampler was made.
 int yd_sampler_scatter(yd_sampler *s, const yd_unit *u, const float *pred, yd_step_info *info, yd_err *err);
+
+// ---- a canvas on the device (sampler_device.c), where the backend has what it takes (core/backend.h: yd_canvas_ops) ----
+// From enter to leave the sampler is the backend's owner's: gather and scatter are not for it, saving and previews are for the owner's thread
+// alone, freeing is for any, while the backend is open. A finished sampler has left. The result is the same to the byte.
+
+// Move the canvas to the device, unless it is there. 1: it is there; 0: it stays on the host, which is no failure: the backend keeps none or
+// has no room, the network has an encoder, or noise is given. YD_E_DEVICE; YD_E_INTERNAL: another backend has it.
+int yd_sampler_enter(yd_sampler *s, yd_backend *be, yd_err *err);
+// Bring it back and give the device's memory away; nothing where it is on the host. When that fails the device is left all the same and the
+// sampler stands at its beginning: units that are out are void.
+int yd_sampler_leave(yd_sampler *s, yd_err *err);
+// Where the unit lies, for the backend.
+void yd_sampler_device_unit(const yd_sampler *s, const yd_unit *u, yd_canvas_unit *out);
+// Scatter for what the backend has put back: bad as it said.
+int yd_sampler_device_took(yd_sampler *s, const yd_unit *u, int bad, yd_step_info *info, yd_err *err);
 
 // Steps S..: how many leading steps have no active pixel at all (no network call).
 int yd_sampler_idle_steps(const yd_sampler *s);

@@ -2,8 +2,17 @@
 #ifndef YD_CORE_SAMPLER_INTERNAL_H
 #define YD_CORE_SAMPLER_INTERNAL_H
 
+#include "core/backend.h"
 #include "core/sampler.h"
 #include "core/windows.h"
+
+// Where the canvas is when a device has it (sampler_device.c). The host's arrays are then out of date.
+typedef struct yd_sampler_device {
+    yd_backend *be; // NULL: the host has it
+    void *memory;   // be->canvas's
+    yd_canvas canvas;
+    yd_backend *refused; // had no room: it is not asked again
+} yd_sampler_device;
 
 struct yd_sampler {
     yd_model_config cfg;
@@ -29,6 +38,8 @@ struct yd_sampler {
     float *features;     // what the encoder made, by window
     uint8_t *encoded;    // by window: it is there
 
+    yd_sampler_device device;
+
     int step;      // s that is being worked on; 0 when done
     int cursor;    // next window to look at for handing out
     int expect;    // next window that scatter must bring
@@ -39,6 +50,21 @@ struct yd_sampler {
 size_t yd_sampler_encoder_bytes(const yd_model_config *cfg, int w, int h);
 int yd_sampler_encoder_new(yd_sampler *s, const uint16_t *lr, yd_err *err);
 void yd_sampler_encoder_free(yd_sampler *s);
+
+// sampler_device.c: the canvas takes the step; what is shown comes to the host; the memory is given back as it is.
+int yd_sampler_device_step(yd_sampler *s, const yd_canvas_step *step, yd_err *err);
+void yd_sampler_device_show(const yd_sampler *s);
+void yd_sampler_device_forget(yd_sampler *s);
+// All of the state comes to the host, which the device keeps as well.
+int yd_sampler_device_fetch(const yd_sampler *s, yd_err *err);
+// And after the state has been replaced there.
+int yd_sampler_device_put(const yd_sampler *s, yd_err *err);
+
+// From the top.
+void yd_sampler_start(yd_sampler *s);
+
+// What the network is told about the noise of a step.
+float yd_sampler_told(const yd_sampler *s, int step);
 
 // Mirror an index into 0..n-1 without repeating the border.
 int yd_sampler_reflect(int i, int n);

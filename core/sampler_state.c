@@ -73,7 +73,7 @@ static void digest_state(const void *state, size_t len, uint8_t out[32])
 
 int yd_sampler_save(const yd_sampler *s, void *state)
 {
-    if (s->step == 0 || s->cursor != 0 || s->run != 0) return -1;
+    if (s->step == 0 || s->cursor != 0 || s->run != 0 || yd_sampler_device_fetch(s, NULL)) return -1;
     part p[4];
     const int n = parts_of(s, p);
     state_head head = {.magic = MAGIC, .version = VERSION, .w = (uint32_t)s->w, .h = (uint32_t)s->h, .step = (uint32_t)s->step};
@@ -136,5 +136,5 @@ int yd_sampler_restore(yd_sampler *s, const void *state, size_t len, const char 
     s->step = (int)head.step;
     s->cursor = s->run = 0;
     s->expect = yd_sampler_next_needed(s, 0);
-    return 0;
+    return yd_sampler_device_put(s, err);
 }

@@ -160,6 +160,18 @@ static inline yd_gpu_rates yd_gpu_rates_of(const yd_adamw *hp, double norm)
 int yd_gpu_square_sums(const yd_gpu_span *spans, int n_spans, double *squares, yd_gpu_stream stream);
 int yd_gpu_adamw(const yd_gpu_span *spans, int n_spans, const yd_gpu_rates *rates, yd_gpu_stream stream);
 
+// ---- canvas.cu: canvases in the device's memory (core/canvas.h). The units lie on the device, the other structs on the host ----
+
+// Cut the units' windows out: x, a map of window_h x window_w of the network's input channels, and level [n], of those samples whose unit has a
+// canvas; the others stay as they are.
+int yd_gpu_gather(const yd_canvas_unit *units, const yd_gpu_map *x, float *level, int n, yd_gpu_stream stream);
+// Add the predictions, 3 channels, to the units' canvases with their weights. bad[i]: 1 where one that counts is NaN or infinite, else 0.
+int yd_gpu_scatter(const yd_canvas_unit *units, const yd_gpu_map *pred, int *bad, int n, yd_gpu_stream stream);
+// The whole YODA update: x0, the posterior or DDIM move with its noise, by the mask; pixels that come on; what is shown; acc is zero again.
+int yd_gpu_canvas_step(const yd_canvas *canvas, const yd_canvas_step *step, yd_gpu_stream stream);
+// The field of noise of a step, [h][w][3], by itself: what yd_rng_row (core/rng.h) draws, bit for bit.
+int yd_gpu_noise(uint64_t seed, int step, int w, int h, float *out, yd_gpu_stream stream);
+
 #ifdef __cplusplus
 }
 #endif

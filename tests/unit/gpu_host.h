@@ -5,6 +5,7 @@
 
 int yd_host_order;
 
+#include "gpu/canvas.cu"
 #include "gpu/elementwise.cu"
 #include "gpu/groupnorm.cu"
 #include "gpu/rearrange.cu"
