@@ -21,7 +21,7 @@ VARIANT ?= release
 B := build
 O := $(B)/obj/$(VARIANT)
 
-PKGS := vips lcms2 libmicrohttpd jansson libuv sqlite3 hiredis libcurl zlib
+PKGS := $(if $(filter bare,$(VARIANT)),,vips lcms2 libmicrohttpd jansson libuv sqlite3 hiredis libcurl zlib)
 PKG_CFLAGS := $(patsubst -I%,-isystem %,$(filter -I%,$(shell pkg-config --cflags $(PKGS) 2>/dev/null)))
 LIBS_CORE := -ldnnl -lvl -lm -lpthread $(shell pkg-config --libs vips lcms2 2>/dev/null)
 LIBS_DAEMON := $(shell pkg-config --libs libmicrohttpd jansson libuv sqlite3 hiredis libcurl zlib 2>/dev/null)
@@ -55,8 +55,14 @@ FUZZ_SAN := -fsanitize=address,undefined -fno-sanitize-recover=all
 CFLAGS := $(filter-out -fopenmp -Werror,$(CFLAGS)) -O1 $(FUZZ_SAN) -fsanitize=fuzzer-no-link -w
 CPPFLAGS += -DYD_SANITIZE -Itests/fuzz/one_thread
 LDFLAGS := $(FUZZ_SAN) -fsanitize=fuzzer
+else ifeq ($(VARIANT),bare)
+# For a machine that has a compiler, nvcc and a GPU, and no other library: see docs/gpu.md. Whatever compiler it is, its new warnings stop nothing.
+# Its dependency files name the system's headers too, for tests/gpu/bare-check.
+CFLAGS := $(filter-out -Werror -MMD,$(CFLAGS)) -MD -O2 -fPIE
+LDFLAGS := -pie -fopenmp
+LIBS_CORE := -lm -lpthread -ldl
 else
-$(error VARIANT is release, asan, ubsan, tsan or fuzz, not '$(VARIANT)')
+$(error VARIANT is release, asan, ubsan, tsan, fuzz or bare, not '$(VARIANT)')
 endif
 
 CORE_SRC := $(wildcard core/*.c core/attention/*.c core/cpu/*.c core/train/*.c)
@@ -73,6 +79,13 @@ DAEMON_OBJ := $(call obj,$(DAEMON_SRC))
 ORACLE_OBJ := $(call obj,$(ORACLE_SRC))
 UNIT_BIN := $(patsubst tests/unit/%.c,$(O)/unit/%,$(UNIT_SRC))
 BENCH_BIN := $(patsubst tests/bench/%.c,$(O)/bench/%,$(BENCH_SRC))
+ifeq ($(VARIANT),bare)
+NEEDS_LIBRARIES := $(wildcard core/image*.c core/attention_net*.c core/resnet*.c core/agf*.c core/inception*.c core/perceptual*.c core/cpu/*.c) \
+    core/fingerprint.c core/pooled_query.c core/attention/sift.c core/attention/vlfeat.c core/train/data_folder.c
+CORE_SRC := $(filter-out $(NEEDS_LIBRARIES),$(CORE_SRC)) tests/gpu/bare/without.c
+CORE_OBJ := $(call obj,$(CORE_SRC))
+YODA_SRC := tests/gpu/bare/main.c tools/args.c tools/cli.c tools/cmd_train.c tools/progress.c
+endif
 FUZZ_BIN := $(patsubst tests/fuzz/%.c,$(O)/fuzz/%,$(FUZZ_SRC))
 
 ifeq ($(VARIANT),release)
@@ -88,6 +101,19 @@ NVCC := $(firstword $(shell command -v nvcc 2>/dev/null) $(wildcard /usr/local/c
 endif
 CUDA_HOME := $(if $(NVCC),$(abspath $(dir $(realpath $(NVCC)))..))
 CUDNN_H := $(if $(NVCC),$(firstword $(wildcard $(addsuffix /cudnn.h,$(CUDA_HOME)/include $(CUDA_HOME)/targets/x86_64-linux/include /usr/include /usr/include/x86_64-linux-gnu))))
+# Where the system has no cuDNN or cublasLt, those that PyTorch has brought along: folders with include/ and lib/.
+ifneq ($(NVCC),)
+ifeq ($(and $(CUDNN_H),$(wildcard $(CUDA_HOME)/lib64/libcublasLt.so)),)
+PY_NVIDIA := $(shell python3 -c 'import nvidia; print(*nvidia.__path__)' 2>/dev/null)
+PY_CUDNN := $(if $(CUDNN_H),,$(firstword $(wildcard $(addsuffix /cudnn,$(PY_NVIDIA)))))
+PY_CUBLAS := $(if $(wildcard $(CUDA_HOME)/lib64/libcublasLt.so),,$(firstword $(wildcard $(addsuffix /cu1*,$(PY_NVIDIA)) $(addsuffix /cublas,$(PY_NVIDIA)))))
+CUDNN_H := $(or $(CUDNN_H),$(wildcard $(PY_CUDNN)/include/cudnn.h))
+endif
+endif
+PY_CUDA := $(PY_CUDNN) $(PY_CUBLAS)
+CUDA_LINK := -L$(CUDA_HOME)/lib64 $(addprefix -Xlinker ,$(addprefix -rpath=,$(addsuffix /lib,$(PY_CUDA)))) \
+    $(if $(PY_CUDNN),$(addprefix -Xlinker ,$(firstword $(wildcard $(PY_CUDNN)/lib/libcudnn.so*))),-lcudnn) \
+    $(if $(PY_CUBLAS),$(addprefix -Xlinker ,$(firstword $(wildcard $(PY_CUBLAS)/lib/libcublasLt.so*))),-lcublasLt)
 GPU_SRC := $(wildcard gpu/*.c)
 GPU_CU := $(wildcard gpu/*.cu)
 FAKE_GPU_SRC := $(wildcard tests/fake_gpu/*.c)
@@ -95,7 +121,8 @@ GPU_CORE_SRC := core/err.c core/mem.c core/graph.c core/file.c core/sha256.c cor
 G := $(B)/obj/cuda
 GPU_OBJ := $(patsubst %,$(G)/%.o,$(GPU_CU) $(GPU_SRC) $(GPU_CORE_SRC))
 GENCODE := -gencode arch=compute_80,code=sm_80 -gencode arch=compute_90,code=[sm_90,compute_90]
-NVCCFLAGS := -std=c++17 -O2 -I. $(GENCODE) --Werror all-warnings -Xcompiler -fPIC,-fvisibility=hidden,-Wall,-Wextra,-fstack-protector-strong
+NVCCFLAGS := -std=c++17 -O2 -I. $(addprefix -isystem ,$(wildcard $(addsuffix /include,$(PY_CUDA)))) $(GENCODE) --Werror all-warnings -Xcompiler -fPIC,-fvisibility=hidden,-Wall,-Wextra,-fstack-protector-strong
+NVCCFLAGS := $(if $(filter bare,$(VARIANT)),$(filter-out --Werror all-warnings,$(NVCCFLAGS)),$(NVCCFLAGS))
 CUDA_PLUGIN := $(if $(CUDNN_H),$(if $(filter release,$(VARIANT)),$(B)/yoda-cuda.so))
 
 .PHONY: all cuda-note
@@ -116,7 +143,7 @@ $(G)/%.c.o: %.c
 
 $(B)/yoda-cuda.so: $(GPU_OBJ)
 	$(call say,LD,$@)
-	$(Q)$(NVCC) -shared -cudart static -o $@ $^ -L$(CUDA_HOME)/lib64 -lcudnn -lcublasLt -Xlinker '-rpath,$$ORIGIN:$(CUDA_HOME)/lib64,-z,relro,-z,now,--no-undefined'
+	$(Q)$(NVCC) -shared -cudart static -o $@ $^ $(CUDA_LINK) -Xlinker '-rpath,$$ORIGIN:$(CUDA_HOME)/lib64,-z,relro,-z,now,--no-undefined'
 
 $(O)/libgpu.a: $(call obj,$(GPU_SRC)) $(call obj,$(FAKE_GPU_SRC))
 	@rm -f $@
@@ -183,6 +210,29 @@ $(O)/fuzz/%: $(O)/tests/fuzz/%.o $(DAEMON_OBJ) $(O)/libcore.a
 	$(call say,LD,$@)
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS_DAEMON) $(LIBS_CORE)
 
+# What a CUDA device is checked and measured by (tests/gpu/run): VARIANT=bare wherever it runs, so that it needs none of our packages. The
+# programs run on the CPU too, where they are of another variant.
+GPU_TEST_OBJ := $(call obj,$(addprefix tests/oracle/,oracle.c forward.c backward.c one_op.c) tests/bench/common.c)
+$(BIN)/gpu-check: $(call obj,$(wildcard tests/gpu/check*.c) tests/gpu/saved.c) $(GPU_TEST_OBJ) $(O)/libcore.a
+$(BIN)/gpu-bench: $(call obj,tests/gpu/bench.c) $(GPU_TEST_OBJ) $(O)/libcore.a
+$(BIN)/gpu-check $(BIN)/gpu-bench:
+	@mkdir -p $(@D)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS_CORE)
+
+$(BIN)/gpu-peak: tests/gpu/peak.cu
+	@mkdir -p $(@D)
+	$(call say,NVCC,$@)
+	$(Q)$(NVCC) $(NVCCFLAGS) -cudart static -o $@ $< $(filter-out -lcudnn %libcudnn%,$(CUDA_LINK)) -Xlinker -rpath=$(CUDA_HOME)/lib64
+
+.PHONY: gpu-check gpu-bench cuda-missing cuda-libraries
+gpu-check: $(BIN)/gpu-check $(if $(filter bare,$(VARIANT)),$(BIN)/yoda $(B)/yoda-cuda.so)
+gpu-bench: $(BIN)/gpu-bench $(if $(filter bare,$(VARIANT)),$(BIN)/gpu-peak $(B)/yoda-cuda.so)
+cuda-missing: # why the plug-in cannot be built here; nothing when it can
+	@$(if $(NVCC),$(if $(CUDNN_H),:,echo 'cudnn.h was not found'),echo 'nvcc was not found')
+cuda-libraries: # folders of libraries that the system does not know of
+	@echo $(wildcard $(addsuffix /lib,$(PY_CUDA)) $(CUDA_HOME)/lib64)
+
 # The page and the API description are part of the program.
 $(O)/api/assets.o: $(wildcard api/openapi.json api/web/*)
 
@@ -195,7 +245,7 @@ fuzz-bins: $(FUZZ_BIN)
 PREFIX ?= /usr
 DESTDIR ?=
 
-.PHONY: settings-page run test test-web cluster-test image-test page-image unit asan ubsan tsan torture conformance analyze bench install clean help format
+.PHONY: settings-page check-gpu bench-gpu run test test-web cluster-test image-test page-image unit asan ubsan tsan torture conformance analyze bench install clean help format
 run: ## install what is missing, build, start yodad with the shipped model
 	@deploy/install-deps build
 	@$(MAKE) --no-print-directory all
@@ -246,6 +296,12 @@ conformance: all ## requests made from api/openapi.json against a real server: n
 analyze: ## look at every source with clang's static analyzer, clang-tidy and gcc -fanalyzer; any finding fails
 	@deploy/install-deps analyze
 	@tests/run analyze
+
+check-gpu: ## check the CUDA backend on a device, from a bare checkout: operators, networks, sampling, training, each promise (5 minutes)
+	@tests/gpu/run check
+
+bench-gpu: ## measure it there: step times, share of the matrix peak, captured against eager, against PyTorch where that is (8 minutes)
+	@tests/gpu/run bench
 
 bench: all bench-bins ## print the performance ratios (quiet machine, a few minutes)
 	@tests/bench/run

@@ -1,0 +1,248 @@
+// gpu-bench: how long one network step takes on a device, as tables.
+//
+//   gpu-bench [--backend cuda[:N]|cpu] [--peak TFLOPS] [--seconds N] [--json FILE] [--small]
+//
+// A step is yd_backend.run: inputs to the device, every operator, the result back, waited for. Each figure is the median of runs that follow each
+// other, after three that do not count. The network is the paper's SR3 (128.8 million parameters, random weights), with feature maps in bf16. --peak is the device's own bf16 matrix product (tests/gpu/peak.cu). --small: tiny shapes, to try the program on a CPU.
+// Rows for which --seconds has run out are said to be left out. Each row goes to the JSON file as a line, for tests/gpu/torch_bench.py.
+#include "tests/bench/bench.h"
+#include "core/backend_load.h"
+#include "core/mem.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { WARM = 3, MOST_RUNS = 100 };
+#define ROW_SECONDS 0.6
+
+typedef struct bench {
+    const char *device;
+    yd_backend *be; // with the options of the table
+    double peak;    // multiply-adds * 2 per second; 0: not known
+    double until;   // the clock's reading at which no further row begins
+    FILE *json;
+    int failed, left_out;
+} bench;
+
+typedef struct measured {
+    double seconds, flops; // of a run
+    int ok;
+} measured;
+
+static int by_value(const void *a, const void *b)
+{
+    const double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+// Median seconds of a run.
+static int time_runs(yd_backend *be, yd_exec *e, double *median, yd_err *err)
+{
+    double t[MOST_RUNS];
+    int n = 0, rc = 0;
+    for (int i = 0; i < WARM && !rc; i++) rc = be->run(e, err);
+    const double until = bench_now_s() + ROW_SECONDS;
+    while (!rc && n < MOST_RUNS && (n < 3 || bench_now_s() < until)) {
+        const double began = bench_now_s();
+        rc = be->run(e, err);
+        t[n++] = bench_now_s() - began;
+    }
+    if (rc) return rc;
+    qsort(t, (size_t)n, sizeof *t, by_value);
+    *median = t[n / 2];
+    return 0;
+}
+
+static void fill_inputs(yd_backend *be, yd_exec *e, const yd_graph *g, int n)
+{
+    uint64_t s = 1;
+    for (int t = 0; t < g->n_tensors; t++) {
+        float *stage = g->tensors[t].kind == YD_T_INPUT ? be->buffer(e, t) : NULL;
+        const size_t count = yd_tensor_numel(&g->tensors[t]) * (size_t)n;
+        for (size_t i = 0; stage && i < count; i++) {
+            s = s * 6364136223846793005u + 1442695040888963407u;
+            stage[i] = (float)(s >> 40) * (1.0f / 16777216.0f); // products of zeros would be quicker
+        }
+    }
+}
+
+static measured measure(bench *b, const yd_model *m, int side, int batch, yd_dtype dt)
+{
+    yd_graph *g = NULL;
+    yd_weights *w = NULL;
+    yd_exec *e = NULL;
+    yd_err err = {0};
+    measured r = {0};
+    int rc = yd_net_build(&m->cfg.net, side, side, dt, 0, &g, &err);
+    if (!rc) rc = b->be->weights_new(b->be, g, (const float *const *)m->params, 0, &w, &err);
+    if (!rc) rc = b->be->compile(b->be, g, w, batch, &e, &err);
+    if (!rc) {
+        fill_inputs(b->be, e, g, batch);
+        r.flops = yd_graph_flops(g) * batch;
+        rc = time_runs(b->be, e, &r.seconds, &err);
+    }
+    r.ok = !rc;
+    if (rc == YD_E_NOMEM)
+        printf("%5d %6d   does not fit: %s\n", side, batch, err.detail);
+    else if (rc)
+        printf("%5d %6d   %s\n", side, batch, err.detail), b->failed++;
+    if (e) b->be->exec_free(e);
+    if (w) b->be->weights_free(w);
+    yd_graph_free(g);
+    return r;
+}
+
+static int open_backend(bench *b, const yd_cuda_options *opt)
+{
+    yd_err err = {0};
+    if (b->be) b->be->close(b->be);
+    b->be = NULL;
+    const int rc = yd_backend_open(b->device, &(yd_cpu_options){0}, opt, &b->be, NULL, &err);
+    if (rc) printf("%s: %s\n", b->device, err.detail), b->failed++;
+    return rc;
+}
+
+// ---- tables
+
+static void head(const char *title)
+{
+    printf("\n%s\n side  batch     ms/step   ms/sample    TFLOP/s   of peak\n", title);
+}
+
+static void row(bench *b, const yd_model *m, const char *mode, int side, int batch, yd_dtype dt)
+{
+    if (bench_now_s() > b->until) {
+        b->left_out++;
+        return;
+    }
+    const measured r = measure(b, m, side, batch, dt);
+    if (!r.ok) return;
+    const double rate = r.flops / r.seconds;
+    printf("%5d %6d  %10.3f  %10.3f %10.1f", side, batch, r.seconds * 1e3, r.seconds * 1e3 / batch, rate * 1e-12);
+    if (b->peak > 0) printf("  %6.1f%%", 100 * rate / b->peak);
+    printf("\n");
+    fflush(stdout);
+    if (b->json)
+        fprintf(b->json,
+                "{\"mode\": \"%s\", \"model\": \"%s\", \"side\": %d, \"batch\": %d, \"ms\": %.6f, \"tflops\": %.3f}\n",
+                mode, m->cfg.name, side, batch, r.seconds * 1e3, rate * 1e-12);
+}
+
+static const yd_cuda_options pinned = {0}, variant = {.batch_variant = 1}, eager = {.eager = 1}, tf32 = {.tf32 = 1};
+
+// The shapes of the aims first: what the time leaves out is the rest.
+static void steps(bench *b, const yd_model *m, int small)
+{
+    static const int shapes[][2] = {{128, 1}, {128, 16}, {128, 2}, {128, 4}, {128, 8}, {128, 32}, {128, 64}, {64, 1},
+                                    {64, 4},  {64, 16},  {64, 64}, {256, 1}, {256, 4}, {256, 16}, {512, 1},  {512, 4}};
+    if (open_backend(b, &pinned)) return;
+    head("the paper's SR3, bf16, captured graph, a sample's bits independent of its batch");
+    for (size_t i = 0; i < (small ? 1 : sizeof shapes / sizeof *shapes); i++)
+        row(b, m, "pinned", small ? 32 : shapes[i][0], small ? 1 : shapes[i][1], YD_BF16);
+    if (open_backend(b, &variant)) return;
+    head("the same, each batch size with its own engines (batch_variant)");
+    for (size_t i = 0; i < (small ? 1 : 7); i++)
+        row(b, m, "variant", small ? 32 : shapes[i][0], small ? 1 : shapes[i][1], YD_BF16);
+    if (open_backend(b, &eager)) return;
+    head("the same, kernels launched one by one (eager)");
+    row(b, m, "eager", small ? 32 : 128, 1, YD_BF16);
+    if (!small) {
+        row(b, m, "eager", 64, 1, YD_BF16);
+        row(b, m, "eager", 128, 16, YD_BF16);
+    }
+}
+
+static void precisions(bench *b, const yd_model *m, int small)
+{
+    const int side = small ? 32 : 128, batch = small ? 1 : 16;
+    if (open_backend(b, &pinned)) return;
+    head("the same in f32");
+    row(b, m, "f32", side, batch, YD_F32);
+    if (open_backend(b, &tf32)) return;
+    head("the same in f32 on TF32 units");
+    row(b, m, "tf32", side, batch, YD_F32);
+}
+
+static void shipped(bench *b, int small)
+{
+    yd_model *m = NULL;
+    yd_err err = {0};
+    if (yd_model_load("models/yoda-compact-4x.safetensors", &m, &err)) {
+        printf("%s\n", err.detail);
+        b->failed++;
+        return;
+    }
+    if (!open_backend(b, &pinned)) {
+        head("yoda-compact-4x, bf16, captured graph");
+        for (int batch = 1; batch <= (small ? 1 : 64); batch *= 4)
+            row(b, m, "pinned", small ? 32 : m->cfg.window, batch, YD_BF16);
+    }
+    yd_model_free(m);
+}
+
+static int run(bench *b, int small)
+{
+    yd_backend_info info;
+    if (open_backend(b, &pinned)) return 1;
+    b->be->info(b->be, &info);
+    printf("%s: %s, %s, %s\n", info.name, info.device, info.isa, info.library);
+    if (b->peak > 0) printf("its own bf16 matrix product: %.1f TFLOP/s\n", b->peak * 1e-12);
+    yd_model *m = bench_paper_model();
+    if (!m) return 1;
+    steps(b, m, small);
+    precisions(b, m, small);
+    yd_model_free(m);
+    shipped(b, small);
+    if (b->be) b->be->close(b->be);
+    if (b->left_out) printf("\n%d rows are left out: the time was over\n", b->left_out);
+    return b->failed ? 1 : 0;
+}
+
+static int usage(void)
+{
+    fprintf(stderr,
+            "usage: gpu-bench [--backend cuda|cuda:N|cpu] [--peak TFLOPS] [--seconds N] [--json FILE] [--small]\n");
+    return 2;
+}
+
+int main(int argc, char **argv)
+{
+    bench b = {.device = "cuda"};
+    const char *json = NULL;
+    double seconds = 200;
+    int small = 0, n, cuda;
+    yd_err err = {0};
+    yd_cpu_prepare_process(argv);
+    for (int i = 1; i < argc; i++) {
+        const int more = i + 1 < argc;
+        if (strcmp(argv[i], "--backend") == 0 && more)
+            b.device = argv[++i];
+        else if (strcmp(argv[i], "--peak") == 0 && more)
+            b.peak = strtod(argv[++i], NULL) * 1e12;
+        else if (strcmp(argv[i], "--seconds") == 0 && more)
+            seconds = strtod(argv[++i], NULL);
+        else if (strcmp(argv[i], "--json") == 0 && more)
+            json = argv[++i];
+        else if (strcmp(argv[i], "--small") == 0)
+            small = 1;
+        else
+            return usage();
+    }
+    if (yd_device_parse(b.device, &cuda, NULL, &err)) {
+        fprintf(stderr, "gpu-bench: %s\n", err.detail);
+        return 2;
+    }
+    if (cuda >= 0 && yd_cuda_count(&n, &err)) {
+        printf("skipped: no CUDA device (%s)\n", err.detail);
+        return 0;
+    }
+    if (json && !(b.json = fopen(json, "w"))) {
+        fprintf(stderr, "gpu-bench: cannot write %s\n", json);
+        return 1;
+    }
+    b.until = bench_now_s() + seconds;
+    const int status = run(&b, small);
+    if (b.json) fclose(b.json);
+    return status;
+}
