@@ -1,6 +1,7 @@
 // Batches of the API: see bundle.h.
 //
-// Invariants: a bundle is in the table and in the list, newest in front, from when the store has it; `n` grows along the list. The sweep
+// Invariants: a bundle is in the table and in the list, newest in front, from when the store has it; `n` grows along the list, and is a time and a
+// process's number where processes share the store, so that no two have the same. The sweep
 // looks at a few of them a second, the longest not looked at first, and removes those of which no job is known any more.
 #include "daemon/bundle.h"
 
@@ -36,8 +37,12 @@ static int enter(yd_service *s, yd_bundle *b)
     if (yd_idmap_put(s->bundles, b->id, b)) return -1;
     b->older = s->newest_bundle;
     b->newer = NULL;
+    while (b->older && b->older->n > b->n) { // another process's came a moment late
+        b->newer = b->older;
+        b->older = b->older->older;
+    }
     *(b->older ? &b->older->newer : &s->oldest_bundle) = b;
-    s->newest_bundle = b;
+    *(b->newer ? &b->newer->older : &s->newest_bundle) = b;
     if (b->n > s->last_bundle) s->last_bundle = b->n;
     return 0;
 }
@@ -78,6 +83,12 @@ static void on_stored(yd_store_op *op)
     yd_service_release(s);
 }
 
+static json_int_t next_number(yd_service *s, int64_t now_ms)
+{
+    const json_int_t own = s->store->several ? now_ms * 1024 + s->store->boot % 1024 : 0; // < 2^53 for 200 years
+    return s->last_bundle = own > s->last_bundle ? own : s->last_bundle + 1;
+}
+
 static char *print(const yd_bundle *b)
 {
     return yd_text_json(json_pack("{s:I, s:I, s:O}", "created", (json_int_t)b->created_ms, "n", b->n, "items", b->items), NULL);
@@ -90,7 +101,8 @@ int yd_bundle_add(yd_service *s, const char *owner, json_t *items, yd_bundle_fn 
     yd_store_op *op = yd_store_op_new(YD_OP_BUNDLE_PUT, NULL, on_stored, a);
     int rc = a && b && op ? 0 : YD_E_NOMEM;
     if (!rc) {
-        *b = (yd_bundle){.created_ms = yd_wall_ms(), .n = ++s->last_bundle, .items = json_incref(items)};
+        *b = (yd_bundle){.created_ms = yd_wall_ms(), .items = json_incref(items)};
+        b->n = next_number(s, b->created_ms);
         snprintf(b->owner, sizeof b->owner, "%s", owner);
         rc = yd_job_id_new(s->cfg->replica, b->id, err);
     }
@@ -129,6 +141,40 @@ static void take_up(void *arg, const char *id, const char *owner, const char *do
 void yd_bundles_recover(yd_service *s)
 {
     s->store->bundles(s->store, take_up, s);
+}
+
+typedef struct looking {
+    yd_service *service;
+    int found;
+} looking;
+
+static void found(void *arg, const char *id, const char *owner, const char *doc)
+{
+    looking *l = arg;
+    l->found = 1;
+    if (!yd_idmap_get(l->service->bundles, id)) take_up(l->service, id, owner, doc);
+}
+
+static void look_at(yd_service *s, const char *id)
+{
+    looking l = {.service = s};
+    s->store->bundle(s->store, id, found, &l);
+    yd_bundle *b = l.found ? NULL : yd_idmap_get(s->bundles, id);
+    if (b) leave(s, b);
+}
+
+void yd_bundles_look(yd_service *s, const char *id)
+{
+    looking l = {.service = s};
+    if (id) {
+        look_at(s, id);
+        return;
+    }
+    for (yd_bundle *b = s->oldest_bundle, *next; b; b = next) {
+        next = b->newer;
+        look_at(s, b->id);
+    }
+    s->store->bundles(s->store, found, &l);
 }
 
 static int is_known(yd_service *s, const char *id)

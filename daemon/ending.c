@@ -193,7 +193,7 @@ static void on_end_stored(yd_store_op *op)
         char *words = j->end_words;
         j->end_words = NULL;
         tell_end(j, words);
-        if (!j->gone) yd_replicas_look(j->service, j->rec.id); // it may have been deleted elsewhere at once
+        yd_replicas_kept(j); // it may have been deleted elsewhere at once
     }
     yd_job_unpin(j);
 }

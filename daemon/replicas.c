@@ -140,12 +140,12 @@ static void freshen(yd_service *s, yd_job *j)
         yd_blob *const errands = j->rec.errands, *const attention = j->rec.attention,
                        *const activation = j->rec.activation;
         j->rec.errands = yd_blob_ref(r.errands);
-        j->rec.attention = yd_blob_ref(r.attention);
-        j->rec.activation = yd_blob_ref(r.activation);
+        if (r.attention) j->rec.attention = yd_blob_ref(r.attention); // otherwise they are this process's, and being stored
+        if (r.activation) j->rec.activation = yd_blob_ref(r.activation);
         j->rec.due = r.due;
         yd_blob_unref(errands);
-        yd_blob_unref(attention);
-        yd_blob_unref(activation);
+        if (r.attention) yd_blob_unref(attention);
+        if (r.activation) yd_blob_unref(activation);
         yd_job_record_clear(&r);
         return;
     }
@@ -260,6 +260,17 @@ int yd_replicas_gone(const yd_job *j, yd_err *err)
     return rc == YD_E_GONE ? rc : 0;
 }
 
+void yd_replicas_kept(yd_job *j)
+{
+    yd_job_record r;
+    yd_err ignored;
+    yd_service *s = j->service;
+    if (!s->store->several || s->closing || j->gone || j->deleted) return;
+    const int rc = s->store->get(s->store, j->rec.id, 0, &r, &ignored);
+    if (!rc) yd_job_record_clear(&r);
+    if (rc == YD_E_GONE) vanish(j);
+}
+
 int yd_replicas_unknown(const yd_service *s, const char *id, yd_err *err)
 {
     yd_store_health now;
@@ -278,7 +289,10 @@ void yd_replicas_look(yd_service *s, const char *id)
     if (!s->store->several || s->closing || (j && is_being_stored(j))) return;
     const int rc = s->store->get(s->store, id, 0, &r, &err);
     if (rc) {
-        if (j) vanish(j);
+        if (j)
+            vanish(j);
+        else if (rc == YD_E_NOT_FOUND)
+            yd_bundles_look(s, id);
         return;
     }
     const int64_t holder = s->store->holder(s->store, id);
@@ -438,6 +452,7 @@ static void on_changed(void *arg, const char *id)
     }
     look_at_all(s, YD_JOB_RUNNING, 0);
     look_at_all(s, YD_JOB_QUEUED, 0);
+    yd_bundles_look(s, NULL);
 }
 
 // What was passed by for want of memory, of a model or of a store that works.

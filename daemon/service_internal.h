@@ -234,6 +234,7 @@ void yd_replicas_open(yd_service *s); // at the start: unfinished jobs into the 
 void yd_replicas_look(yd_service *s, const char *id); // make the job agree with its record
 // YD_E_GONE: by the store's word it was deleted, although this process has still something of it to store. 0: it was not.
 int yd_replicas_gone(const yd_job *j, yd_err *err);
+void yd_replicas_kept(yd_job *j); // its end is stored: unless it was deleted since
 int yd_replicas_unknown(const yd_service *s, const char *id, yd_err *err); // YD_E_NOT_FOUND (err as it was), or YD_E_STORE_AWAY: who knows
 void yd_replicas_give_way(yd_job *j); // another process was first
 void yd_replicas_lost(yd_job *j);     // its end was not taken: another process has it, or has ended it
@@ -303,6 +304,7 @@ void yd_repeat_stored(yd_job *j); // the store has it, or refused it
 
 // ---- bundle.c ----
 void yd_bundles_recover(yd_service *s);
+void yd_bundles_look(yd_service *s, const char *id); // another process may have made or removed it; NULL: any
 void yd_bundles_sweep(yd_service *s);
 void yd_bundles_close(yd_service *s);
 

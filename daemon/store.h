@@ -166,7 +166,7 @@ struct yd_store {
     const char *durability; // "fsync", "everysec" (fsync within a second), "unknown", or "none": gone with the process
     int durable;            // what is done survives kill -9 and loss of power
     int64_t boot;           // number of this process among those that had the store, from 1
-    int several;            // other processes may share it: then there are watch, holder and sync
+    int several;            // other processes may share it: then there are watch, bundle, holder and sync
     // Finish what was handed in, or give up on it where writing fails; then closed is called from the loop. Nothing may be handed in
     // afterwards.
     void (*close)(yd_store *s, void (*closed)(void *arg), void *arg);
@@ -197,6 +197,8 @@ struct yd_store {
     // From now on `changed` is called, from the loop and never from inside a call of the store, for everything that another process has done
     // to a record (or a batch): with its id, when `get` answers accordingly. id NULL: anything may have changed.
     void (*watch)(yd_store *s, void (*changed)(void *arg, const char *id), void *arg);
+    // One call for the batch of this id, if it is kept.
+    void (*bundle)(yd_store *s, const char *id, void (*each)(void *arg, const char *id, const char *owner, const char *doc), void *arg);
     // Number of the process that has claimed this record, or fetches its picture; 0: nobody.
     int64_t (*holder)(const yd_store *s, const char *id);
     void (*sync)(yd_store *s, yd_store_sync *w);

@@ -378,6 +378,15 @@ void yd_mirror_bundles(const yd_mirror *m, void (*each)(void *arg, const char *i
     for (const bundle *b = m->bundles; b; b = b->next) each(arg, b->id, b->owner, b->doc);
 }
 
+void yd_mirror_bundle(const yd_mirror *m, const char *id, void (*each)(void *arg, const char *id, const char *owner, const char *doc), void *arg)
+{
+    for (const bundle *b = m->bundles; b; b = b->next)
+        if (strcmp(b->id, id) == 0) {
+            each(arg, b->id, b->owner, b->doc);
+            return;
+        }
+}
+
 // ---- operations ----------------------------------------------------------------------------------------------------
 
 void yd_mirror_apply(yd_mirror *m, yd_store_op *op, int64_t by)

@@ -27,6 +27,7 @@ int yd_mirror_find_key(const yd_mirror *m, const char *key, char id[YD_ID_MAX]);
 int yd_mirror_find_once(const yd_mirror *m, const char *once, char id[YD_ID_MAX]);
 void yd_mirror_bundles(const yd_mirror *m, void (*each)(void *arg, const char *id, const char *owner, const char *doc), void *arg);
 long yd_mirror_unfinished(const yd_mirror *m, const char *owner); // records of this owner
+void yd_mirror_bundle(const yd_mirror *m, const char *id, void (*each)(void *arg, const char *id, const char *owner, const char *doc), void *arg);
 size_t yd_mirror_bytes(const yd_mirror *m); // that finished records take
 
 // From now on `refer` is told of every record that comes (by 1) and goes (-1), a change being both. NULL: nobody.

@@ -53,6 +53,11 @@ static void watch(yd_store *base, void (*changed)(void *arg, const char *id), vo
     s->changed_arg = arg;
 }
 
+static void bundle(yd_store *s, const char *id, void (*each)(void *arg, const char *id, const char *owner, const char *doc), void *arg)
+{
+    yd_mirror_bundle(mirror_of(s), id, each, arg);
+}
+
 static void health(const yd_store *base, yd_store_health *out)
 {
     const yd_redis_store *s = (const yd_redis_store *)base;
@@ -69,6 +74,7 @@ void yd_redis_reads(yd_store *base)
     base->find_key = find_key;
     base->find_once = find_once;
     base->bundles = bundles;
+    base->bundle = bundle;
     base->health = health;
     base->holder = holder;
     base->watch = watch;
