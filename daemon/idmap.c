@@ -117,6 +117,12 @@ void *yd_idmap_any(const yd_idmap *m)
     return NULL;
 }
 
+void yd_idmap_each(const yd_idmap *m, void (*fn)(void *arg, const char *key), void *arg)
+{
+    for (size_t i = 0; m->count && i < m->n_slots; i++)
+        for (const node *n = m->slot[i]; n; n = n->next) fn(arg, n->key);
+}
+
 size_t yd_idmap_count(const yd_idmap *m)
 {
     return m->count;

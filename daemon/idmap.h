@@ -15,6 +15,8 @@ int yd_idmap_put(yd_idmap *m, const char *key, void *value);
 void *yd_idmap_get(const yd_idmap *m, const char *key); // NULL when absent
 void *yd_idmap_remove(yd_idmap *m, const char *key);    // the value, NULL when absent
 void *yd_idmap_any(const yd_idmap *m);                   // some value; NULL when it is empty
+// Call fn for every key; it must not change the map.
+void yd_idmap_each(const yd_idmap *m, void (*fn)(void *arg, const char *key), void *arg);
 size_t yd_idmap_count(const yd_idmap *m);
 
 #endif

@@ -443,6 +443,28 @@ static void look_at_all(yd_service *s, yd_job_state state, int more)
     }
 }
 
+typedef struct id_list {
+    char (*id)[YD_ID_MAX];
+    size_t n;
+} id_list;
+
+static void add_id(void *arg, const char *key)
+{
+    id_list *l = arg;
+    snprintf(l->id[l->n++], YD_ID_MAX, "%s", key);
+}
+
+// Every job that is in the table; without memory the sweep and whoever asks look at some of them.
+static void look_at_known(yd_service *s)
+{
+    size_t bytes;
+    id_list l = {yd_mul_size(yd_idmap_count(s->jobs) + 1, YD_ID_MAX, &bytes) ? NULL : yd_malloc(bytes), 0};
+    if (!l.id) return;
+    yd_idmap_each(s->jobs, add_id, &l);
+    for (size_t i = 0; i < l.n; i++) yd_replicas_look(s, l.id[i]);
+    yd_free(l.id);
+}
+
 static void on_changed(void *arg, const char *id)
 {
     yd_service *s = arg;
@@ -450,6 +472,7 @@ static void on_changed(void *arg, const char *id)
         yd_replicas_look(s, id);
         return;
     }
+    look_at_known(s);
     look_at_all(s, YD_JOB_RUNNING, 0);
     look_at_all(s, YD_JOB_QUEUED, 0);
     yd_bundles_look(s, NULL);

@@ -156,7 +156,7 @@ typedef struct yd_store_sync {
 typedef struct yd_store_health {
     int ok;             // writing works
     int code;           // otherwise what new records are refused with: YD_E_STORAGE, YD_E_STORE_AWAY
-    int fenced;         // for good: this process was taken for dead by others on the same store
+    int fenced;         // this process was taken for dead by others on the same store; where several share it, it comes back as another one
     char why[256];      // or what is in the way
     uint64_t free_room; // bytes that its disk has left; UINT64_MAX: does not matter
     size_t bytes;       // that finished records take

@@ -134,7 +134,10 @@ static void set_trouble(yd_redis_store *s, const char *why)
 
 static void set_ok(yd_redis_store *s)
 {
-    if (!s->ok) yd_log(YD_LOG_INFO, NULL, "storing works again", NULL);
+    if (!s->ok) {
+        yd_log(YD_LOG_INFO, NULL, "storing works again", NULL);
+        s->ok_us = yd_mono_us();
+    }
     s->ok = 1;
 }
 
@@ -168,6 +171,18 @@ static void lost(yd_redis_store *s, const char *why)
     s->reconnect_us = yd_mono_us() + s->backoff_us;
 }
 
+void yd_redis_back(yd_redis_store *s)
+{
+    yd_redis_link_drop(&s->writer);
+    yd_redis_link_drop(&s->reader);
+    s->wire = s->fenced = 0;
+    s->refresh_sent_us = s->xread_us = s->reconnect_us = s->backoff_us = 0;
+    s->refreshed_us = s->reaped_us = yd_mono_us();
+    yd_log(YD_LOG_WARN, NULL, "this process is back in the shared store as another one", "replica", s->replica_text, NULL);
+    set_ok(s);
+    if (s->changed) s->changed(s->changed_arg, NULL);
+}
+
 static void on_down(void *store, const char *why)
 {
     lost(store, why);
@@ -181,7 +196,9 @@ static int refuses(yd_redis_store *s, const redisReply *r)
         return 1;
     }
     const int fenced = r->type == REDIS_REPLY_STATUS || r->type == REDIS_REPLY_STRING ? strcmp(r->str, "fenced") == 0 : 0;
-    if (fenced) fence(s, "this process was taken for dead and another one may have its jobs, or the store was emptied; restart it");
+    if (fenced)
+        fence(s, s->opt.several ? "this process was taken for dead, and comes back as another one"
+                                : "this process was taken for dead and another one may have its jobs, or the store was emptied; restart it");
     return fenced;
 }
 
@@ -238,7 +255,7 @@ static void flush(yd_redis_store *s)
 {
     uint64_t previous = s->last_logged;
     int n = 0;
-    if (!s->writer.ready || s->wire || s->fenced || s->healing || s->muted || yd_mono_us() < s->retry_write_us) return;
+    if (!s->writer.ready || s->wire || s->fenced || s->healing || s->muted || (s->opt.several && !s->ok) || yd_mono_us() < s->retry_write_us) return;
     for (yd_pending *p = s->sent.head; p && n < BATCH; p = p->next) {
         if (p->logged) continue;
         if (send_one(s, p, previous)) {
@@ -254,9 +271,10 @@ static void flush(yd_redis_store *s)
 // replica alone knows everything that was ever in it, and writes it down anew.
 static int heals(yd_redis_store *s, const redisReply *r)
 {
-    if (!r->str || strtoull(r->str, NULL, 10) >= s->refresh_last) return 0;
+    const int behind = r->str && strcmp(r->str, "behind") == 0;
+    if (!r->str || (!behind && strtoull(r->str, NULL, 10) >= s->refresh_last)) return 0;
     if (s->opt.several) {
-        fence(s, "the shared store has lost the end of its log; restart the processes that share it");
+        fence(s, "the shared store has lost the end of its log");
         return 1;
     }
     set_trouble(s, "the shared store has lost the end of its log, which is written anew");
@@ -273,6 +291,8 @@ static void on_refreshed(redisAsyncContext *c, void *reply, void *arg)
     s->refresh_sent_us = 0;
     s->refreshed_us = yd_mono_us();
     if (refuses(s, reply) || s->healing || heals(s, reply)) return;
+    const char *said = ((const redisReply *)reply)->str, *time = said ? strchr(said, ' ') : NULL;
+    s->told_ms = time ? strtoull(time, NULL, 10) : 0;
     set_ok(s);
     s->backoff_us = 0;
     flush(s);
@@ -283,8 +303,10 @@ static void refresh(yd_redis_store *s)
     char ms[24];
     snprintf(ms, sizeof ms, "%lld", (long long)s->opt.lease_ms);
     s->refresh_last = s->last_logged;
-    const char *argv[] = {"EVAL", yd_redis_refresh_script, "0", s->replica_text, s->who, ms};
-    if (yd_redis_link_send(&s->writer, on_refreshed, NULL, 6, argv, NULL) == 0) s->refresh_sent_us = yd_mono_us();
+    char position[24];
+    snprintf(position, sizeof position, "%llu", s->opt.several ? (unsigned long long)s->position : 0);
+    const char *argv[] = {"EVAL", yd_redis_refresh_script, "0", s->replica_text, s->who, ms, position};
+    if (yd_redis_link_send(&s->writer, on_refreshed, NULL, 7, argv, NULL) == 0) s->refresh_sent_us = yd_mono_us();
 }
 
 static void on_reaped(redisAsyncContext *c, void *reply, void *arg)
@@ -294,9 +316,12 @@ static void on_reaped(redisAsyncContext *c, void *reply, void *arg)
 
 static void reap(yd_redis_store *s)
 {
-    const char *argv[] = {"EVAL", yd_redis_reap_script, "0", s->replica_text};
+    char told[24], age[24];
+    snprintf(told, sizeof told, "%llu", (unsigned long long)s->told_ms);
+    snprintf(age, sizeof age, "%lld", (long long)s->opt.lease_ms / 2);
+    const char *argv[] = {"EVAL", yd_redis_reap_script, "0", s->replica_text, told, age};
     s->reaped_us = yd_mono_us();
-    yd_redis_link_send(&s->writer, on_reaped, NULL, 4, argv, NULL);
+    yd_redis_link_send(&s->writer, on_reaped, NULL, 6, argv, NULL);
 }
 
 // ---- reading -------------------------------------------------------------------------------------------------------
@@ -526,7 +551,8 @@ static void look_after_links(yd_redis_store *s, int64_t now)
     }
     const int64_t every = s->ok ? s->opt.lease_ms / 4 : RETRY_MS;
     if (s->writer.ready && !s->refresh_sent_us && is_late(s->refreshed_us, now, every)) refresh(s);
-    if (s->opt.several && s->ok && now - s->reaped_us > s->opt.lease_ms * 500) reap(s);
+    // After trouble with the server others may need a while as well.
+    if (s->opt.several && s->ok && now - s->reaped_us > s->opt.lease_ms * 500 && now - s->ok_us > s->opt.lease_ms * 1000) reap(s);
 }
 
 static void on_handle_closed(uv_handle_t *h)
@@ -563,7 +589,7 @@ static void on_left(redisAsyncContext *c, void *reply, void *arg)
 
 static void go_on_closing(yd_redis_store *s, int64_t now)
 {
-    if (s->working || s->snapping) return;
+    if (s->working || s->snapping || s->rejoining) return;
     if (s->closing == 1) {
         if (!is_idle(s) && s->ok && !s->disk_bad && now - s->closing_us < CLOSE_MS * 1000) return;
         while (s->todo.head) append(&s->sent, pop(&s->todo));
@@ -585,6 +611,7 @@ static void on_tick(uv_timer_t *t)
         if (s->closing > 1) return;
     }
     if (s->muted) return;
+    yd_redis_rejoin_if_due(s);
     if (!s->fenced) look_after_links(s, now);
     give_up_new(s, now);
     flush(s);
@@ -613,7 +640,7 @@ static void start(yd_redis_store *s, uv_loop_t *loop)
     uv_idle_init(loop, &s->asker);
     s->tick.data = s->teller.data = s->asker.data = s;
     s->ok = 1; // it has just answered
-    s->refreshed_us = s->reaped_us = yd_mono_us();
+    s->refreshed_us = s->reaped_us = s->ok_us = yd_mono_us();
     uv_timer_start(&s->tick, on_tick, 0, TICK_MS);
 }
 

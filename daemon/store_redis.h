@@ -15,6 +15,7 @@
 #define YD_KEY_VERSION  "yodad:version"       // of all this
 #define YD_KEY_LEASE    "yodad:lease:"        // and a replica: who it is; expires unless it is refreshed
 #define YD_KEY_SNAPSHOT "yodad:snapshot"      // the name of a list that says what the log had come to at the position in its name
+#define YD_KEY_HEAL     "yodad:heal"          // sorted set: how far the mirrors of replicas are, after the log has lost its end
 #define YD_KEY_SNAPLOCK "yodad:snapshot:lock"
 #define YD_KEY_UNITS    "yodad:budget:units:"    // and an owner: a bucket (store_redis_budget.c)
 #define YD_KEY_REQUESTS "yodad:budget:requests:" // the same
@@ -73,7 +74,10 @@ typedef struct yd_redis_store {
     uint64_t next_number, last_logged;
     int wire; // answers that the writer waits for
     uv_work_t work, snap_work;
-    int working, snapping, healing;
+    int working, snapping, healing, rejoining;
+    uv_work_t rejoin_work;
+    uint64_t told_ms; // the server's time, with its last answer to a refresh
+    int64_t rejoin_us, ok_us; // when to try; since when it is ok
     struct yd_snapshot *snapshot;
     long since_snapshot;
     yd_store_op *told_next, *told_last;
@@ -121,9 +125,12 @@ int yd_store_redis_open_with(uv_loop_t *loop, const char *url, const char *folde
     "local i = redis.call('INCR', 'yodad:count')\n" \
     "redis.call('XADD', 'yodad:log', string.format('%.0f-1', i), 'o', " text ")\n"
 
+#define YD_REDIS_APPEND_RELEASE(n) YD_REDIS_APPEND("'{\"r\":' .. " n " .. ',\"k\":\"release\"}'")
+
 // ---- store_redis_open.c ----
 // Take a number, load the mirror. What is there after a failure goes with yd_redis_free_parts.
 int yd_redis_join(yd_redis_store *s, const char *folder, yd_err *err);
+int yd_redis_join_again(yd_redis_store *s, redisContext *c, yd_err *err); // a number and a mirror, without the rest
 void yd_redis_free_parts(yd_redis_store *s);
 extern const char yd_redis_append_script[], yd_redis_refresh_script[], yd_redis_release_script[], yd_redis_reap_script[];
 
@@ -156,10 +163,20 @@ void yd_redis_syncs(yd_store *base); // fills in the call
 void yd_redis_sync_look(yd_redis_store *s); // the mirror has got on, or the server can be asked
 void yd_redis_sync_end(yd_redis_store *s);  // nobody waits any longer
 
+// ---- store_redis_rejoin.c ----
+void yd_redis_rejoin_if_due(yd_redis_store *s);
+
+// ---- store_redis.c ----
+void yd_redis_back(yd_redis_store *s); // it has a number and a mirror again: connect, and go on
+
 // ---- store_redis_snapshot.c ----
 // Apply the entry with this id of the log; *e: what it was, to be cleared. YD_E_NOMEM: not applied, may be tried again. YD_E_IO: it cannot be.
 int yd_redis_take(yd_redis_store *s, const char *id, const char *text, size_t len, yd_entry *e, yd_err *err);
 int yd_redis_load(yd_redis_store *s, redisContext *c, yd_err *err);
+struct yd_snapshot *yd_redis_snapshot_copy(const yd_redis_store *s); // NULL: out of memory
+void yd_redis_snapshot_free(struct yd_snapshot *p); // NULL is fine
+// Put it in place of a log that ends before it, and release everybody. A pool thread. 0; -1: it is not done, or was not needed any more.
+int yd_redis_snapshot_over(struct yd_snapshot *p, redisContext *c);
 void yd_redis_snapshot_if_due(yd_redis_store *s);
 // The server has lost the end of its log: write it anew from the mirror. For one replica alone. Sets healing until it is done or has failed.
 void yd_redis_heal(yd_redis_store *s);

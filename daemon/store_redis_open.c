@@ -19,17 +19,19 @@
 #define OPEN_ANSWER_MS 5000
 #define LOADING_MS     30000 // that a server may take to read its own files
 
-#define APPEND_RELEASE(n) YD_REDIS_APPEND("'{\"r\":' .. " n " .. ',\"k\":\"release\"}'")
+#define APPEND_RELEASE(n) YD_REDIS_APPEND_RELEASE(n)
 
 // ARGV: replica, number, the number before it, text. KEYS only say which keys: all of them are in one database.
 const char yd_redis_append_script[] = YD_REDIS_APPEND_CHECKS YD_REDIS_APPEND_DO "return 'done'";
 
-// ARGV: replica, who, milliseconds. The number of its last operation.
+// ARGV: replica, who, milliseconds, the position of its mirror. The number of its last operation, and the server's time.
 const char yd_redis_refresh_script[] =
+    "if tonumber(redis.call('GET', 'yodad:count') or '0') < tonumber(ARGV[4]) then return 'behind' end\n"
     "local last = redis.call('HGET', 'yodad:live', ARGV[1])\n"
     "if not last then return 'fenced' end\n"
     "redis.call('SET', 'yodad:lease:' .. ARGV[1], ARGV[2], 'PX', ARGV[3])\n"
-    "return last";
+    "local t = redis.call('TIME')\n"
+    "return last .. ' ' .. string.format('%.0f', tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000))";
 
 // ARGV: replica. It leaves of its own accord.
 const char yd_redis_release_script[] =
@@ -38,8 +40,11 @@ const char yd_redis_release_script[] =
     APPEND_RELEASE("ARGV[1]")
     "return 'done'";
 
-// ARGV: replica, which is alive. Everybody else without a lease is released.
+// ARGV: replica, which is alive, the time that the server last told it, milliseconds that this may be ago: a command that was on its way while the
+// server was stopped must not end leases that could not be refreshed meanwhile. Everybody else without a lease is released.
 const char yd_redis_reap_script[] =
+    "local t = redis.call('TIME')\n"
+    "if tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000) - tonumber(ARGV[2]) > tonumber(ARGV[3]) then return 'late' end\n"
     "for _, n in ipairs(redis.call('HKEYS', 'yodad:live')) do\n"
     "  if n ~= ARGV[1] and redis.call('EXISTS', 'yodad:lease:' .. n) == 0 then\n"
     "    redis.call('HDEL', 'yodad:live', n)\n"
@@ -56,7 +61,7 @@ static const char join_script[] =
     "for _, n in ipairs(redis.call('HKEYS', 'yodad:live')) do\n"
     "  local who = redis.call('GET', 'yodad:lease:' .. n)\n"
     "  if who and ARGV[1] == '0' then return {'busy', who, n} end\n"
-    "  if not who then\n"
+    "  if not who and ARGV[1] == '0' then\n" // among several, whose leases a stop of the server may have ended, only after a while
     "    redis.call('HDEL', 'yodad:live', n)\n"
     APPEND_RELEASE("n")
     "  end\n"
@@ -120,14 +125,14 @@ static int try_join(yd_redis_store *s, redisContext *c, char who[160], yd_err *e
     return rc;
 }
 
-// Leases of processes that have ended on this machine are over: joining releases what they had.
+// What processes that have ended on this machine had need not wait for the end of their leases.
 static void end_leases(const yd_redis_store *s, redisContext *c)
 {
     redisReply *all = redisCommand(c, "HKEYS %s", YD_KEY_LIVE);
     for (size_t i = 0; all && all->type == REDIS_REPLY_ARRAY && i < all->elements; i++) {
         redisReply *who = redisCommand(c, "GET %s%s", YD_KEY_LEASE, all->element[i]->str);
         if (who && who->type == REDIS_REPLY_STRING && has_ended(s, who->str)) {
-            redisReply *gone = redisCommand(c, "DEL %s%s", YD_KEY_LEASE, all->element[i]->str);
+            redisReply *gone = redisCommand(c, "EVAL %s 0 %s", yd_redis_release_script, all->element[i]->str);
             freeReplyObject(gone);
         }
         freeReplyObject(who);
@@ -184,6 +189,12 @@ static int connect_loaded(yd_redis_store *s, redisContext **c, yd_err *err)
         usleep(100000);
     if (rc == YD_E_STORAGE) err->code = rc = YD_E_CONFIG;
     return rc;
+}
+
+int yd_redis_join_again(yd_redis_store *s, redisContext *c, yd_err *err)
+{
+    const int rc = join(s, c, err);
+    return rc ? rc : yd_redis_load(s, c, err);
 }
 
 int yd_redis_join(yd_redis_store *s, const char *folder, yd_err *err)

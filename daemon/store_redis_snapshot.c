@@ -215,7 +215,7 @@ static void copy_batch(void *arg, const char *id, const char *owner, const char 
     add_other(arg, yd_entry_print_batch(id, owner, doc));
 }
 
-static void free_snapshot(yd_snapshot *p)
+void yd_redis_snapshot_free(yd_snapshot *p)
 {
     if (!p) return;
     for (size_t i = 0; i < p->n_rows; i++) yd_job_record_clear(&p->rows[i].rec);
@@ -225,7 +225,7 @@ static void free_snapshot(yd_snapshot *p)
     yd_free(p);
 }
 
-static yd_snapshot *copy_all(const yd_redis_store *s)
+yd_snapshot *yd_redis_snapshot_copy(const yd_redis_store *s)
 {
     yd_snapshot *p = yd_calloc(1, sizeof *p);
     if (!p) return NULL;
@@ -241,7 +241,7 @@ static yd_snapshot *copy_all(const yd_redis_store *s)
     p->rows = yd_calloc(p->cap + 1, sizeof *p->rows);
     if (p->rows) yd_mirror_walk(s->mirror, &(yd_mirror_sink){p, copy_row, copy_grave, copy_batch});
     if (p->rows && !p->bad) return p;
-    free_snapshot(p);
+    yd_redis_snapshot_free(p);
     return NULL;
 }
 
@@ -303,6 +303,41 @@ static int write_list(yd_snapshot *p, redisContext *c)
     return bad ? -1 : read_answers(p, c);
 }
 
+// ARGV: name, position. As above, and everybody begins again.
+static const char over_script[] =
+    "if tonumber(redis.call('GET', 'yodad:count') or '0') >= tonumber(ARGV[2]) then return 0 end\n"
+    "local old = redis.call('GET', 'yodad:snapshot')\n"
+    "redis.call('SET', 'yodad:snapshot', ARGV[1])\n"
+    "if old and old ~= ARGV[1] then redis.call('UNLINK', old) end\n"
+    "redis.call('DEL', 'yodad:log', 'yodad:snapshot:lock', 'yodad:heal')\n"
+    "redis.call('SET', 'yodad:count', ARGV[2])\n"
+    "redis.call('SETNX', 'yodad:version', '1')\n"
+    "for _, n in ipairs(redis.call('HKEYS', 'yodad:live')) do\n"
+    "  redis.call('HDEL', 'yodad:live', n)\n"
+    "  redis.call('DEL', 'yodad:lease:' .. n)\n"
+    YD_REDIS_APPEND_RELEASE("n")
+    "end\n"
+    "local last = tonumber(redis.call('GET', 'yodad:boot') or '0')\n"
+    "if last < tonumber(ARGV[3]) then redis.call('SET', 'yodad:boot', ARGV[3]) end\n"
+    "return 1";
+
+int yd_redis_snapshot_over(yd_snapshot *p, redisContext *c)
+{
+    for (size_t i = 0; i < p->n_rows; i++) { // nobody has anything any more
+        p->rows[i].holder = 0;
+        if (p->rows[i].rec.state == YD_JOB_RUNNING) p->rows[i].rec.state = YD_JOB_QUEUED;
+    }
+    redisReply *done = NULL;
+    if (write_list(p, c) == 0) done = redisCommand(c, "EVAL %s 0 %s %s %s", over_script, p->name, p->position, p->token);
+    const int ok = done && done->type == REDIS_REPLY_INTEGER && done->integer == 1;
+    if (!ok && !c->err) {
+        redisReply *gone = redisCommand(c, "DEL %s", p->name);
+        freeReplyObject(gone);
+    }
+    freeReplyObject(done);
+    return ok ? 0 : -1;
+}
+
 static void snap_main(uv_work_t *w)
 {
     yd_snapshot *p = ((yd_redis_store *)w->data)->snapshot;
@@ -329,13 +364,13 @@ static void snap_done(uv_work_t *w, int status)
     yd_redis_store *s = w->data;
     (void)status;
     s->snapping = s->healing = 0; // the next refresh tells whether it is well again
-    free_snapshot(s->snapshot);
+    yd_redis_snapshot_free(s->snapshot);
     s->snapshot = NULL;
 }
 
 static int begin(yd_redis_store *s)
 {
-    if (s->snapping || s->closing || !(s->snapshot = copy_all(s))) return 0;
+    if (s->snapping || s->closing || !(s->snapshot = yd_redis_snapshot_copy(s))) return 0;
     s->snap_work.data = s;
     s->snapping = 1;
     return 1;

@@ -251,6 +251,17 @@ static void a_claim_is_decided_once(void)
     end();
 }
 
+static int wait_until_ok(int64_t ms)
+{
+    yd_store_health h = {0};
+    const int64_t until = yd_mono_us() + ms * 1000;
+    while (!h.ok && yd_mono_us() < until) {
+        uv_run(&loop, UV_RUN_ONCE);
+        store[0]->health(store[0], &h);
+    }
+    return h.ok;
+}
+
 // A replica that stops is released when its lease has ended; what it sends later is refused, and changes nothing.
 static void a_stopped_one_is_fenced_off(void)
 {
@@ -271,6 +282,31 @@ static void a_stopped_one_is_fenced_off(void)
     store[0]->health(store[0], &h);
     CHECK(!h.ok && h.fenced && strstr(h.why, "taken for dead"));
     CHECK(run_one(0, YD_OP_PUT, 3, YD_JOB_QUEUED) == YD_E_STORE_AWAY && state_at(1, 3) == YD_E_NOT_FOUND);
+    // It comes back as another one, to which nothing of what the first had is left.
+    const int64_t before = late->replica;
+    CHECK(wait_until_ok(5000) && late->replica > before && store[0]->boot == late->replica);
+    CHECK(run_one(0, YD_OP_PUT, 3, YD_JOB_QUEUED) == 0 && state_at(0, 1) == YD_JOB_RUNNING);
+    CHECK(run_one(0, YD_OP_UPDATE, 1, YD_JOB_SUCCEEDED) == YD_E_CONFLICT && run_one(1, YD_OP_UPDATE, 1, YD_JOB_SUCCEEDED) == 0);
+    quiesce(2);
+    compare(0, 1);
+    end();
+}
+
+// Leases end while the server is stopped: nobody is taken for dead who is not.
+static void a_stop_longer_than_a_lease(void)
+{
+    if (begin(STORES, 100000, 600)) return;
+    for (int i = 0; i < STORES; i++) CHECK(run_one(i, YD_OP_PUT, i, YD_JOB_QUEUED) == 0 && run_one(i, YD_OP_CLAIM, i, YD_JOB_QUEUED) == 0);
+    quiesce(STORES);
+    kill(redis_pid, SIGSTOP);
+    wait_ms(2000);
+    kill(redis_pid, SIGCONT);
+    CHECK(wait_until_ok(2000));
+    CHECK_MSG(open_one(STORES) == 0, "%s", err.detail); // nor by one that comes just then
+    wait_ms(2000);
+    for (int i = 0; i < STORES; i++)
+        for (int at = 0; at <= STORES; at++) CHECK_MSG(state_at(at, i) == YD_JOB_RUNNING, "job %d is %d at %d", i, state_at(at, i), at);
+    for (int i = 0; i < STORES; i++) CHECK(run_one(i, YD_OP_UPDATE, i, YD_JOB_SUCCEEDED) == 0);
     end();
 }
 
@@ -318,17 +354,6 @@ static int64_t put_time(int i, int *rc)
     const int64_t began = yd_mono_us();
     *rc = run_one(0, YD_OP_PUT, i, YD_JOB_QUEUED);
     return (yd_mono_us() - began) / 1000;
-}
-
-static int wait_until_ok(int64_t ms)
-{
-    yd_store_health h = {0};
-    const int64_t until = yd_mono_us() + ms * 1000;
-    while (!h.ok && yd_mono_us() < until) {
-        uv_run(&loop, UV_RUN_ONCE);
-        store[0]->health(store[0], &h);
-    }
-    return h.ok;
 }
 
 // The server is in trouble: new records are refused within a second, a change is held; it is well again: the change is made, within a second.
@@ -453,6 +478,63 @@ static void a_log_that_lost_its_end(void)
     end();
 }
 
+static int all_ok(int n)
+{
+    yd_store_health h = {.ok = 1};
+    for (int i = 0; i < n && h.ok; i++) store[i]->health(store[i], &h);
+    return h.ok;
+}
+
+// The same among several: who knows most writes it down anew, and all begin again from there; nothing that was acknowledged is lost.
+static void lose(const char *how, int keep)
+{
+    char command[320];
+    if (begin(STORES, 100000, 5000)) return;
+    for (int i = 0; i < 10; i++) CHECK(run_one(i % STORES, YD_OP_PUT, i, YD_JOB_QUEUED) == 0);
+    snprintf(command, sizeof command, "cp -r '%s/appendonlydir' '%s/earlier'", redis_folder, redis_folder);
+    CHECK(system(command) == 0);
+    for (int i = 10; i < 20; i++) CHECK(run_one(i % STORES, YD_OP_PUT, i, YD_JOB_QUEUED) == 0);
+    CHECK(run_one(1, YD_OP_CLAIM, 3, YD_JOB_QUEUED) == 0 && run_one(2, YD_OP_UPDATE, 4, YD_JOB_SUCCEEDED) == 0);
+    quiesce(STORES);
+    redis_kill();
+    snprintf(command, sizeof command, "rm -r '%s/appendonlydir' && %s '%s/earlier' '%s/appendonlydir'", redis_folder, keep ? "mv" : "true", redis_folder, redis_folder);
+    CHECK(system(command) == 0);
+    redis_start();
+    for (int64_t until = yd_mono_us() + 10000000; (!all_ok(STORES) || inside(0)->replica <= STORES) && yd_mono_us() < until;) uv_run(&loop, UV_RUN_ONCE);
+    CHECK_MSG(all_ok(STORES), "%s: they are not back", how);
+    quiesce(STORES);
+    for (int at = 0; at < STORES; at++) {
+        for (int i = 0; i < 20; i++)
+            CHECK_MSG(state_at(at, i) == (i == 4 ? YD_JOB_SUCCEEDED : YD_JOB_QUEUED), "%s: job %d is %d at %d", how, i, state_at(at, i), at);
+        compare(0, at);
+    }
+    CHECK(run_one(2, YD_OP_CLAIM, 3, YD_JOB_QUEUED) == 0 && run_one(1, YD_OP_PUT, 20, YD_JOB_QUEUED) == 0);
+    end();
+}
+
+static void several_whose_log_lost_its_end(void) { lose("the log has lost its end", 1); }
+static void several_whose_server_came_back_empty(void) { lose("the server is empty", 0); }
+
+// A log that was trimmed beyond what one has read: it begins again from the snapshot.
+static void a_slow_one(void)
+{
+    if (begin(2, 20, 60000)) return;
+    CHECK(run_one(0, YD_OP_PUT, 1, YD_JOB_QUEUED) == 0 && run_one(0, YD_OP_CLAIM, 1, YD_JOB_QUEUED) == 0);
+    ((yd_redis_store *)store[0])->muted = 1; // what it is sent now it never reads
+    for (int i = 2; i < 20; i++)
+        for (int k = 0; k < 6; k++) CHECK(run_one(1, k ? YD_OP_UPDATE : YD_OP_PUT, i, YD_JOB_QUEUED) == 0);
+    for (int i = 0; i < 200 && redis_do("XLEN yodad:log") > 60; i++) wait_ms(20);
+    yd_redis_store *slow = (yd_redis_store *)store[0];
+    slow->muted = 0;
+    yd_redis_link_drop(&slow->reader);
+    yd_redis_link_drop(&slow->writer);
+    for (int64_t until = yd_mono_us() + 10000000; (!all_ok(2) || slow->replica <= 2) && yd_mono_us() < until;) uv_run(&loop, UV_RUN_ONCE);
+    quiesce(2);
+    CHECK_MSG(state_at(0, 1) == YD_JOB_QUEUED && state_at(0, 19) == YD_JOB_QUEUED, "%d %d", state_at(0, 1), state_at(0, 19));
+    compare(0, 1);
+    end();
+}
+
 static void addresses(void)
 {
     static const struct {
@@ -477,6 +559,10 @@ int main(int argc, char **argv)
         {"shared store: one order for all", one_order_for_all},
         {"shared store: a claim is decided once", a_claim_is_decided_once},
         {"shared store: a stopped one is fenced off", a_stopped_one_is_fenced_off},
+        {"shared store: a server that was stopped for longer than a lease", a_stop_longer_than_a_lease},
+        {"shared store: several, and a log that lost its end", several_whose_log_lost_its_end},
+        {"shared store: several, and an empty server", several_whose_server_came_back_empty},
+        {"shared store: one that is slow", a_slow_one},
         {"shared store: one process at a time", one_process_at_a_time},
         {"shared store: a server in trouble", trouble},
         {"shared store: an answer that was lost", an_answer_that_was_lost},
