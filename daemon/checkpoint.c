@@ -37,6 +37,7 @@ int yd_checkpoints_open(yd_service *s, yd_err *err)
     if (!s->store->durable) return 0;
     int rc = yd_spool_open(s->cfg->state_dir, "checkpoints", &s->checkpoints, err);
     if (rc) return rc;
+    if (s->store->several) yd_spool_share(s->checkpoints);
     uv_mutex_init(&s->checkpoints_mutex);
     yd_spool_sweep(s->checkpoints, is_unfinished, s);
     return 0;

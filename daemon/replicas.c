@@ -250,6 +250,13 @@ static int is_being_stored(const yd_job *j)
     return j->arrival || j->claiming || j->deleted || (j->ending && !yd_job_state_final(j->rec.state));
 }
 
+// rc, r: of a look at its record. A claim that is still on its way comes too late for a job that has ended.
+static int is_left_alone(const yd_job *j, int rc, const yd_job_record *r)
+{
+    const int over = rc ? rc == YD_E_GONE : yd_job_state_final(r->state);
+    return is_being_stored(j) && !(over && j->claiming && !j->arrival && !j->deleted && !j->ending);
+}
+
 int yd_replicas_gone(const yd_job *j, yd_err *err)
 {
     yd_job_record r;
@@ -286,8 +293,12 @@ void yd_replicas_look(yd_service *s, const char *id)
     yd_job_record r;
     yd_err err = {0};
     yd_job *j = yd_idmap_get(s->jobs, id);
-    if (!s->store->several || s->closing || (j && is_being_stored(j))) return;
+    if (!s->store->several || s->closing) return;
     const int rc = s->store->get(s->store, id, 0, &r, &err);
+    if (j && is_left_alone(j, rc, &r)) {
+        if (!rc) yd_job_record_clear(&r);
+        return;
+    }
     if (rc) {
         if (j)
             vanish(j);

@@ -82,6 +82,7 @@ static void on_teller(uv_idle_t *teller)
         if (op->done) op->done(op);
         yd_store_op_free(op);
     }
+    yd_redis_sync_look(s);
 }
 
 static void tell_op(yd_redis_store *s, yd_store_op *op)

@@ -41,6 +41,7 @@ static void on_counted(redisAsyncContext *c, void *reply, void *arg)
 void yd_redis_sync_look(yd_redis_store *s)
 {
     static const char *const argv[] = {"GET", YD_KEY_COUNT};
+    if (s->told_next) return; // what this replica's own operations have come to is told first
     yd_store_sync *ready = NULL, **end = &ready;
     for (yd_store_sync **at = &s->sync_waiting, *w; (w = *at);) {
         if (w->target > s->position) {
