@@ -245,7 +245,7 @@ fuzz-bins: $(FUZZ_BIN)
 PREFIX ?= /usr
 DESTDIR ?=
 
-.PHONY: settings-page check-gpu bench-gpu run test test-web cluster-test image-test page-image unit asan ubsan tsan torture conformance analyze bench install clean help format
+.PHONY: settings-page check-gpu check-gpu-sanitized check-gpu-daemon bench-gpu run test test-web cluster-test image-test page-image unit asan ubsan tsan torture conformance analyze bench install clean help format
 run: ## install what is missing, build, start yodad with the shipped model
 	@deploy/install-deps build
 	@$(MAKE) --no-print-directory all
@@ -299,6 +299,12 @@ analyze: ## look at every source with clang's static analyzer, clang-tidy and gc
 
 check-gpu: ## check the CUDA backend on a device, from a bare checkout: operators, networks, sampling, training, each promise (5 minutes)
 	@tests/gpu/run check
+
+check-gpu-sanitized: ## the same under compute-sanitizer, in part: bounds, then races
+	@tests/gpu/run sanitize
+
+check-gpu-daemon: ## the daemon's tests of jobs, events, batches and models on a device; needs all packages (deploy/install-deps test)
+	@tests/gpu/daemon
 
 bench-gpu: ## measure it there: step times, share of the matrix peak, captured against eager, against PyTorch where that is (8 minutes)
 	@tests/gpu/run bench

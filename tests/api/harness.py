@@ -157,6 +157,8 @@ class Daemon:
         flags = {"listen": "127.0.0.1:0", "model_dir": self.dir, "content_cache": "false", **flags}
         if os.environ.get("YODA_TEST_STATE"):  # every test with durable jobs, as it stands
             flags.setdefault("state_dir", os.path.join(self.dir, "state"))
+        if os.environ.get("YODA_TEST_DEVICE"):  # what computes, where a test does not say it
+            flags.setdefault("device", os.environ["YODA_TEST_DEVICE"])
         if MAX_THREADS == 1:
             flags["threads"] = 1
         args = [*wrap, YODAD] + [f"--{k.replace('_', '-')}={v}" for k, v in flags.items()]
