@@ -345,9 +345,11 @@ static int read_secrets(const yd_config *cfg, yd_secrets **out, yd_err *err)
     return rc;
 }
 
-// What an earlier process left: soon, but not everything in one moment.
+// What an earlier process left: soon, but not everything in one moment. Where processes share the store it may be another one's that is at it: that
+// one is given time, and what it has done by then is not done again.
 static void recover(yd_service *s)
 {
+    const int64_t others_us = s->store->several ? s->cfg->store_lease_ms * 1000 : 0;
     char ids[PAGE][YD_ID_MAX];
     uint64_t orders[PAGE], before = UINT64_MAX;
     for (int n = PAGE; n == PAGE && s->deliveries->count < (size_t)s->cfg->deliveries_max;) {
@@ -356,7 +358,7 @@ static void recover(yd_service *s)
             yd_job_record r;
             yd_err ignored; // what cannot be read stays where it is
             if (s->store->get(s->store, ids[i], 0, &r, &ignored)) continue;
-            add(s, &r, (int64_t)s->deliveries->count * 1000);
+            add(s, &r, others_us + (int64_t)s->deliveries->count * 1000);
             yd_job_record_clear(&r);
         }
         if (n) before = orders[n - 1];
