@@ -41,6 +41,6 @@ int yd_device_engine_new(const yd_config *cfg, int cuda, int number, yd_device *
 int yd_device_fake_new(const yd_config *cfg, int number, yd_device **out, yd_err *err);
 // What fake devices are loaded with, in place of files: fake_models of them, in the order of names. files: YD_MODELS_MAX.
 int yd_device_fake_scan(const yd_config *cfg, yd_model_file *files);
-int yd_device_fake_read(const yd_model_file *f, yd_model **out, yd_err *err);
+int yd_device_fake_read(const yd_config *cfg, const yd_model_file *f, yd_model **out, yd_err *err);
 
 #endif

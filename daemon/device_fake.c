@@ -1,9 +1,13 @@
 // A device without a network, for tests of the service: every run takes fake_batch_us, every unit in it fake_unit_us, and it predicts a fixed multiple of what it sees.
 //
 // The sampler, the scheduler and everything around are the real ones; only the arithmetic of the network is missing. Failures can be
-// asked for: the fake_nan_at-th unit predicts NaN, the fake_fail_at-th run fails as a whole, and while fake_fail_file names the device by its number every
-// run does; with the word "lost" so does every opening, as of a card that has fallen off its bus. Its models are no files: fake-2x, and with
-// fake_models more of them fake-2x-2 and so on, each of which predicts a little differently; loading one takes LOAD_STEPS of fake_load_us.
+// asked for: the fake_nan_at-th unit predicts NaN, the first device's fake_fail_at-th run fails as a whole, and while fake_fail_file has a line NUMBER WORD
+//   nomem    every run of that device fails
+//   lost     and every opening does, as of a card that has fallen off its bus
+//   other    the device says at its opening that it is of another kind
+//   renewed  the file of that model (1, 2, ...) is another one
+// Its models are no files: fake-2x, and with fake_models more of them fake-2x-2 and so on, each of which predicts a little differently; loading one
+// takes LOAD_STEPS of fake_load_us.
 #include "daemon/device.h"
 
 #include "core/mem.h"
@@ -32,29 +36,23 @@ typedef struct fake_device {
     float x[WINDOW * WINDOW * 6], pred[WINDOW * WINDOW * 3];
 } fake_device;
 
-// What fake_fail_file says of this device: YD_E_NOMEM or YD_E_DEVICE, 0: nothing. *lost: it cannot be opened either.
-static int ordered_failure(const fake_device *f, int *lost)
+// Does fake_fail_file have a line with this number and this word?
+static int is_ordered(const yd_config *cfg, int number, const char *word)
 {
-    char line[64], word[16];
-    int number, code = 0;
-    FILE *in = *f->cfg->fake_fail_file ? fopen(f->cfg->fake_fail_file, "r") : NULL;
-    *lost = 0;
-    while (in && fgets(line, sizeof line, in)) {
-        if (sscanf(line, "%2d %15s", &number, word) != 2 || number != f->number) continue;
-        *lost = strcmp(word, "lost") == 0;
-        code = *lost ? YD_E_DEVICE : YD_E_NOMEM;
-    }
+    char line[64], said[16];
+    int n, found = 0;
+    FILE *in = *cfg->fake_fail_file ? fopen(cfg->fake_fail_file, "r") : NULL;
+    while (in && fgets(line, sizeof line, in)) found |= sscanf(line, "%2d %15s", &n, said) == 2 && n == number && strcmp(said, word) == 0;
     if (in) fclose(in);
-    return code;
+    return found;
 }
 
 static int open_device(yd_device *d, yd_backend_info *about, yd_err *err)
 {
-    fake_device *f = (fake_device *)d;
-    int lost;
-    ordered_failure(f, &lost);
-    if (lost) return yd_fail(err, YD_E_DEVICE, "the fake device %d is not there", f->number);
+    const fake_device *f = (const fake_device *)d;
+    if (is_ordered(f->cfg, f->number, "lost")) return yd_fail(err, YD_E_DEVICE, "the fake device %d is not there", f->number);
     *about = (yd_backend_info){.name = "fake", .device = "nothing is computed", .memory_total = MEMORY_BYTES};
+    snprintf(about->isa, sizeof about->isa, "%s", is_ordered(f->cfg, f->number, "other") ? "another" : "");
     about->batch_pays = f->max_batch > 1 && f->batch_us > 0;
     return 0;
 }
@@ -91,10 +89,10 @@ static void unload(yd_device *d, int at)
 // Why a run fails that is to fail; 0: it does not.
 static int run_failure(fake_device *f, yd_err *err)
 {
-    int lost;
     if (++f->runs == f->fail_at) return yd_fail(err, YD_E_DEVICE, "the fake device %d fails in its run %lld", f->number, (long long)f->runs);
-    const int ordered = ordered_failure(f, &lost);
-    return ordered ? yd_fail(err, ordered, "the fake device %d %s", f->number, lost ? "is lost" : "is out of memory") : 0;
+    if (is_ordered(f->cfg, f->number, "lost")) return yd_fail(err, YD_E_DEVICE, "the fake device %d is lost", f->number);
+    if (is_ordered(f->cfg, f->number, "nomem")) return yd_fail(err, YD_E_NOMEM, "the fake device %d is out of memory", f->number);
+    return 0;
 }
 
 // A run that fails does so in its middle: some units are done and the others are not, as with a backend that cuts a run in pieces.
@@ -163,7 +161,7 @@ int yd_device_fake_new(const yd_config *cfg, int number, yd_device **out, yd_err
     f->unit_us = cfg->fake_unit_us;
     f->load_us = cfg->fake_load_us;
     f->nan_at = cfg->fake_nan_at;
-    f->fail_at = cfg->fake_fail_at;
+    f->fail_at = number == 0 ? cfg->fake_fail_at : 0;
     f->max_batch = (int)cfg->max_batch;
     *out = &f->base;
     return 0;
@@ -204,13 +202,13 @@ int yd_device_fake_scan(const yd_config *cfg, yd_model_file *files)
     return (int)cfg->fake_models;
 }
 
-int yd_device_fake_read(const yd_model_file *f, yd_model **out, yd_err *err)
+int yd_device_fake_read(const yd_config *cfg, const yd_model_file *f, yd_model **out, yd_err *err)
 {
     yd_model *m = yd_calloc(1, sizeof *m);
     *out = NULL;
     if (!m) return yd_fail(err, YD_E_NOMEM, "no memory for a model");
     const int number = (int)f->inode, rc = parse_config(number, &m->cfg, err);
-    snprintf(m->checksum, sizeof m->checksum, "sha256:fake%d", number);
+    snprintf(m->checksum, sizeof m->checksum, "sha256:%sfake%d", is_ordered(cfg, number, "renewed") ? "new" : "", number);
     if (rc)
         yd_model_free(m);
     else

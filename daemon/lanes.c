@@ -217,20 +217,23 @@ static void refuse_lane(yd_lane *l)
     yd_worker_chore(l->worker, &k->chore);
 }
 
+// When each was opened once, or could not be, it is clear what the service computes on: the first in the list that is there says what the others must be.
+static void judge_kinds(yd_service *s)
+{
+    for (int i = 0; i < s->n_lanes; i++) {
+        yd_lane *l = &s->lanes[i];
+        if (l->state != YD_LANE_UP) continue;
+        if (!*s->backend.name) s->backend = l->about;
+        if (!same_kind(&l->about, &s->backend)) refuse_lane(l);
+    }
+}
+
 static void come_up(yd_lane *l, const yd_backend_info *about)
 {
-    yd_service *s = l->service;
     l->about = *about;
-    if (!*s->backend.name) s->backend = *about;
-    if (!same_kind(about, &s->backend)) {
-        refuse_lane(l);
-        return;
-    }
     l->state = YD_LANE_UP;
     yd_err_clear(&l->problem);
-    tell_scheduler(s);
     if (l->failed) yd_log(YD_LOG_INFO, NULL, "a device is open again", "device", l->name, NULL);
-    look_at(l);
 }
 
 static void on_opened(void *arg, int rc, const yd_backend_info *about, const yd_err *err)
@@ -242,6 +245,9 @@ static void on_opened(void *arg, int rc, const yd_backend_info *about, const yd_
         yd_lane_fail(l, err);
     else
         come_up(l, about);
+    if (!yd_lanes_first(s)) judge_kinds(s);
+    tell_scheduler(s);
+    look_at(l);
     if (s->device == YD_DEVICE_LOADING && !yd_lanes_first(s) && !yd_lanes_up(s))
         yd_models_broken(s, yd_lanes_problem(s));
     yd_models_kick(s);

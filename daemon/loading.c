@@ -278,7 +278,7 @@ static void read_work(uv_work_t *req)
     yd_pool_thread();
     l->as = l->file;
     l->rc = yd_device_choice_is_fake(l->service->cfg)
-                ? yd_device_fake_read(&l->file, &l->model, &l->err)
+                ? yd_device_fake_read(l->service->cfg, &l->file, &l->model, &l->err)
                 : yd_model_file_read(&l->file, l->service->cfg, &l->as, &l->model, &l->err);
 }
 

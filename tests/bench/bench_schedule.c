@@ -293,7 +293,7 @@ static void on_fake_device(void)
 // So many jobs on so many devices that take 4 ms for a unit.
 static double on_devices_s(int n, const mix *m)
 {
-    char word[16];
+    char word[24];
     setup();
     cfg.content_cache = 0;
     cfg.fake_unit_us = 4000;

@@ -16,7 +16,7 @@ static void order(const char *words)
 // A service with so many devices, which are quick to come back.
 static void devices(int n)
 {
-    char word[16];
+    char word[24];
     setup();
     snprintf(word, sizeof word, "fake:%d", n);
     yd_config_set(&cfg, "device", word, NULL);
@@ -118,7 +118,7 @@ static void the_same_bytes(void)
         CHECK(memcmp(sum, known(), sizeof sum) == 0);
         for (int i = 0; i < 4; i++) submit(40, 40, "steps=4000 lower_bound=1"); // as many as devices, each for one of them
         for (int i = 0; i < 4; i++) {
-            char name[16];
+            char name[24];
             snprintf(name, sizeof name, "fake:%d", i);
             WAIT(number_of(name, "units") > 0);
             CHECK(number_of(name, "failures") == 0);
@@ -127,7 +127,7 @@ static void the_same_bytes(void)
     }
 }
 
-// One fails in the middle of a run, once; the others have its jobs, or it has them later.
+// The first fails in the middle of a run, once; the others have its jobs, or it has them later.
 static void a_run_fails(void)
 {
     uint64_t sum[MANY];
@@ -135,11 +135,12 @@ static void a_run_fails(void)
     for (int n = 1; n < 4; n += 2)
         for (int at = 2; at < 12; at += 3) {
             devices(n);
-            cfg.fake_fail_at = at; // of every device its own
+            cfg.fake_fail_at = at;
             open_service();
             compute(sum);
             CHECK_MSG(memcmp(sum, known(), sizeof sum) == 0, "%d devices, run %d", n, at);
-            if (n == 1) CHECK(number_of("fake:0", "failures") == 1);
+            CHECK(number_of("fake:0", "failures") == 1 || n > 1); // or the others have had all of the work
+            CHECK(number_of("fake:0", "failures") <= 1 && number_of("fake:2", "failures") == 0);
             WAIT(is_in_state("fake:0", "in-service") && yd_service_ready(svc, NULL));
             end();
         }
@@ -257,6 +258,42 @@ static void models_come_back(void)
     end();
 }
 
+// The only device fails, and when it is back the file of the model is not that which its jobs were taken for.
+static void a_version_is_lost(void)
+{
+    devices(1);
+    cfg.fake_unit_us = 1000;
+    open_service();
+    const char *id = submit(40, 40, "steps=4000 lower_bound=1");
+    WAIT(strchr(history(id), '.'));
+    order("0 lost\n");
+    WAIT(!yd_service_ready(svc, NULL));
+    CHECK(!ended(id));
+    order("1 renewed\n");
+    WAIT(ended(id));
+    CHECK(state(id) == YD_JOB_FAILED && yd_job_problem(job(id))->code == YD_E_DEVICE);
+    CHECK_MSG(strstr(yd_job_problem(job(id))->detail, "is not there any more"), "%s", yd_job_problem(job(id))->detail);
+    WAIT(yd_service_ready(svc, NULL)); // with the new version
+    id = submit(40, 40, "steps=4");
+    WAIT(ended(id));
+    CHECK(state(id) == YD_JOB_SUCCEEDED && has_devices("fake-2x", 1));
+    end();
+}
+
+// One that would give other bytes is left out for good.
+static void one_is_not_like_the_first(void)
+{
+    devices(3);
+    order("1 other\n");
+    open_service();
+    WAIT(is_in_state("fake:1", "left-out") && is_in_state("fake:2", "in-service"));
+    CHECK(has_devices("fake-2x", 2));
+    uint64_t sum[MANY];
+    compute(sum);
+    CHECK(number_of("fake:1", "units") == 0 && yd_service_ready(svc, NULL));
+    end();
+}
+
 static int metric_is(const char *line)
 {
     size_t len;
@@ -307,6 +344,8 @@ int main(int argc, char **argv)
         {"devices: a job that none can bear", a_job_no_device_can_bear},
         {"devices: some or none at the start", the_start},
         {"devices: models come back", models_come_back},
+        {"devices: a version is lost", a_version_is_lost},
+        {"devices: one is not like the first", one_is_not_like_the_first},
         {"devices: memory figures", memory_figures},
         {"devices: closed in the middle", closed_in_the_middle},
     };
