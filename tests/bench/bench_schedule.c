@@ -313,7 +313,7 @@ static void on_several_devices(void)
     double ratio[ROUNDS];
     int r = 0;
     for (; more_rounds(r, t0); r++) {
-        const mix m = {profile_steps, JOBS, 1, 32};
+        const mix m = {mixed_steps, JOBS, 1, 32};
         const double before = r % 2 ? 0 : on_devices_s(1, &m), four = on_devices_s(4, &m);
         ratio[r] = (r % 2 ? on_devices_s(1, &m) : before) / four;
     }
