@@ -105,7 +105,7 @@ void yd_handle_events(yd_request *r)
     int rc = yd_service_find(r->service, r->owner, r->match.param, &j, &err);
     if (!rc) rc = yd_stream_cursor(r, &cursor, &err);
     const yd_event_log *log = rc ? NULL : yd_job_events(j);
-    if (!rc && cursor > yd_events_last_id(log))
+    if (!rc && cursor > yd_events_last_id(log) && !yd_service_id_may_follow(r->service, j, cursor))
         rc = yd_fail_field(&err, YD_E_INVALID, "Last-Event-ID", "an id of this stream",
                            "the job has had no event of this id");
     if (!rc && cursor && yd_events_ended(log) && cursor == yd_events_last_id(log)) {

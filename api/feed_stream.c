@@ -126,7 +126,7 @@ static int next(yd_stream *base)
     }
     if (gap)
         say_state(s, "gap");
-    else
+    else if (s->cursor < yd_feed_last_id(feed))
         s->cursor = yd_feed_last_id(feed); // what follows is other people's
     return gap;
 }
@@ -178,17 +178,21 @@ static int take_ids(feed_stream *s, const char *text, size_t n, yd_err *err)
     return known || !n ? 0 : err->code;
 }
 
-// Of a stream that is resumed: the jobs that have ended, but whose end is still to be told.
+// Of a stream that is resumed: the jobs that have ended, but whose end is still to be told, or to come from where it happened.
 static void look_ahead(feed_stream *s)
 {
-    const yd_feed *feed = yd_service_feed(s->base.r->service);
+    const yd_service *service = s->base.r->service;
+    const yd_feed *feed = yd_service_feed(service);
     int gap = 0;
-    uint64_t at = s->cursor;
     if (!s->cursor || !s->n_jobs) return;
+    for (size_t i = 0; i < s->n_jobs; i++)
+        if (s->job[i].over && yd_service_end_may_follow(service, s->job[i].id)) s->job[i].over = 0;
+    uint64_t at = yd_feed_begin(feed);
     for (const yd_feed_event *e; (e = yd_feed_next(feed, s->owner, at, &gap)); at = e->id) {
         named_job *named = find_named(s, e->job);
-        if (named && yd_event_is_final(e->type)) named->over = 0;
+        if (named && yd_event_is_final(e->type)) named->over = (char)(e->id <= s->cursor);
     }
+    yd_feed_next(feed, s->owner, s->cursor, &gap);
     for (size_t i = 0; gap && i < s->n_jobs; i++) s->job[i].over = 0;
 }
 

@@ -87,6 +87,19 @@ void yd_service_enqueue(yd_job *j)
     if (make_ask(j, &ask) == 0) yd_scheduler_enqueue(&j->service->sched, &j->turn, &ask, j->created_us);
 }
 
+// Its place is looked up, and given back until it is stored.
+void yd_service_tell_queued(yd_job *j)
+{
+    yd_ask ask;
+    yd_service *s = j->service;
+    if (!s->store->several || !yd_owners_share(s->owners, j->rec.owner) || make_ask(j, &ask)) return;
+    yd_scheduler_enqueue(&s->sched, &j->turn, &ask, j->created_us);
+    json_t *data = queued_data(j);
+    yd_scheduler_leave(&s->sched, &j->turn);
+    memset(&j->turn, 0, sizeof j->turn);
+    yd_job_event(j, YD_EVENT_QUEUED, data, NULL);
+}
+
 void yd_service_take_over(yd_job *j, yd_job *from)
 {
     yd_ask ask;
@@ -103,7 +116,7 @@ void yd_service_enter_queue(yd_job *j)
     yd_service *s = j->service;
     yd_job_pin(j); // even a job that fails while starting is there for the caller
     if (!yd_share_join(j)) yd_service_enqueue(j);
-    yd_job_event(j, YD_EVENT_QUEUED, queued_data(j), NULL);
+    if (!s->store->several) yd_job_event(j, YD_EVENT_QUEUED, queued_data(j), NULL); // otherwise it was told by who had it first
     if (s->draining && s->store->durable)
         yd_pipeline_park(j); // it came when the last call was over: the next process has it
     else
@@ -163,6 +176,7 @@ static void on_stored(yd_store_op *op)
         return;
     }
     j->rec.order = op->rec.order;
+    yd_job_tell_stored(j);
     const int cached = yd_job_state_final(j->rec.state);
     char size[32];
     snprintf(size, sizeof size, "%dx%d", j->rec.in_w, j->rec.in_h);
@@ -211,12 +225,14 @@ static int make_job(yd_arrival *a, yd_store_op **op, yd_err *err)
     memcpy(j->request_id, a->request_id, sizeof j->request_id);
     j->estimate = a->estimate;
     j->model = yd_resident_hold(a->model);
+    j->arrival = a;
     yd_job_record stored = j->rec;
     if (yd_job_state_final(stored.state)) {
         stored.due = j->rec.due = yd_errands_due(stored.errands, stored.state);
         tell_cached(j);
-        stored.events = s->store->durable ? yd_events_print(j->events, YD_EVENT_QUEUED, NULL) : NULL;
-    }
+    } else if (stored.input)
+        yd_service_tell_queued(j);
+    if (s->store->durable && yd_events_last_id(j->events)) stored.events = yd_events_print(j->events, YD_EVENT_QUEUED, NULL);
     stored.bytes = j->rec.bytes = yd_job_bytes(j);
     stored.units = j->rec.units = s->store->spend ? a->booking.units : 0;
     *op = yd_store_op_new(YD_OP_PUT, &stored, on_stored, a);
@@ -225,7 +241,6 @@ static int make_job(yd_arrival *a, yd_store_op **op, yd_err *err)
     yd_blob_unref(stored.events);
     if (*op && yd_idmap_put(s->jobs, j->rec.id, j) == 0) {
         if (yd_repeat_storing(j) == 0) {
-            j->arrival = a;
             j->booking = a->booking;
             a->booking = (yd_booking){0};
             yd_job_pin(j); // until it is stored

@@ -316,6 +316,7 @@ static void on_removed(yd_store_op *op)
     yd_job *j = op->arg;
     yd_removed_fn fn = j->removed;
     void *arg = j->removed_arg;
+    j->ends_here = 1;
     if (op->rc == 0 && !yd_job_state_final(j->rec.state)) yd_pipeline_removed(j);
     if (op->rc == 0 && !j->gone) yd_job_forget(j);
     if (fn) fn(arg, op->rc, op->rc ? &op->err : NULL);

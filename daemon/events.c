@@ -20,7 +20,7 @@ struct yd_subscription {
 struct yd_event_log {
     yd_event *event; // ordered by id; grows up to max_events
     size_t count, cap, max_events, max_previews, previews;
-    uint64_t last_id, trimmed_id;
+    uint64_t last_id, trimmed_id, firm_id;
     size_t bytes;
     int ended, closed, refs;
     int notifying; // depth of notifications under way
@@ -165,6 +165,7 @@ int yd_events_append(yd_event_log *log, yd_event_type type, char *data, yd_blob 
     log->bytes += bytes_of(e);
     if (id) *id = e->id;
     if (types[type].last) log->ended = 1;
+    if (type != YD_EVENT_PREVIEW) log->firm_id = e->id;
     if (type == YD_EVENT_PREVIEW && ++log->previews > log->max_previews) drop_oldest(log, YD_EVENT_PREVIEW);
     notify(log);
     return 0;
@@ -179,6 +180,7 @@ void yd_events_trim_to(yd_event_log *log, uint64_t id)
 {
     yd_events_skip_to(log, id);
     if (id > log->trimmed_id) log->trimmed_id = id;
+    if (id > log->firm_id) log->firm_id = id;
 }
 
 const yd_event *yd_events_next(const yd_event_log *log, uint64_t after, int *gap)
@@ -202,6 +204,11 @@ const yd_event *yd_events_next(const yd_event_log *log, uint64_t after, int *gap
 uint64_t yd_events_last_id(const yd_event_log *log)
 {
     return log->last_id;
+}
+
+uint64_t yd_events_firm_id(const yd_event_log *log)
+{
+    return log->firm_id;
 }
 
 int yd_events_ended(const yd_event_log *log)

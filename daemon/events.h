@@ -82,6 +82,7 @@ void yd_events_trim_to(yd_event_log *log, uint64_t id);
 const yd_event *yd_events_next(const yd_event_log *log, uint64_t after, int *gap);
 
 uint64_t yd_events_last_id(const yd_event_log *log); // 0 while empty
+uint64_t yd_events_firm_id(const yd_event_log *log); // of the latest event that was no preview, trimmed or not
 int yd_events_ended(const yd_event_log *log);        // 1: a final event is in; nothing will follow
 int yd_events_closed(const yd_event_log *log);       // 1: the job was deleted or the service is closing; stop reading
 // Mark closed and call the subscribers once more.

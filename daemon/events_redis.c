@@ -196,8 +196,8 @@ void yd_relay_publish(yd_relay *r, const yd_told *e)
     }
     l->told = *e;
     l->told.data = data;
-    // Nobody looks at a picture that comes late.
-    const int shown = e->type == YD_EVENT_PREVIEW && r->teller.ready && r->waiting < ON_WIRE;
+    // Nobody looks at a preview that comes late.
+    const int shown = e->type != YD_EVENT_PREVIEW || (r->teller.ready && r->waiting < ON_WIRE);
     l->told.blob = shown ? yd_blob_ref(e->blob) : NULL;
     l->told.mask = shown ? yd_blob_ref(e->mask) : NULL;
     l->number = ++r->next_number;

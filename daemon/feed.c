@@ -24,6 +24,7 @@ struct yd_feed {
     size_t max;
     uint64_t base, last;
     uint64_t missing; // the latest id without an event
+    int shared;       // ids are given elsewhere
     yd_feed_reader *readers;
 };
 
@@ -59,6 +60,24 @@ static void fill(slot *s, const char *owner, const char *job, const char *data)
     snprintf(s->event.job, sizeof s->event.job, "%s", job);
 }
 
+void yd_feed_share(yd_feed *f)
+{
+    f->shared = 1;
+}
+
+void yd_feed_skip(yd_feed *f, uint64_t id)
+{
+    if (id <= f->last) return;
+    f->last = f->missing = id;
+}
+
+void yd_feed_put(yd_feed *f, uint64_t id, const char *owner, const char *job, yd_event_type type, const char *data, uint64_t log_id)
+{
+    if (id <= f->last) return;
+    yd_feed_skip(f, id - 1);
+    yd_feed_append(f, owner, job, type, data, log_id);
+}
+
 void yd_feed_append(yd_feed *f, const char *owner, const char *job, yd_event_type type, const char *data, uint64_t log_id)
 {
     slot *s = &f->slot[++f->last % f->max];
@@ -70,10 +89,15 @@ void yd_feed_append(yd_feed *f, const char *owner, const char *job, yd_event_typ
         if (strcmp(r->owner, owner) == 0) r->fn(r->arg);
 }
 
+uint64_t yd_feed_begin(const yd_feed *f)
+{
+    const uint64_t held = f->last - f->base < f->max ? f->base : f->last - f->max;
+    return held > f->missing ? held : f->missing;
+}
+
 const yd_feed_event *yd_feed_next(const yd_feed *f, const char *owner, uint64_t after, int *gap)
 {
-    const uint64_t held = f->last - f->base < f->max ? f->base : f->last - f->max; // everything above is there
-    *gap = after > f->last || after < held || after < f->missing;
+    *gap = (after > f->last && !f->shared) || after < yd_feed_begin(f);
     if (*gap) return NULL;
     for (uint64_t id = after + 1; id <= f->last; id++) {
         const yd_feed_event *e = &f->slot[id % f->max].event;

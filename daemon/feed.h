@@ -2,6 +2,8 @@
 // the logs, which keep the latest few of each job: where a reader is late they are gone, and it does without.
 //
 // A ring of the latest events; who resumes before its beginning is told of a gap. Readers pull, as with a job's own log (events.h).
+// Ids are given here (yd_feed_append), or, where several processes share them, by somebody else (yd_feed_put): then a process may know less than another
+// one, and who comes with an id that is not known here yet waits for what follows it.
 // Threads: the loop thread only.
 #ifndef YD_DAEMON_FEED_H
 #define YD_DAEMON_FEED_H
@@ -23,14 +25,20 @@ typedef struct yd_feed_event {
 
 // Ids are given from `base` + 1 on; it must lie above everything that an earlier process gave, and below 2^53. NULL: out of memory.
 yd_feed *yd_feed_new(size_t max_events, uint64_t base);
+void yd_feed_share(yd_feed *f); // ids are given elsewhere
 void yd_feed_free(yd_feed *f); // without readers; NULL is fine
 // Add an event (texts are copied) and call who reads this owner's. Without memory it is missing, and its id shows as a gap.
 void yd_feed_append(yd_feed *f, const char *owner, const char *job, yd_event_type type, const char *data, uint64_t log_id);
 
+// The same with an id that was given elsewhere, above the last; what lies between shows as a gap. yd_feed_skip: so does everything up to `id`.
+void yd_feed_put(yd_feed *f, uint64_t id, const char *owner, const char *job, yd_event_type type, const char *data, uint64_t log_id);
+void yd_feed_skip(yd_feed *f, uint64_t id);
+
 // The owner's first event above `after`, or NULL when there is none yet. *gap is 1 when what may have come between is not known any more, or
-// when `after` was never given; then NULL is returned. Borrowed until the next append.
+// when `after` was never given (unless ids are given elsewhere); then NULL is returned. Borrowed until the next append.
 const yd_feed_event *yd_feed_next(const yd_feed *f, const char *owner, uint64_t after, int *gap);
 uint64_t yd_feed_last_id(const yd_feed *f);
+uint64_t yd_feed_begin(const yd_feed *f); // nothing up to this id is known any more, everything above is
 
 // Does the reader show this job to somebody, so that previews are worth drawing?
 typedef int (*yd_feed_views_fn)(const void *arg, const char *job);

@@ -106,8 +106,9 @@ static void store(yd_fetch *f, const yd_image_header *h)
     forget_url(j);
     j->rec.bytes = yd_job_bytes(j);
     j->rec.fetching = 0;
+    if (!rc) yd_service_tell_queued(j);
     yd_store_op *op = rc ? NULL : yd_store_op_new(YD_OP_UPDATE, &j->rec, on_stored, f);
-    if (op && f->service->store->several) op->rec.events = yd_events_print(j->events, YD_EVENT_QUEUED, NULL); // others tell it as queued, too
+    if (op && f->service->store->several) op->rec.events = yd_events_hand_over(j->events, j->rec.claims); // whoever has it next goes on from there
     if (!rc && !op) yd_fail(&err, YD_E_NOMEM, "no memory to store the picture");
     if (op)
         yd_service_store(f->service, op);

@@ -112,14 +112,23 @@ const yd_err *yd_job_problem(const yd_job *j)
 static void append(yd_job *j, yd_event_type type, char *text, yd_blob *blob, yd_blob *mask)
 {
     yd_err err = {0};
-    uint64_t id;
-    char *copy = text ? yd_strdup(text) : NULL; // the log may have dropped it by the time its readers are through
-    if (!yd_events_append(j->events, type, text, blob, mask, &id, &err)) {
-        if (copy) yd_feed_append(j->service->feed, j->rec.owner, j->rec.id, type, copy, id);
+    const uint64_t before = yd_events_firm_id(j->events);
+    // The log may have dropped it by the time its readers are through.
+    yd_event copy = {.type = type, .data = text ? yd_strdup(text) : NULL, .blob = yd_blob_ref(blob), .mask = yd_blob_ref(mask)};
+    if (!yd_events_append(j->events, type, text, blob, mask, &copy.id, &err)) {
+        if (copy.data && !j->arrival) yd_job_tell(j, &copy, before); // otherwise when it is stored
     } else if (err.code != YD_E_CONFLICT)
         yd_log(YD_LOG_ERROR, j->request_id, "event lost", "job", j->rec.id, "event", yd_event_name(type), "why",
                err.detail, NULL);
-    yd_free(copy);
+    yd_free(copy.data);
+    yd_blob_unref(copy.blob);
+    yd_blob_unref(copy.mask);
+}
+
+void yd_job_tell_stored(yd_job *j)
+{
+    uint64_t before = 0;
+    for (const yd_event *e; (e = yd_events_next(j->events, before, NULL)); before = e->id) yd_job_tell(j, e, before);
 }
 
 static void tell(yd_job *j, yd_event_type type, json_t *data, yd_blob *blob, yd_blob *mask)

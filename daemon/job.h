@@ -23,7 +23,8 @@
 #include "daemon/store.h"
 #include <stdatomic.h>
 
-#define YD_JOB_PATH "/v1/jobs/" // what the links of a job begin with
+#define YD_JOB_PATH     "/v1/jobs/" // what the links of a job begin with
+#define YD_EVENT_STRIDE 16384       // more ids than one run of a job gives to events: > 2 * YD_MAX_STEPS and the few others
 
 typedef enum {
     YD_STAGE_QUEUED,
@@ -70,6 +71,8 @@ struct yd_job {
     int deleted; // nobody finds it any more; its removal is being stored
     int foreign;  // another process has it, or is to have it: there is only its record here (replicas.c)
     int claiming; // its claim is being stored
+    int ends_here; // foreign, and this process has ended it: it tells of the end
+    int64_t look_us, looked_at_us; // when this process last said that somebody looks at it; when another one did
     int64_t unfit_us; // when it was found that it cannot be computed here; 0: it can
     yd_store_op *end_op; // had beforehand, so that the end can always be stored
     char *end_words;     // data of the final event meanwhile
@@ -116,6 +119,9 @@ void yd_job_event(yd_job *j, yd_event_type type, json_t *data, yd_blob *blob);
 void yd_job_preview(yd_job *j, json_t *data, yd_blob *blob, yd_blob *mask); // mask: NULL: every pixel, or none of it is known
 // The same with data that was printed already (stolen; NULL: out of memory).
 void yd_job_event_text(yd_job *j, yd_event_type type, char *data);
+
+// The job is stored: tell all of what was told of it so far, which only its own log has.
+void yd_job_tell_stored(yd_job *j);
 
 // What a record and its events take, for the bound on finished jobs.
 size_t yd_job_bytes(const yd_job *j);

@@ -29,6 +29,7 @@ struct yd_picture_call {
     const yd_sampler *sampler;
     yd_output output; // of a picture that is written in another format
     int w, h, threshold; // threshold: fewest steps of a pixel in the mask
+    yd_job *elsewhere; // who runs it was asked; pinned meanwhile
     // What it makes.
     uint8_t *plane; // of w x h
     yd_image small;
@@ -286,10 +287,32 @@ static int aim_preview(yd_picture_call *c, const yd_job *j, yd_err *err)
     return 0;
 }
 
+static void on_elsewhere(void *arg, int rc, yd_blob *blob, const yd_err *err)
+{
+    yd_picture_call *c = arg;
+    yd_job *j = c->elsewhere;
+    if (c->cancelled)
+        yd_blob_unref(blob);
+    else
+        c->fn(c->arg, rc, blob, err);
+    yd_free(c);
+    yd_job_unpin(j);
+}
+
+// The picture of a job under way is where it runs.
+static int ask_elsewhere(yd_picture_call *c, yd_job *j, yd_err *err)
+{
+    const int rc = yd_job_ask_picture(j, &c->want, on_elsewhere, c, err);
+    if (rc) return rc;
+    yd_err_clear(err);
+    c->elsewhere = j;
+    yd_job_pin(j);
+    return 0;
+}
+
 int yd_service_picture(yd_service *s, yd_job *j, const yd_picture_want *want, yd_picture_fn fn, void *arg,
                        yd_picture_call **out, yd_err *err)
 {
-    (void)s;
     yd_picture_call *c = yd_calloc(1, sizeof *c);
     if (!c) return yd_fail(err, YD_E_NOMEM, "no memory for a picture");
     c->want = *want;
@@ -303,11 +326,15 @@ int yd_service_picture(yd_service *s, yd_job *j, const yd_picture_want *want, yd
              : want->kind == YD_PICTURE_INVENTED  ? aim_invented(c, j, err)
              : want->kind == YD_PICTURE_RESULT    ? aim_result(c, j, err)
                                                   : aim_preview(c, j, err);
+    const int elsewhere = rc == YD_E_NOT_READY && s->relay && j->foreign && j->rec.state != YD_JOB_QUEUED;
+    if (elsewhere) rc = ask_elsewhere(c, j, err);
     if (rc < 0) {
         yd_free(c);
         return rc;
     }
-    if (rc == 1) {
+    if (elsewhere)
+        ; // it calls back
+    else if (rc == 1) {
         c->next = j->wait_preview;
         j->wait_preview = c;
     } else

@@ -389,7 +389,7 @@ static int preview_due(const yd_job *j, int64_t now_us)
 {
     return j->rec.settings.preview_every > 0 && !j->preview_encoding &&
            now_us - j->preview_us >= j->service->cfg->preview_interval_ms * 1000 &&
-           (yd_events_viewers(j->events) > 0 || yd_feed_viewed(j->service->feed, j->rec.owner, j->rec.id));
+           yd_job_is_shown(j, now_us);
 }
 
 static void fill_item(yd_batch_item *it, yd_job *j, int64_t now_us)

@@ -3,7 +3,7 @@
 // What is unfinished is put into the table when the service opens, so that its clients find it, and into the queue when their model
 // is there, which is loaded for them. What has ended lives in a durable store; in memory it only rests: a list of jobs that nobody uses, the longest unused in front,
 // of which the sweep keeps KEPT. Their events come from the lines that were stored with them; ids go on above everything that an earlier
-// process can have given (EVENT_STRIDE a process, or, where processes share a store, a claim: steps and previews of a job are at most YD_MAX_STEPS each).
+// process can have given (YD_EVENT_STRIDE a process, or, where processes share a store, a claim: steps and previews of a job are at most YD_MAX_STEPS each).
 // Threads: the loop thread.
 #include "daemon/service_internal.h"
 
@@ -17,7 +17,6 @@
 #define KEPT         64
 #define KEPT_BYTES   (64u << 20)
 #define PAGE         200
-#define EVENT_STRIDE 16384 // > 2 * YD_MAX_STEPS and the few others
 
 // ---- jobs at rest --------------------------------------------------------------------------------------------------
 
@@ -71,7 +70,7 @@ char *yd_job_history(yd_job *j, const yd_job_record *r)
     yd_events_catch_up(j->events, text, len, &final, &ignored);
     yd_events_skip_to(j->events, last);
     // Whoever had it last may have told more than it has stored.
-    if (r->state == YD_JOB_QUEUED && from != r->claims) yd_events_trim_to(j->events, (uint64_t)r->claims * EVENT_STRIDE);
+    if (r->state == YD_JOB_QUEUED && from != r->claims) yd_events_trim_to(j->events, (uint64_t)r->claims * YD_EVENT_STRIDE);
     return final;
 }
 
@@ -83,7 +82,7 @@ static void restore_events(yd_service *s, yd_job *j, const yd_job_record *r)
     uint64_t last = 0;
     const int64_t from = yd_events_handed_over(text, &len, &last);
     const int whole = yd_job_state_final(r->state) || s->store->boot <= r->boot || (from >= 0 && from == s->store->boot - 1);
-    const uint64_t above = whole ? 0 : (uint64_t)(s->store->boot - r->boot) * EVENT_STRIDE;
+    const uint64_t above = whole ? 0 : (uint64_t)(s->store->boot - r->boot) * YD_EVENT_STRIDE;
     yd_err ignored; // a history that cannot be read is a history that was trimmed
     yd_events_restore(j->events, text, len, above, &ignored);
     yd_events_skip_to(j->events, last);

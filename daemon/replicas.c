@@ -50,9 +50,12 @@ static void swap_record(yd_job *j, const yd_job_record *r)
 {
     yd_service *s = j->service;
     yd_job_record old = j->rec;
+    const yd_job_progress told = old.progress; // its events may be ahead of its record
+    const int ahead = !yd_job_state_final(r->state) && r->claims == old.claims && told.step > r->progress.step;
     if (old.input) s->input_bytes -= old.input->len;
     yd_job_record_copy(&j->rec, r);
     if (j->rec.input) s->input_bytes += j->rec.input->len;
+    if (ahead) j->rec.progress = told;
     yd_blob_unref(j->rec.events);
     j->rec.events = NULL;
     yd_job_record_clear(&old);
@@ -376,7 +379,10 @@ void yd_replicas_fetch(yd_job *j)
 
 static void on_asked(yd_store_op *op)
 {
-    yd_replicas_look(op->arg, op->rec.id);
+    yd_service *s = op->arg;
+    yd_job *j = yd_idmap_get(s->jobs, op->rec.id);
+    if (j && !op->rc && !op->asked) j->ends_here = 1; // nobody had it
+    yd_replicas_look(s, op->rec.id);
 }
 
 int yd_replicas_cancel(yd_job *j, const yd_job_record *end, yd_err *err)

@@ -106,6 +106,12 @@ static void on_store_closed(void *arg)
     if (closed) closed(closed_arg);
 }
 
+static void close_store(void *service)
+{
+    yd_service *s = service;
+    s->store->close(s->store, on_store_closed, s);
+}
+
 // A service that never began; its handles close when the loop runs.
 static void abandon(yd_service *s)
 {
@@ -119,7 +125,7 @@ static void abandon(yd_service *s)
     else if (s->holds > 0)
         return; // it follows the devices
     else if (s->store)
-        s->store->close(s->store, on_store_closed, s);
+        yd_replica_events_close(s, close_store);
     else
         free_service(s);
 }
@@ -127,6 +133,7 @@ static void abandon(yd_service *s)
 // Ids of this process lie above those of earlier ones: by their number, or, where nobody counts, by the time.
 static uint64_t feed_base(const yd_store *store)
 {
+    if (store->several) return 0; // ids are those of all
     return store->durable ? (uint64_t)store->boot << 32 : (uint64_t)(yd_wall_ms() / 1000) << 20;
 }
 
@@ -159,6 +166,7 @@ static int open_parts(yd_service *s, yd_err *err)
     if (!rc) rc = open_store(s, err);
     if (!rc && !(s->feed = yd_feed_new((size_t)cfg->feed_events, feed_base(s->store)))) rc = yd_fail(err, YD_E_NOMEM, "no memory for the service");
     if (!rc) rc = yd_service_recover(s, err);
+    if (!rc) rc = yd_replica_events_open(s, err);
     if (!rc) yd_bundles_recover(s);
     return rc ? rc : yd_checkpoints_open(s, err);
 }
@@ -281,7 +289,7 @@ void yd_service_release(yd_service *s)
 {
     if (--s->holds > 0) return;
     s->store_closing = 1;
-    s->store->close(s->store, on_store_closed, s);
+    yd_replica_events_close(s, close_store);
 }
 
 static void on_handle_closed(uv_handle_t *h)
@@ -377,7 +385,9 @@ int yd_service_list(yd_service *s, const char *owner, int state, const char *cur
 int yd_service_subscribe(yd_service *s, yd_job *j, yd_notify_fn fn, void *arg, yd_subscription **out, yd_err *err)
 {
     (void)s;
-    return yd_events_subscribe(j->events, 1, fn, arg, out, err);
+    const int rc = yd_events_subscribe(j->events, 1, fn, arg, out, err);
+    if (!rc) yd_job_looked_at(j, 0);
+    return rc;
 }
 
 yd_feed *yd_service_feed(const yd_service *s)

@@ -163,6 +163,10 @@ int yd_service_subscribe(yd_service *s, yd_job *j, yd_notify_fn fn, void *arg, y
 
 // What happens to all jobs, in one stream; see feed.h. Borrowed.
 struct yd_feed *yd_service_feed(const yd_service *s);
+// Where several processes share the jobs, what one of them has told may not be known here yet. May this id, above the last of the job's log, follow
+// (then a reader waits for what comes after it)? May the end of a job that has ended still come into the stream of all jobs?
+int yd_service_id_may_follow(const yd_service *s, const yd_job *j, uint64_t id);
+int yd_service_end_may_follow(const yd_service *s, const char *job);
 // An event of a job's own log, with its pictures, by the id it has there. NULL: it is not held any more, or the job is not. Borrowed.
 const yd_event *yd_service_event(const yd_service *s, const char *owner, const char *job, uint64_t id);
 

@@ -5,6 +5,7 @@
 #include "daemon/bundle.h"
 #include "daemon/codec.h"
 #include "daemon/device_choice.h"
+#include "daemon/events_relay.h"
 #include "daemon/feed.h"
 #include "daemon/job.h"
 #include "daemon/mapper.h"
@@ -53,6 +54,7 @@ struct yd_service {
     yd_idmap *leaders;  // jobs that others may follow, by content (share.c)
     int followers;
     yd_feed *feed;
+    yd_relay *relay; // NULL: nobody else has these jobs (replica_events.c)
     yd_idmap *bundles; // and their list, see bundle.c
     yd_bundle *oldest_bundle, *newest_bundle, *next_bundle;
     json_int_t last_bundle;
@@ -246,6 +248,15 @@ void yd_replicas_leave(yd_job *j);    // one that waits is left to the others; i
 int yd_replicas_cancel(yd_job *j, const yd_job_record *end, yd_err *err);
 int yd_replicas_claimed(yd_job *j, yd_store_op *op); // its picture is here again; returns and sets op->rc
 
+// ---- replica_events.c ----
+int yd_replica_events_open(yd_service *s, yd_err *err); // when the store and the feed are open; nothing where nobody else has the jobs
+void yd_replica_events_close(yd_service *s, void (*closed)(void *service)); // what waits is sent first
+void yd_job_tell(yd_job *j, const yd_event *e, uint64_t before); // an event of the job's log: into the feed, and to the other processes. Copied
+void yd_job_looked_at(yd_job *j, int again); // somebody here may look at it: who runs it elsewhere hears of that; again: even if it just did
+int yd_job_is_shown(const yd_job *j, int64_t now_us); // somebody looks at it, here or elsewhere
+// Ask who runs the job for a picture. As yd_relay_ask.
+int yd_job_ask_picture(yd_job *j, const yd_picture_want *want, yd_relay_answer_fn fn, void *arg, yd_err *err);
+
 // ---- submit.c ----
 yd_image_limits yd_service_image_limits(const yd_service *s);
 // What can be known of a submission without its header: settings, owner.
@@ -276,6 +287,7 @@ void yd_service_uncount(yd_service *s, const char *owner, yd_booking *b); // it 
 void yd_service_enqueue(yd_job *j);     // into the scheduler's queue
 // Into the place of a job that has stopped and nobody works with, whose prepared state it gets.
 void yd_service_take_over(yd_job *j, yd_job *from);
+void yd_service_tell_queued(yd_job *j); // where processes share the jobs: before it is stored as one that waits, so that all know of the event
 void yd_service_enter_queue(yd_job *j); // behind a leader or into the queue, with its event
 
 // ---- fetch.c ----

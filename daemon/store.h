@@ -202,6 +202,9 @@ struct yd_store {
     // Number of the process that has claimed this record, or fetches its picture; 0: nobody.
     int64_t (*holder)(const yd_store *s, const char *id);
     void (*sync)(yd_store *s, yd_store_sync *w);
+    // How many changes, of all processes, `get` accounts for; follow: fn is called, as above, when there are more.
+    uint64_t (*position)(const yd_store *s);
+    void (*follow)(yd_store *s, void (*fn)(void *arg), void *arg);
 };
 
 // Jobs in memory: gone with the process. Tombstones are bounded to 65536, the oldest go first. YD_E_NOMEM.

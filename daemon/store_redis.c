@@ -411,6 +411,7 @@ static void on_read(redisAsyncContext *c, void *reply, void *arg)
     yd_redis_snapshot_if_due(s);
     yd_redis_sync_look(s);
     read_on(s);
+    if (s->advanced && s->closing <= 1) s->advanced(s->advanced_arg);
 }
 
 static void read_on(yd_redis_store *s)

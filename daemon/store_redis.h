@@ -85,6 +85,8 @@ typedef struct yd_redis_store {
     int64_t sync_sent_us;
     void (*changed)(void *arg, const char *id);
     void *changed_arg;
+    void (*advanced)(void *arg);
+    void *advanced_arg;
     char (*released)[YD_ID_MAX]; // by the entry that was applied last
     size_t n_released, cap_released;
     int released_more; // than memory was there for

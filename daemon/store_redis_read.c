@@ -58,6 +58,18 @@ static void bundle(yd_store *s, const char *id, void (*each)(void *arg, const ch
     yd_mirror_bundle(mirror_of(s), id, each, arg);
 }
 
+static uint64_t position(const yd_store *s)
+{
+    return ((const yd_redis_store *)s)->position;
+}
+
+static void follow(yd_store *base, void (*fn)(void *arg), void *arg)
+{
+    yd_redis_store *s = (yd_redis_store *)base;
+    s->advanced = fn;
+    s->advanced_arg = arg;
+}
+
 static void health(const yd_store *base, yd_store_health *out)
 {
     const yd_redis_store *s = (const yd_redis_store *)base;
@@ -78,4 +90,6 @@ void yd_redis_reads(yd_store *base)
     base->health = health;
     base->holder = holder;
     base->watch = watch;
+    base->position = position;
+    base->follow = follow;
 }

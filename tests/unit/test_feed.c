@@ -50,6 +50,34 @@ static void gaps(void)
     yd_feed_free(f);
 }
 
+// Ids come from elsewhere: some were never seen here, and some are known to others before.
+static void shared_ids(void)
+{
+    yd_feed *f = yd_feed_new(64, 0);
+    int gap;
+    yd_feed_share(f);
+    yd_feed_skip(f, 100);
+    CHECK(yd_feed_last_id(f) == 100 && yd_feed_begin(f) == 100);
+    CHECK(!yd_feed_next(f, "me", 99, &gap) && gap);
+    CHECK(!yd_feed_next(f, "me", 100, &gap) && !gap);
+    yd_feed_put(f, 101, "me", "a", YD_EVENT_STEP, "{}", 1);
+    yd_feed_put(f, 101, "me", "a", YD_EVENT_STEP, "{}", 1);
+    yd_feed_put(f, 102, "you", "b", YD_EVENT_STEP, "{}", 1);
+    const yd_feed_event *e = yd_feed_next(f, "me", 100, &gap);
+    CHECK(e && !gap && e->id == 101 && !yd_feed_next(f, "me", 101, &gap) && !gap);
+    CHECK_MSG(!yd_feed_next(f, "me", 105, &gap) && !gap, "another process has told 105 already: it waits");
+    yd_feed_put(f, 105, "me", "a", YD_EVENT_STEP, "{}", 2);
+    CHECK_MSG(!yd_feed_next(f, "me", 102, &gap) && gap, "103 and 104 are not known");
+    yd_feed_put(f, 106, "me", "a", YD_EVENT_STEP, "{}", 3);
+    e = yd_feed_next(f, "me", 105, &gap);
+    CHECK(e && !gap && e->id == 106 && e->log_id == 3);
+    for (uint64_t id = 107; id < 300; id++) yd_feed_put(f, id, "me", "a", YD_EVENT_STEP, "{}", id);
+    CHECK(yd_feed_begin(f) == 299 - 64);
+    e = yd_feed_next(f, "me", 299 - 64, &gap);
+    CHECK(e && !gap && e->id == 300 - 64);
+    yd_feed_free(f);
+}
+
 static void readers(void)
 {
     yd_feed *f = yd_feed_new(64, BASE);
@@ -75,6 +103,6 @@ static void readers(void)
 
 int main(int argc, char **argv)
 {
-    static const t_case cases[] = {{"feed: owners and order", owners_and_order}, {"feed: gaps", gaps}, {"feed: readers", readers}};
+    static const t_case cases[] = {{"feed: owners and order", owners_and_order}, {"feed: gaps", gaps}, {"feed: ids from elsewhere", shared_ids}, {"feed: readers", readers}};
     return t_main(argc, argv, cases, sizeof cases / sizeof cases[0]);
 }
