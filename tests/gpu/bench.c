@@ -7,6 +7,7 @@
 // Rows for which --seconds has run out are said to be left out. Each row goes to the JSON file as a line, for tests/gpu/torch_bench.py.
 #include "tests/bench/bench.h"
 #include "core/backend_load.h"
+#include "core/engine.h"
 #include "core/mem.h"
 
 #include <stdio.h>
@@ -181,6 +182,101 @@ static void shipped(bench *b, int small)
     yd_model_free(m);
 }
 
+// ---- whole steps of jobs, as the daemon has them done
+
+// n jobs of one window each, every pixel of which is diffused in every step.
+static int make_jobs(const yd_model_config *cfg, yd_sampler **s, int n, yd_err *err)
+{
+    const int side = cfg->window;
+    const size_t pixels = (size_t)side * (size_t)side;
+    yd_sample_settings set = cfg->defaults;
+    uint8_t *rgb = yd_malloc(pixels * 3);
+    float *map = yd_malloc(pixels * sizeof *map);
+    int rc = rgb && map ? 0 : yd_fail(err, YD_E_NOMEM, "no memory for a picture");
+    for (size_t i = 0; !rc && i < pixels; i++) {
+        map[i] = 1;
+        for (size_t k = 0; k < 3; k++) rgb[3 * i + k] = (uint8_t)((i * 7 + k * 50 + i / (size_t)side * 3) % 256);
+    }
+    set.sampler = YD_SAMPLER_DDIM;
+    set.eta = 0.5f;
+    set.steps = 200;
+    set.lower_bound = 1;
+    for (int i = 0; i < n && !rc; i++) {
+        set.seed = (uint64_t)i;
+        rc = yd_sampler_new(cfg, &set, side, side, rgb, map, &s[i], err);
+    }
+    yd_free(rgb);
+    yd_free(map);
+    return rc;
+}
+
+static int one_step(yd_engine *e, yd_sampler **s, int n, yd_err *err)
+{
+    yd_unit units[64] = {0};
+    int done[64];
+    yd_step_info info[64];
+    yd_err errs[64] = {0};
+    for (int i = 0; i < n; i++)
+        if (!yd_sampler_next(s[i], &units[i])) return yd_fail(err, YD_E_INTERNAL, "a job has no unit left");
+    int rc = yd_engine_run(e, s, units, n, done, info, errs);
+    for (int i = 0; i < n && !rc; i++)
+        if (done[i] < 0) {
+            *err = errs[i];
+            return done[i];
+        }
+    if (rc) *err = errs[0];
+    return rc;
+}
+
+static void job_row(bench *b, const yd_model *m, int n, int resident)
+{
+    const yd_engine_options opt = {.dtype = YD_BF16, .max_batch = n, .resident = resident};
+    yd_engine *e = NULL;
+    yd_sampler *s[64] = {NULL};
+    double t[40];
+    int count = 0;
+    yd_err err = {0};
+    if (bench_now_s() > b->until) {
+        b->left_out++;
+        return;
+    }
+    int rc = yd_engine_new(b->be, m, &opt, &e, &err);
+    if (!rc) rc = make_jobs(&m->cfg, s, n, &err);
+    for (int i = 0; i < WARM && !rc; i++) rc = one_step(e, s, n, &err);
+    const double until = bench_now_s() + ROW_SECONDS;
+    while (!rc && count < 40 && (count < 3 || bench_now_s() < until)) {
+        const double began = bench_now_s();
+        rc = one_step(e, s, n, &err);
+        t[count++] = bench_now_s() - began;
+    }
+    for (int i = 0; i < n; i++) yd_sampler_free(s[i]);
+    if (e) yd_engine_free(e);
+    if (rc) {
+        printf("%5d %6d   %s\n", m->cfg.window, n, err.detail);
+        b->failed += rc != YD_E_NOMEM;
+        return;
+    }
+    qsort(t, (size_t)count, sizeof *t, by_value);
+    printf("%5d %6d  %10.3f  %10.3f %10.1f\n", m->cfg.window, n, t[count / 2] * 1e3, t[count / 2] * 1e3 / n,
+           n / t[count / 2]);
+    fflush(stdout);
+    if (b->json)
+        fprintf(b->json, "{\"mode\": \"%s\", \"model\": \"%s\", \"side\": %d, \"batch\": %d, \"ms\": %.6f}\n",
+                resident ? "jobs" : "jobs-host", m->cfg.name, m->cfg.window, n, t[count / 2] * 1e3);
+}
+
+static void jobs(bench *b, const yd_model *m, int small)
+{
+    if (open_backend(b, &pinned)) return;
+    for (int resident = 1; resident >= 0; resident--) {
+        if (resident && !b->be->canvas) continue; // it keeps none
+        printf("\nsteps of jobs: window, network, update of the canvas; canvases on the %s\n side   jobs     ms/step   "
+               "ms/window  windows/s\n",
+               resident ? "device" : "host");
+        for (int n = 1; n <= (small ? 1 : 16); n *= 4) job_row(b, m, n, resident);
+    }
+}
+
 static int run(bench *b, int small)
 {
     yd_backend_info info;
@@ -190,7 +286,9 @@ static int run(bench *b, int small)
     if (b->peak > 0) printf("its own bf16 matrix product: %.1f TFLOP/s\n", b->peak * 1e-12);
     yd_model *m = bench_paper_model();
     if (!m) return 1;
+    if (small) m->cfg.window = 32, m->cfg.overlap = 8;
     steps(b, m, small);
+    jobs(b, m, small);
     precisions(b, m, small);
     yd_model_free(m);
     shipped(b, small);

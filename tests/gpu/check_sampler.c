@@ -1,5 +1,5 @@
 // Whole sampling runs on the backend: canvas, masks, windows and steps as a job has them, against what the CPU gave after the last step;
-// two jobs in shared batches against each alone; and bf16 against f32 on the model that ships.
+// two jobs in shared batches, their canvases on the device where it keeps any, against each alone; and bf16 against f32 on the model that ships.
 #include "core/engine.h"
 #include "core/mem.h"
 #include "tests/gpu/check.h"
@@ -63,9 +63,9 @@ static int run_all(yd_engine *e, yd_sampler **s, int n, yd_err *err)
 
 // The results of n jobs in shared batches, NUMBERS floats each; the caller frees them. NULL and *err.
 static float *sample(check *c, const yd_model *m, const yd_sample_settings *set, const int *shift, int n, yd_dtype dt,
-                     yd_err *err)
+                     int resident, yd_err *err)
 {
-    const yd_engine_options opt = {.dtype = dt, .max_batch = BATCH};
+    const yd_engine_options opt = {.dtype = dt, .max_batch = BATCH, .resident = resident};
     yd_engine *e = NULL;
     yd_sampler *s[2] = {NULL, NULL};
     float *out = NULL;
@@ -87,7 +87,7 @@ static void against_the_cpu(check *c, const yd_model *m, const char *name, const
     const int shift = 0;
     yd_err err = {0};
     if (!check_begin(c, "sampler", name)) return;
-    float *f = sample(c, m, set, &shift, 1, YD_F32, &err);
+    float *f = sample(c, m, set, &shift, 1, YD_F32, 0, &err);
     const double diff = f ? saved_compare(c->saved, saved_as, f, NUMBERS) : INFINITY;
     if (!f) check_detail(c, "%s", err.detail);
     check_end(c, diff <= 1e-4, "f32, %d steps at %dx%d: off by %.1e of 1e-04", set->steps, WIDTH, HEIGHT, diff);
@@ -102,15 +102,16 @@ static void two_jobs(check *c, const yd_model *m, const yd_sample_settings *set)
         if (!check_begin(c, "sampler", half ? "two jobs in shared batches, bf16" : "two jobs in shared batches, f32"))
             continue;
         const yd_dtype dt = half ? YD_BF16 : YD_F32;
-        float *both = sample(c, m, set, shifts, 2, dt, &err);
+        float *both = sample(c, m, set, shifts, 2, dt, 1, &err);
         int unlike = 0;
         for (int i = 0; i < 2 && both; i++) {
-            float *alone = sample(c, m, set, &shifts[i], 1, dt, &err);
+            float *alone = sample(c, m, set, &shifts[i], 1, dt, 0, &err);
             unlike += !alone || memcmp(alone, both + (size_t)i * NUMBERS, NUMBERS * sizeof *alone) != 0;
             free(alone);
         }
         if (!both) check_detail(c, "%s", err.detail);
-        check_end(c, both && !unlike, "each alone: %s", both && !unlike ? "the same bits" : "other bits");
+        check_end(c, both && !unlike, "canvases on the %s; each alone, on the host: %s",
+                  c->be->canvas ? "device" : "host", both && !unlike ? "the same bits" : "other bits");
         free(both);
     }
 }
@@ -120,7 +121,8 @@ static void half_precision(check *c, const yd_model *m, const yd_sample_settings
     const int shift = 0;
     yd_err err = {0};
     if (!check_begin(c, "sampler", "the model that ships, bf16 against f32")) return;
-    float *f = sample(c, m, set, &shift, 1, YD_F32, &err), *h = f ? sample(c, m, set, &shift, 1, YD_BF16, &err) : NULL;
+    float *f = sample(c, m, set, &shift, 1, YD_F32, 0, &err),
+          *h = f ? sample(c, m, set, &shift, 1, YD_BF16, 0, &err) : NULL;
     const double psnr = h ? check_psnr(h, f, NUMBERS) : 0;
     if (!h) check_detail(c, "%s", err.detail);
     check_end(c, psnr >= 45, "%.1f dB of at least 45", psnr);
