@@ -494,6 +494,20 @@ def settings_listed(root):
     return [] if there == wanted else [f"{settings_page.PAGE} is not what daemon/config.h says: make settings-page"]
 
 
+# What the balancer's configurations call theirs.
+BALANCERS_OWN = re.compile(r"YODAD_(\d|BIND|STATS|NAMES|MOST|DNS|SHARED)$")
+
+
+def settings_known(root):
+    """What images, units and manifests set are settings that there are."""
+    if not os.path.exists(os.path.join(root, "daemon/config.h")):
+        return []
+    names = {"YODAD_" + name.upper() for name, *_ in settings_page.settings(read(root, "daemon/config.h"))}
+    paths = [p for p in files(root, folders=["deploy", "systemd"]) if not p.endswith(".json")] + [p for p in files(root) if p == "Dockerfile"]
+    return [f"{path}: there is no setting {name}" for path in paths
+            for name in sorted(set(re.findall(r"\bYODAD_[A-Z0-9_]+", read(root, path))) - names) if not BALANCERS_OWN.match(name) and name != "YODAD_NAME"]
+
+
 def anchors(text):
     """Names of a page's headings, as links have them."""
     text = re.sub(r"^(    .*|```[\s\S]*?^```)$", "", text, flags=re.M)
@@ -546,6 +560,8 @@ PLANTED = {
         {"daemon/config.h": CONFIG_HEADER, "daemon/config_reload.c": "// R.\nlive[] = {\"listen\"};\n"},
         {"daemon/config.h": CONFIG_HEADER, "daemon/config_reload.c": "// R.\nlive[] = {\"listen\"};\n", settings_page.PAGE: "| `listen` | empty |\n"},
     ],
+    settings_known: [{"daemon/config.h": CONFIG_HEADER, "systemd/x.service": GOOD_UNIT + "Environment=YODAD_LISTEM=a\n"},
+                     {"daemon/config.h": CONFIG_HEADER, "Dockerfile": "ENV YODAD_LISTEN=a YODAD_STATEDIR=b\n"}],
     links: [{"a.md": "[x](b.md)\n"}, {"a.md": "[x](docs/b.md#two)\n", "docs/b.md": "# One\n"}, {"docs/a.md": "# One\n[x](#two)\n"}],
     json_files: [{"models/a.json": '{"a": 1,}\n'}],
     described: [
@@ -605,7 +621,7 @@ CLEAN = {
     "models/a.json": "{}\n",
 }
 CODE_RULES = [layers, unsafe_functions, ending_functions, top_comment, script_comment, include_guards, unfinished, machine_paths,
-              file_sizes, json_files, described, settings_listed, links]
+              file_sizes, json_files, described, settings_listed, settings_known, links]
 
 
 def rules():
