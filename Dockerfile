@@ -18,6 +18,8 @@ RUN make -j"$(nproc)" NVCC= all && make install NVCC= DESTDIR=/stage PREFIX=/usr
 FROM debian:12-slim@sha256:60eac759739651111db372c07be67863818726f754804b8707c90979bda511df AS cpu
 LABEL org.opencontainers.image.title="yodad" \
       org.opencontainers.image.description="Diffusion super-resolution service" \
+      org.opencontainers.image.version="0.1.0" \
+      org.opencontainers.image.base.name="docker.io/library/debian:12-slim" \
       org.opencontainers.image.licenses="Apache-2.0"
 COPY deploy/install-deps /usr/share/yodad/install-deps
 RUN /usr/share/yodad/install-deps run && rm -rf /var/lib/apt/lists/* /var/cache/apt/* \

@@ -97,7 +97,7 @@ def test_what_dashboards_and_alerts_ask_for():
             make_something_of_everything(d, salt)
             codec = codec_of(d.process.pid) if salt == 6 else 0
             if codec:
-                os.kill(codec, signal.SIGSEGV)
+                os.kill(codec, signal.SIGKILL)
             salt += 3
             time.sleep(0.5)
             for one in list(waiting):

@@ -255,7 +255,9 @@ def dockerfile(root):
         need(last.get("STOPSIGNAL") == "STOPSIGNAL SIGTERM", f"the STOPSIGNAL of {name} is not SIGTERM")
         need(last.get("HEALTHCHECK", "").endswith('CMD ["/usr/bin/yodad", "--probe"]'), f"the HEALTHCHECK of {name} is not yodad's own")
         need(last.get("VOLUME") == "VOLUME /var/lib/yodad", f"{name} has not one volume for its state")
-        need("LABEL" in last, f"{name} has no labels")
+        version = re.findall(r'image\.version="(.*?)"', " ".join(stage))
+        there = read(root, "VERSION").strip() if os.path.exists(os.path.join(root, "VERSION")) else ""
+        need("LABEL" in last and version[-1:] == [there], f"{name} has no labels, or its version is not {there}")
     need(any(line.startswith("COPY --from=nvidia ") for line in stages.get("cuda", [])), "cuda does not take its libraries from NVIDIA's image")
     need(stages.get("nvidia", [""])[0].startswith("nvidia/cuda:13."), "nvidia is not an image of CUDA 13")
     return out
@@ -473,7 +475,8 @@ def spoilt_dockerfiles():
                (r"deploy/cuda-toolkit /opt/cuda", "curl -O https://example.org/cuda.run"), (r"install-deps run", "true")]
     spoilt = [re.sub(pattern, to, whole) for pattern, to in changes]
     assert all(text != whole for text in spoilt), "a change finds nothing to change in the Dockerfile"
-    return [{"Dockerfile": text} for text in spoilt]
+    here = read(os.path.join(os.path.dirname(__file__), "..", ".."), "VERSION")
+    return [{"Dockerfile": text, "VERSION": here} for text in spoilt] + [{"Dockerfile": whole, "VERSION": "9.9.9\n"}]
 
 
 def whole_kustomization(change):
