@@ -385,7 +385,7 @@ static void print_store(yd_text *t, const yd_metrics_now *now)
     yd_text_printf(t, "} 1\n");
     head(t, "yodad_store_up", "gauge", "1: changes to jobs are stored.");
     yd_text_printf(t, "yodad_store_up %d\n", now->store_up);
-    head(t, "yodad_store_fenced", "gauge", "1: this process lost its lease on a shared store, and stores nothing any more.");
+    head(t, "yodad_store_fenced", "gauge", "1: this process lost its lease on a shared store, and stores nothing until it has come back as another one.");
     yd_text_printf(t, "yodad_store_fenced %d\n", now->store_fenced);
     if (now->store_free == UINT64_MAX) return;
     head(t, "yodad_store_free_bytes", "gauge", "What the disk that jobs are stored on has left.");
