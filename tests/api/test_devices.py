@@ -5,6 +5,7 @@ import subprocess
 import time
 
 from harness import SLOWNESS, TIMEOUT_S, YODAD, Daemon, check, textured
+from test_durable import State
 
 PICTURE = textured(96, 80)
 QUICK = dict(device_retry_ms=20, device_retry_max_ms=100, drain_timeout_ms=100)
@@ -125,6 +126,26 @@ def test_without_a_device_nothing_is_lost_and_nothing_is_taken():
         f.say()
         f.until(lambda: f.ready().status == 200, "ready again")
         check(results(f.d, jobs[:2]) == alone[:2], "and their bytes are what they would have been")
+
+
+def test_a_server_without_a_device_stops_and_the_next_one_goes_on():
+    alone = plain(2, 60)
+    path = f"/tmp/yodad-fail-{os.getpid()}"
+    with State() as s:
+        d = s.start(device="fake:2", fake_fail_file=path, fake_unit_us=1000, content_cache="false", checkpoint_interval_ms=50, drain_timeout_ms=200,
+                    handover_timeout_ms=200, **{k: QUICK[k] for k in ("device_retry_ms", "device_retry_max_ms")})
+        jobs = submit(d, 2, 60)
+        for j in jobs:
+            d.wait_step(j)
+        with open(path, "w") as f:
+            f.write("0 lost\n1 lost\n")
+        deadline = time.monotonic() + TIMEOUT_S
+        while d.curl("/readyz").status == 200 and time.monotonic() < deadline:
+            time.sleep(0.02)
+        status = d.stop()
+        os.unlink(path)
+        check(status == 0, "it ends well although its jobs could not go on", (status, d.log_text()[-600:]))
+        check(results(s.start(device="fake:2", fake_unit_us=0, content_cache="false"), jobs) == alone, "the next one has them, with the same bytes")
 
 
 def test_a_job_that_no_device_can_bear_fails_alone():
