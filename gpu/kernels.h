@@ -49,21 +49,23 @@ static inline yd_gpu_map yd_gpu_map_of(void *data, yd_dtype dtype, int h, int w,
 // INPUT and OUTPUT tensors, conversions, copies into a part of another's channels: y = x, in y's type and layout.
 int yd_gpu_copy(const yd_gpu_map *x, const yd_gpu_map *y, int n, yd_gpu_stream stream);
 // ADD (scale 1), AXPY: y = scale*x1 + x2. y may be x1 or x2.
-int yd_gpu_axpy(float scale, const yd_gpu_map *x1, const yd_gpu_map *x2, const yd_gpu_map *y, int n, yd_gpu_stream stream);
+int yd_gpu_axpy(float scale, const yd_gpu_map *x1, const yd_gpu_map *x2, const yd_gpu_map *y, int n,
+                yd_gpu_stream stream);
 // The end of CONV and CONVT where no engine has it fused: y = f(x + bias) + v + res, f and slope as core/graph.h's CONV. bias [c], v [n][c]
 // and res may be NULL. y may be x or res.
-int yd_gpu_conv_end(const yd_gpu_map *x, const float *bias, yd_act act, float slope, const float *v, const yd_gpu_map *res,
-                    const yd_gpu_map *y, int n, yd_gpu_stream stream);
+int yd_gpu_conv_end(const yd_gpu_map *x, const float *bias, yd_act act, float slope, const float *v,
+                    const yd_gpu_map *res, const yd_gpu_map *y, int n, yd_gpu_stream stream);
 // flags[i] = 1 where sample i holds a NaN or an infinity, else 0.
 int yd_gpu_not_finite(const yd_gpu_map *x, int *flags, int n, yd_gpu_stream stream);
 
 // ---- vectors.cu: per-sample vectors, f32, [n][c] without gaps ----
 
 // LINEAR: y[out] = W[out][in] v[in] + b. b may be NULL.
-int yd_gpu_linear(const float *v, const float *w, const float *b, float *y, int in, int out, int n, yd_gpu_stream stream);
+int yd_gpu_linear(const float *v, const float *w, const float *b, float *y, int in, int out, int n,
+                  yd_gpu_stream stream);
 // LINEAR_BWD: dv (or NULL), dw, db (or NULL), the last two summed over the batch.
-int yd_gpu_linear_bwd(const float *v, const float *w, const float *dy, float *dv, float *dw, float *db, int in, int out, int n,
-                      yd_gpu_stream stream);
+int yd_gpu_linear_bwd(const float *v, const float *w, const float *dy, float *dv, float *dw, float *db, int in, int out,
+                      int n, yd_gpu_stream stream);
 // SILU, MISH, SILU_BWD (dx = dy * silu'(x)) on n*c values. y may be x, dx may be dy.
 int yd_gpu_silu(const float *x, float *y, int c, int n, yd_gpu_stream stream);
 int yd_gpu_mish(const float *x, float *y, int c, int n, yd_gpu_stream stream);
@@ -75,13 +77,13 @@ int yd_gpu_embed(const float *s, float *v, int c, float scale, int r, int n, yd_
 
 // GNORM. v [n][c] or NULL. stats [n][2*groups] or NULL. scratch: yd_gpu_gnorm_scratch bytes, on 16 bytes. y may be x.
 size_t yd_gpu_gnorm_scratch(const yd_gpu_map *x, int groups, int n);
-int yd_gpu_gnorm(const yd_gpu_map *x, const float *v, const float *gamma, const float *beta, int groups, float eps, int silu,
-                 const yd_gpu_map *y, float *stats, void *scratch, int n, yd_gpu_stream stream);
+int yd_gpu_gnorm(const yd_gpu_map *x, const float *v, const float *gamma, const float *beta, int groups, float eps,
+                 int silu, const yd_gpu_map *y, float *stats, void *scratch, int n, yd_gpu_stream stream);
 // GNORM_BWD. v and dv ([n][c]) may be NULL; dgamma [c] and dbeta [c] are summed over the batch. dx may be dy.
 size_t yd_gpu_gnorm_bwd_scratch(const yd_gpu_map *x, int groups, int n);
-int yd_gpu_gnorm_bwd(const yd_gpu_map *x, const float *v, const float *gamma, const float *beta, const float *stats, const yd_gpu_map *dy,
-                     int groups, int silu, const yd_gpu_map *dx, float *dv, float *dgamma, float *dbeta, void *scratch, int n,
-                     yd_gpu_stream stream);
+int yd_gpu_gnorm_bwd(const yd_gpu_map *x, const float *v, const float *gamma, const float *beta, const float *stats,
+                     const yd_gpu_map *dy, int groups, int silu, const yd_gpu_map *dx, float *dv, float *dgamma,
+                     float *dbeta, void *scratch, int n, yd_gpu_stream stream);
 // CONV_DW's db [c]: dy summed over pixels and samples.
 size_t yd_gpu_bias_grad_scratch(const yd_gpu_map *dy, int n);
 int yd_gpu_bias_grad(const yd_gpu_map *dy, float *db, void *scratch, int n, yd_gpu_stream stream);
@@ -103,7 +105,8 @@ int yd_gpu_reflect(const yd_gpu_map *x, const yd_gpu_map *y, int pad, int n, yd_
 // CONV, CONVT, CONV_DX, CONV_DW: a filter from its checkpoint layout, f32 [a][b][k][k], to what cuDNN reads in NHWC, [a'][k][k][b'] of
 // dtype, zeros where there are no channels (a' >= a, b' >= b). CONV has a = O, b = I; CONVT a = I, b = O: the filter of the convolution
 // whose gradient it is. A vector of c floats is padded by a = c, b = b' = k = 1.
-int yd_gpu_filter_pack(const float *w, int a, int b, int k, void *packed, yd_dtype dtype, int a_padded, int b_padded, yd_gpu_stream stream);
+int yd_gpu_filter_pack(const float *w, int a, int b, int k, void *packed, yd_dtype dtype, int a_padded, int b_padded,
+                       yd_gpu_stream stream);
 // Its inverse, for gradients.
 int yd_gpu_filter_unpack(const void *packed, yd_dtype dtype, int a_padded, int b_padded, float *w, int a, int b, int k,
                          yd_gpu_stream stream);
@@ -113,15 +116,15 @@ int yd_gpu_filter_unpack(const void *packed, yd_dtype dtype, int a_padded, int b
 // p[i] = softmax of scale * scores[i], over cols values of each of rows rows. p of dtype; may be scores where that is f32.
 int yd_gpu_softmax(const float *scores, void *p, yd_dtype dtype, float scale, int rows, int cols, yd_gpu_stream stream);
 // ds = p * (dp - sum p*dp) * scale, by rows. p of p_dtype; ds of ds_dtype, may be dp where that is f32.
-int yd_gpu_softmax_bwd(const void *p, yd_dtype p_dtype, const float *dp, void *ds, yd_dtype ds_dtype, float scale, int rows, int cols,
-                       yd_gpu_stream stream);
+int yd_gpu_softmax_bwd(const void *p, yd_dtype p_dtype, const float *dp, void *ds, yd_dtype ds_dtype, float scale,
+                       int rows, int cols, yd_gpu_stream stream);
 
 // ---- training.cu ----
 
 // LOSS: loss [n], weight [n], mask [n][h][w], target: a map, f32; p 1 or 2; dpred: NULL or a map. scratch: yd_gpu_loss_scratch bytes.
 size_t yd_gpu_loss_scratch(const yd_gpu_map *pred, int n);
-int yd_gpu_loss(const yd_gpu_map *pred, const yd_gpu_map *target, const float *mask, const float *weight, int p, float *loss,
-                const yd_gpu_map *dpred, void *scratch, int n, yd_gpu_stream stream);
+int yd_gpu_loss(const yd_gpu_map *pred, const yd_gpu_map *target, const float *mask, const float *weight, int p,
+                float *loss, const yd_gpu_map *dpred, void *scratch, int n, yd_gpu_stream stream);
 
 // A run of at most YD_GPU_SPAN elements of one parameter, with what belongs to it; an array of them lies on the device.
 #define YD_GPU_SPAN 16384

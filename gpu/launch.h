@@ -41,7 +41,8 @@ __global__ void __launch_bounds__(YD_ITEM_THREADS) yd_items_kernel(const __grid_
     if (i < count) ITEM(&a, i, VEC);
 }
 
-template <typename A, void (*ITEM)(const A *, uint32_t, int), int VEC> static int yd_launch_items(const A &a, double count, void *stream)
+template <typename A, void (*ITEM)(const A *, uint32_t, int), int VEC>
+static int yd_launch_items(const A &a, double count, void *stream)
 {
     if (yd_count_refused(count)) return YD_REFUSED;
     const uint32_t n = (uint32_t)count;
@@ -75,14 +76,15 @@ static inline int yd_zero_async(void *p, size_t bytes, void *stream)
 }
 
 // vec: 1 or YD_VEC, known when it runs; count: items.
-#define YD_ITEMS(A, ITEM, vec, a, count, stream)                                                                                           \
-    ((vec) == YD_VEC ? yd_launch_items<A, ITEM, YD_VEC>(a, count, stream) : yd_launch_items<A, ITEM, 1>(a, count, stream))
-#define YD_BLOCKS(A, BLOCK, PHASES, THREADS, vec, a, blocks, shared, stream)                                                               \
-    ((vec) == YD_VEC ? yd_launch_blocks<A, BLOCK, PHASES, THREADS, YD_VEC>(a, blocks, shared, stream)                                      \
+#define YD_ITEMS(A, ITEM, vec, a, count, stream)                                                                       \
+    ((vec) == YD_VEC ? yd_launch_items<A, ITEM, YD_VEC>(a, count, stream)                                              \
+                     : yd_launch_items<A, ITEM, 1>(a, count, stream))
+#define YD_BLOCKS(A, BLOCK, PHASES, THREADS, vec, a, blocks, shared, stream)                                           \
+    ((vec) == YD_VEC ? yd_launch_blocks<A, BLOCK, PHASES, THREADS, YD_VEC>(a, blocks, shared, stream)                  \
                      : yd_launch_blocks<A, BLOCK, PHASES, THREADS, 1>(a, blocks, shared, stream))
 // Where there is nothing to widen: half as much to compile.
 #define YD_ITEMS_1(A, ITEM, a, count, stream) yd_launch_items<A, ITEM, 1>(a, count, stream)
-#define YD_BLOCKS_1(A, BLOCK, PHASES, THREADS, a, blocks, shared, stream)                                                                  \
+#define YD_BLOCKS_1(A, BLOCK, PHASES, THREADS, a, blocks, shared, stream)                                              \
     yd_launch_blocks<A, BLOCK, PHASES, THREADS, 1>(a, blocks, shared, stream)
 
 #else
@@ -101,33 +103,35 @@ static inline int yd_zero_async(void *p, size_t bytes, void *stream)
     return 0;
 }
 
-#define YD_ITEMS(A, ITEM, vec, a, count, stream)                                                                                           \
-    __extension__({                                                                                                                        \
-        const double host_count = (double)(count);                                                                                         \
-        const int host_rc = yd_count_refused(host_count) ? YD_REFUSED : 0;                                                                 \
-        const uint32_t host_n = host_rc ? 0 : (uint32_t)host_count;                                                                        \
-        (void)(stream);                                                                                                                    \
-        for (uint32_t host_i = 0; host_i < host_n; host_i++) ITEM(&(a), yd_host_turn(host_i, host_n), vec);                                \
-        host_rc;                                                                                                                           \
+#define YD_ITEMS(A, ITEM, vec, a, count, stream)                                                                       \
+    __extension__({                                                                                                    \
+        const double host_count = (double)(count);                                                                     \
+        const int host_rc = yd_count_refused(host_count) ? YD_REFUSED : 0;                                             \
+        const uint32_t host_n = host_rc ? 0 : (uint32_t)host_count;                                                    \
+        (void)(stream);                                                                                                \
+        for (uint32_t host_i = 0; host_i < host_n; host_i++) ITEM(&(a), yd_host_turn(host_i, host_n), vec);            \
+        host_rc;                                                                                                       \
     })
 
 // What a block finds in shared memory is whatever another left there: NaN, here.
-#define YD_BLOCKS(A, BLOCK, PHASES, THREADS, vec, a, blocks, shared, stream)                                                               \
-    __extension__({                                                                                                                        \
-        static double host_shared[YD_SHARED_MAX / sizeof(double)];                                                                         \
-        const int host_rc = yd_grid_refused((double)(blocks), shared) ? YD_REFUSED : 0;                                                    \
-        const uint32_t host_n = host_rc ? 0 : (uint32_t)(blocks);                                                                          \
-        (void)(stream);                                                                                                                    \
-        for (uint32_t host_b = 0; host_b < host_n; host_b++) {                                                                             \
-            memset(host_shared, 0xff, shared);                                                                                             \
-            for (int host_phase = 0; host_phase < (PHASES); host_phase++)                                                                  \
-                for (uint32_t host_t = 0; host_t < (uint32_t)(THREADS); host_t++)                                                          \
-                    BLOCK(&(a), yd_host_turn(host_b, host_n), (int)yd_host_turn(host_t, THREADS), host_phase, vec, host_shared);           \
-        }                                                                                                                                  \
-        host_rc;                                                                                                                           \
+#define YD_BLOCKS(A, BLOCK, PHASES, THREADS, vec, a, blocks, shared, stream)                                           \
+    __extension__({                                                                                                    \
+        static double host_shared[YD_SHARED_MAX / sizeof(double)];                                                     \
+        const int host_rc = yd_grid_refused((double)(blocks), shared) ? YD_REFUSED : 0;                                \
+        const uint32_t host_n = host_rc ? 0 : (uint32_t)(blocks);                                                      \
+        (void)(stream);                                                                                                \
+        for (uint32_t host_b = 0; host_b < host_n; host_b++) {                                                         \
+            memset(host_shared, 0xff, shared);                                                                         \
+            for (int host_phase = 0; host_phase < (PHASES); host_phase++)                                              \
+                for (uint32_t host_t = 0; host_t < (uint32_t)(THREADS); host_t++)                                      \
+                    BLOCK(&(a), yd_host_turn(host_b, host_n), (int)yd_host_turn(host_t, THREADS), host_phase, vec,     \
+                          host_shared);                                                                                \
+        }                                                                                                              \
+        host_rc;                                                                                                       \
     })
-#define YD_ITEMS_1(A, ITEM, a, count, stream)                             YD_ITEMS(A, ITEM, 1, a, count, stream)
-#define YD_BLOCKS_1(A, BLOCK, PHASES, THREADS, a, blocks, shared, stream) YD_BLOCKS(A, BLOCK, PHASES, THREADS, 1, a, blocks, shared, stream)
+#define YD_ITEMS_1(A, ITEM, a, count, stream) YD_ITEMS(A, ITEM, 1, a, count, stream)
+#define YD_BLOCKS_1(A, BLOCK, PHASES, THREADS, a, blocks, shared, stream)                                              \
+    YD_BLOCKS(A, BLOCK, PHASES, THREADS, 1, a, blocks, shared, stream)
 
 #endif
 

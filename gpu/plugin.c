@@ -1,13 +1,16 @@
 // The plug-in's entry: hands out what core/backend_load.h asks for, if both were built from the same headers.
 // Read next: backend.c.
 #include "gpu/devices.h"
+#include "gpu/gpu.h"
 
 static int open_device(const yd_cuda_options *opt, yd_backend **out, yd_err *err)
 {
-    yd_cuda_device d;
+    yd_cuda_device about;
+    yd_gpu_driver *driver;
     *out = NULL;
-    int rc = yd_gpu_probe(opt->device, &d, err);
-    return rc ? rc : yd_fail(err, YD_E_UNSUPPORTED, "the CUDA backend has no operators");
+    int rc = yd_gpu_probe(opt->device, &about, err);
+    if (!rc) rc = yd_gpu_cuda_driver(opt->device, &driver, err);
+    return rc ? rc : yd_gpu_open(driver, opt, out, err);
 }
 
 __attribute__((visibility("default"))) yd_cuda_plugin_entry yoda_cuda_plugin;

@@ -1,0 +1,438 @@
+// Convolutions by cuDNN 9's graph API (the backend descriptors): a graph of one convolution and, for FORWARD, the pointwise operations of its end.
+//
+// A choice is an engine's global index with its knobs' values. It is found by asking cuDNN's ranking (mode A, then what always works) for the first
+// configuration that is fit: deterministic; f32 without tensor cores, Winograd or FFT unless TF32 is wanted; no reduced accumulation; a workspace
+// that is not too large. Rebuilt from a choice, a plan for another batch uses the same engine with the same tiles, which is what makes a sample's
+// bits independent of the batch. Engines that compile at run time do so here, when a model is loaded.
+#include "gpu/cuda.h"
+
+#include <new>
+
+#define MAX_WORKSPACE  ((int64_t)512 << 20)
+#define MAX_CANDIDATES 24
+#define TIMED          6 // of those that are fit, when choosing by time
+#define REPEATS        5
+
+typedef cudnnBackendDescriptor_t desc_t;
+
+enum { ID_X = 1, ID_FILTER, ID_Y, ID_BIAS, ID_RES, ID_VIRTUAL };
+
+// Descriptors that are destroyed together. The first status that is not success stays, and later calls do nothing.
+struct bag {
+    desc_t list[64];
+    int n;
+    cudnnStatus_t status;
+};
+
+static desc_t add(bag *b, cudnnBackendDescriptorType_t type)
+{
+    desc_t d = nullptr;
+    if (b->status) return nullptr;
+    if (b->n == (int)(sizeof b->list / sizeof *b->list)) {
+        b->status = CUDNN_STATUS_BAD_PARAM_SIZE_INSUFFICIENT;
+        return nullptr;
+    }
+    b->status = cudnnBackendCreateDescriptor(type, &d);
+    if (!b->status) b->list[b->n++] = d;
+    return d;
+}
+
+static void empty(bag *b)
+{
+    while (b->n > 0) cudnnBackendDestroyDescriptor(b->list[--b->n]);
+}
+
+static void set(bag *b, desc_t d, cudnnBackendAttributeName_t name, cudnnBackendAttributeType_t type, int64_t n, const void *values)
+{
+    if (!b->status) b->status = cudnnBackendSetAttribute(d, name, type, n, values);
+}
+
+static void set_desc(bag *b, desc_t d, cudnnBackendAttributeName_t name, desc_t value)
+{
+    set(b, d, name, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &value);
+}
+
+static desc_t done(bag *b, desc_t d)
+{
+    if (!b->status) b->status = cudnnBackendFinalize(d);
+    return d;
+}
+
+static cudnnDataType_t type_of(yd_dtype t)
+{
+    return t == YD_BF16 ? CUDNN_DATA_BFLOAT16 : CUDNN_DATA_FLOAT;
+}
+
+// [n][h][w][c] without gaps, as cuDNN's n, c, h, w.
+static desc_t tensor(bag *b, int64_t id, cudnnDataType_t type, int64_t n, int64_t h, int64_t w, int64_t c, bool is_virtual)
+{
+    const int64_t dims[] = {n, c, h, w}, strides[] = {h * w * c, 1, w * c, c}, align = 16;
+    desc_t d = add(b, CUDNN_BACKEND_TENSOR_DESCRIPTOR);
+    set(b, d, CUDNN_ATTR_TENSOR_DATA_TYPE, CUDNN_TYPE_DATA_TYPE, 1, &type);
+    set(b, d, CUDNN_ATTR_TENSOR_DIMENSIONS, CUDNN_TYPE_INT64, 4, dims);
+    set(b, d, CUDNN_ATTR_TENSOR_STRIDES, CUDNN_TYPE_INT64, 4, strides);
+    set(b, d, CUDNN_ATTR_TENSOR_UNIQUE_ID, CUDNN_TYPE_INT64, 1, &id);
+    set(b, d, CUDNN_ATTR_TENSOR_BYTE_ALIGNMENT, CUDNN_TYPE_INT64, 1, &align);
+    if (is_virtual) set(b, d, CUDNN_ATTR_TENSOR_IS_VIRTUAL, CUDNN_TYPE_BOOLEAN, 1, &is_virtual);
+    return done(b, d);
+}
+
+static desc_t convolution(bag *b, const yd_gpu_conv_shape *s)
+{
+    const cudnnDataType_t compute = CUDNN_DATA_FLOAT;
+    const cudnnConvolutionMode_t mode = CUDNN_CROSS_CORRELATION;
+    const int64_t two = 2, ones[] = {1, 1}, stride[] = {s->stride, s->stride}, pad[] = {s->pad, s->pad};
+    desc_t d = add(b, CUDNN_BACKEND_CONVOLUTION_DESCRIPTOR);
+    set(b, d, CUDNN_ATTR_CONVOLUTION_COMP_TYPE, CUDNN_TYPE_DATA_TYPE, 1, &compute);
+    set(b, d, CUDNN_ATTR_CONVOLUTION_CONV_MODE, CUDNN_TYPE_CONVOLUTION_MODE, 1, &mode);
+    set(b, d, CUDNN_ATTR_CONVOLUTION_SPATIAL_DIMS, CUDNN_TYPE_INT64, 1, &two);
+    set(b, d, CUDNN_ATTR_CONVOLUTION_DILATIONS, CUDNN_TYPE_INT64, 2, ones);
+    set(b, d, CUDNN_ATTR_CONVOLUTION_FILTER_STRIDES, CUDNN_TYPE_INT64, 2, stride);
+    set(b, d, CUDNN_ATTR_CONVOLUTION_PRE_PADDINGS, CUDNN_TYPE_INT64, 2, pad);
+    set(b, d, CUDNN_ATTR_CONVOLUTION_POST_PADDINGS, CUDNN_TYPE_INT64, 2, pad);
+    return done(b, d);
+}
+
+// The attributes of the three convolution operations: kind, descriptor, x, filter, y, alpha, beta.
+struct pass_names {
+    cudnnBackendDescriptorType_t kind;
+    cudnnBackendAttributeName_t conv, x, filter, y, alpha, beta;
+};
+
+static const pass_names passes[] = {
+    {CUDNN_BACKEND_OPERATION_CONVOLUTION_FORWARD_DESCRIPTOR, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_CONV_DESC,
+     CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_X, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_W, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_Y,
+     CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_ALPHA, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_BETA},
+    {CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_DATA_DESCRIPTOR, CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_CONV_DESC,
+     CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_DX, CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_W, CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_DY,
+     CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_ALPHA, CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_BETA},
+    {CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_FILTER_DESCRIPTOR, CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_CONV_DESC,
+     CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_X, CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_DW, CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_DY,
+     CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_ALPHA, CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_BETA},
+};
+
+static desc_t conv_operation(bag *b, const yd_gpu_conv_shape *s, desc_t x, desc_t filter, desc_t y)
+{
+    const pass_names *p = &passes[s->pass];
+    const float one = 1, zero = 0;
+    desc_t conv = convolution(b, s), d = add(b, p->kind);
+    set_desc(b, d, p->conv, conv);
+    set_desc(b, d, p->x, x);
+    set_desc(b, d, p->filter, filter);
+    set_desc(b, d, p->y, y);
+    set(b, d, p->alpha, CUDNN_TYPE_FLOAT, 1, &one);
+    set(b, d, p->beta, CUDNN_TYPE_FLOAT, 1, &zero);
+    return done(b, d);
+}
+
+// y = x + other, or with other NULL leaky ReLU of x.
+static desc_t pointwise(bag *b, desc_t x, desc_t other, desc_t y, double slope)
+{
+    const cudnnDataType_t compute = CUDNN_DATA_FLOAT;
+    const cudnnPointwiseMode_t mode = other ? CUDNN_POINTWISE_ADD : CUDNN_POINTWISE_RELU_FWD;
+    desc_t how = add(b, CUDNN_BACKEND_POINTWISE_DESCRIPTOR);
+    set(b, how, CUDNN_ATTR_POINTWISE_MODE, CUDNN_TYPE_POINTWISE_MODE, 1, &mode);
+    set(b, how, CUDNN_ATTR_POINTWISE_MATH_PREC, CUDNN_TYPE_DATA_TYPE, 1, &compute);
+    if (!other) set(b, how, CUDNN_ATTR_POINTWISE_RELU_LOWER_CLIP_SLOPE, CUDNN_TYPE_DOUBLE, 1, &slope);
+    done(b, how);
+    desc_t d = add(b, CUDNN_BACKEND_OPERATION_POINTWISE_DESCRIPTOR);
+    set_desc(b, d, CUDNN_ATTR_OPERATION_POINTWISE_PW_DESCRIPTOR, how);
+    set_desc(b, d, CUDNN_ATTR_OPERATION_POINTWISE_XDESC, x);
+    if (other) set_desc(b, d, CUDNN_ATTR_OPERATION_POINTWISE_BDESC, other);
+    set_desc(b, d, CUDNN_ATTR_OPERATION_POINTWISE_YDESC, y);
+    return done(b, d);
+}
+
+// The operation graph of a shape. What stands between two operations is virtual and f32.
+static desc_t operation_graph(yd_cuda *c, bag *b, const yd_gpu_conv_shape *s)
+{
+    const cudnnDataType_t in = type_of(s->type), out = type_of(s->out), f32 = CUDNN_DATA_FLOAT;
+    int left = s->bias + s->leaky + s->res, n = 0;
+    int64_t id = ID_VIRTUAL;
+    desc_t ops[4];
+    desc_t x = tensor(b, ID_X, s->pass == YD_GPU_DX ? out : in, s->n, s->h, s->w, s->c, false);
+    desc_t filter = tensor(b, ID_FILTER, s->pass == YD_GPU_DW ? out : in, s->o, s->k, s->k, s->c, false);
+    desc_t y = tensor(b, ID_Y, s->pass == YD_GPU_FORWARD ? out : in, s->n, s->oh, s->ow, s->o, false);
+    desc_t at = left ? tensor(b, id++, f32, s->n, s->oh, s->ow, s->o, true) : y;
+    ops[n++] = conv_operation(b, s, x, filter, at);
+    for (int end = 0; end < 3; end++) { // bias, activation, residual
+        if (!(end == 0 ? s->bias : end == 1 ? s->leaky : s->res)) continue;
+        desc_t other = end == 0   ? tensor(b, ID_BIAS, f32, 1, 1, 1, s->o, false)
+                       : end == 2 ? tensor(b, ID_RES, out, s->n, s->oh, s->ow, s->o, false)
+                                  : nullptr;
+        desc_t to = --left ? tensor(b, id++, f32, s->n, s->oh, s->ow, s->o, true) : y;
+        ops[n++] = pointwise(b, at, other, to, (double)s->slope);
+        at = to;
+    }
+    desc_t g = add(b, CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR);
+    set(b, g, CUDNN_ATTR_OPERATIONGRAPH_HANDLE, CUDNN_TYPE_HANDLE, 1, &c->cudnn);
+    set(b, g, CUDNN_ATTR_OPERATIONGRAPH_OPS, CUDNN_TYPE_BACKEND_DESCRIPTOR, n, ops);
+    return done(b, g);
+}
+
+// --- choices
+
+// What an engine configuration is: index, knobs, and as bits the numerical notes of its engine. 0 when it cannot be read.
+static int read_config(desc_t config, yd_gpu_choice *out, unsigned *notes)
+{
+    bag b = {};
+    int64_t n = 0, index = -1, knobs = 0;
+    cudnnBackendNumericalNote_t note[CUDNN_NUMERICAL_NOTE_TYPE_COUNT];
+    desc_t choice[YD_GPU_KNOBS];
+    desc_t engine = add(&b, CUDNN_BACKEND_ENGINE_DESCRIPTOR);
+    bag k = {};
+    *notes = 0;
+    if (!b.status) b.status = cudnnBackendGetAttribute(config, CUDNN_ATTR_ENGINECFG_ENGINE, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &n, &engine);
+    if (!b.status) b.status = cudnnBackendGetAttribute(engine, CUDNN_ATTR_ENGINE_GLOBAL_INDEX, CUDNN_TYPE_INT64, 1, &n, &index);
+    if (!b.status)
+        b.status = cudnnBackendGetAttribute(engine, CUDNN_ATTR_ENGINE_NUMERICAL_NOTE, CUDNN_TYPE_NUMERICAL_NOTE, CUDNN_NUMERICAL_NOTE_TYPE_COUNT, &n,
+                                            note);
+    for (int64_t i = 0; i < n && !b.status; i++) *notes |= 1u << note[i];
+    if (!b.status)
+        b.status = cudnnBackendGetAttribute(config, CUDNN_ATTR_ENGINECFG_KNOB_CHOICES, CUDNN_TYPE_BACKEND_DESCRIPTOR, 0, &knobs, nullptr);
+    if (!b.status && knobs > (int64_t)(sizeof k.list / sizeof *k.list)) b.status = CUDNN_STATUS_NOT_SUPPORTED;
+    for (int64_t i = 0; i < knobs && !b.status; i++) {
+        choice[i] = add(&k, CUDNN_BACKEND_KNOB_CHOICE_DESCRIPTOR);
+        b.status = k.status;
+    }
+    if (!b.status && knobs > 0)
+        b.status = cudnnBackendGetAttribute(config, CUDNN_ATTR_ENGINECFG_KNOB_CHOICES, CUDNN_TYPE_BACKEND_DESCRIPTOR, knobs, &knobs, choice);
+    *out = yd_gpu_choice{};
+    out->engine = (int)index;
+    for (int64_t i = 0; i < knobs && !b.status; i++) {
+        cudnnBackendKnobType_t type;
+        int64_t value = 0;
+        b.status = cudnnBackendGetAttribute(choice[i], CUDNN_ATTR_KNOB_CHOICE_KNOB_TYPE, CUDNN_TYPE_KNOB_TYPE, 1, &n, &type);
+        if (!b.status) b.status = cudnnBackendGetAttribute(choice[i], CUDNN_ATTR_KNOB_CHOICE_KNOB_VALUE, CUDNN_TYPE_INT64, 1, &n, &value);
+        if (b.status) break;
+        out->knob[out->n_knobs].type = (int)type;
+        out->knob[out->n_knobs++].value = value;
+    }
+    const int ok = !b.status && index >= 0;
+    empty(&k);
+    empty(&b);
+    return ok;
+}
+
+static int is_fit(const yd_gpu_conv_shape *s, unsigned notes)
+{
+    const unsigned never = 1u << CUDNN_NUMERICAL_NOTE_NONDETERMINISTIC | 1u << CUDNN_NUMERICAL_NOTE_REDUCED_PRECISION_REDUCTION;
+    const unsigned exact = 1u << CUDNN_NUMERICAL_NOTE_TENSOR_CORE | 1u << CUDNN_NUMERICAL_NOTE_DOWN_CONVERT_INPUTS | 1u << CUDNN_NUMERICAL_NOTE_FFT |
+                           1u << CUDNN_NUMERICAL_NOTE_WINOGRAD;
+    return !(notes & never) && (s->type == YD_BF16 || s->tf32 || !(notes & exact));
+}
+
+// An execution plan from a choice: in the bag, with its workspace.
+static desc_t plan_of(yd_cuda *c, bag *b, desc_t graph, const yd_gpu_choice *how, int64_t *workspace)
+{
+    const int64_t index = how->engine;
+    int64_t n = 0;
+    desc_t knobs[YD_GPU_KNOBS];
+    desc_t engine = add(b, CUDNN_BACKEND_ENGINE_DESCRIPTOR);
+    set_desc(b, engine, CUDNN_ATTR_ENGINE_OPERATION_GRAPH, graph);
+    set(b, engine, CUDNN_ATTR_ENGINE_GLOBAL_INDEX, CUDNN_TYPE_INT64, 1, &index);
+    done(b, engine);
+    for (int i = 0; i < how->n_knobs; i++) {
+        const cudnnBackendKnobType_t type = (cudnnBackendKnobType_t)how->knob[i].type;
+        const int64_t value = how->knob[i].value;
+        knobs[i] = add(b, CUDNN_BACKEND_KNOB_CHOICE_DESCRIPTOR);
+        set(b, knobs[i], CUDNN_ATTR_KNOB_CHOICE_KNOB_TYPE, CUDNN_TYPE_KNOB_TYPE, 1, &type);
+        set(b, knobs[i], CUDNN_ATTR_KNOB_CHOICE_KNOB_VALUE, CUDNN_TYPE_INT64, 1, &value);
+        done(b, knobs[i]);
+    }
+    desc_t config = add(b, CUDNN_BACKEND_ENGINECFG_DESCRIPTOR);
+    set_desc(b, config, CUDNN_ATTR_ENGINECFG_ENGINE, engine);
+    if (how->n_knobs) set(b, config, CUDNN_ATTR_ENGINECFG_KNOB_CHOICES, CUDNN_TYPE_BACKEND_DESCRIPTOR, how->n_knobs, knobs);
+    done(b, config);
+    desc_t plan = add(b, CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR);
+    set(b, plan, CUDNN_ATTR_EXECUTION_PLAN_HANDLE, CUDNN_TYPE_HANDLE, 1, &c->cudnn);
+    set_desc(b, plan, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, config);
+    done(b, plan);
+    if (!b->status) b->status = cudnnBackendGetAttribute(plan, CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE, CUDNN_TYPE_INT64, 1, &n, workspace);
+    return plan;
+}
+
+struct yd_gpu_conv {
+    bag graph, rest; // the operation graph; engine, knobs and plan
+    desc_t plan;
+    int bias, res;
+};
+
+void yd_cuda_conv_free(yd_gpu_driver *base, yd_gpu_conv *c)
+{
+    (void)base;
+    if (!c) return;
+    empty(&c->rest);
+    empty(&c->graph);
+    delete c;
+}
+
+// Whatever keeps a plan from being made, short of a lost device or no memory, means that this engine does not do this shape.
+static yd_gpu_outcome not_made(yd_cuda *d, cudnnStatus_t s)
+{
+    const yd_gpu_outcome o = yd_cudnn_judge(d, s);
+    return o == YD_GPU_FAILED ? YD_GPU_UNSUPPORTED : o;
+}
+
+yd_gpu_outcome yd_cuda_conv_new(yd_gpu_driver *base, const yd_gpu_conv_shape *s, const yd_gpu_choice *how, yd_gpu_conv **out, size_t *workspace)
+{
+    yd_cuda *d = yd_cuda_of(base);
+    int64_t bytes = 0;
+    *out = nullptr;
+    *workspace = 0;
+    if (how->engine < 0 || how->n_knobs < 0 || how->n_knobs > YD_GPU_KNOBS) return YD_GPU_UNSUPPORTED;
+    yd_gpu_conv *c = new (std::nothrow) yd_gpu_conv();
+    if (!c) return YD_GPU_NO_MEMORY;
+    c->bias = s->bias;
+    c->res = s->res;
+    desc_t graph = operation_graph(d, &c->graph, s);
+    c->rest.status = c->graph.status;
+    c->plan = plan_of(d, &c->rest, graph, how, &bytes);
+    yd_gpu_outcome o = c->rest.status ? not_made(d, c->rest.status) : bytes > MAX_WORKSPACE ? YD_GPU_UNSUPPORTED : YD_GPU_OK;
+    if (o) {
+        yd_cuda_conv_free(base, c);
+        return o;
+    }
+    *out = c;
+    *workspace = bytes > 0 ? (size_t)bytes : 0;
+    return YD_GPU_OK;
+}
+
+yd_gpu_outcome yd_cuda_conv_run(yd_gpu_driver *base, yd_gpu_conv *c, const yd_gpu_conv_io *io, yd_gpu_stream s)
+{
+    yd_cuda *d = yd_cuda_of(base);
+    bag b = {};
+    int64_t ids[5] = {ID_X, ID_FILTER, ID_Y}, n = 3;
+    const void *at[5] = {io->x, io->filter, io->y};
+    (void)s; // the handle's
+    if (c->bias) ids[n] = ID_BIAS, at[n++] = io->bias;
+    if (c->res) ids[n] = ID_RES, at[n++] = io->res;
+    desc_t pack = add(&b, CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR);
+    set(&b, pack, CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS, CUDNN_TYPE_INT64, n, ids);
+    set(&b, pack, CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS, CUDNN_TYPE_VOID_PTR, n, at);
+    set(&b, pack, CUDNN_ATTR_VARIANT_PACK_WORKSPACE, CUDNN_TYPE_VOID_PTR, 1, &io->workspace);
+    done(&b, pack);
+    if (!b.status) b.status = cudnnBackendExecute(d->cudnn, c->plan, pack);
+    const yd_gpu_outcome o = yd_cudnn_judge(d, b.status);
+    empty(&b);
+    return o;
+}
+
+// Memory that a timed run needs, all zeros.
+struct arena {
+    void *x, *filter, *y, *bias, *res, *workspace;
+};
+
+static yd_gpu_outcome reserve(yd_cuda *d, const yd_gpu_conv_shape *s, arena *a)
+{
+    const size_t xs = (size_t)s->n * s->h * s->w * s->c * 4, ys = (size_t)s->n * s->oh * s->ow * s->o * 4, ws = (size_t)s->o * s->k * s->k * s->c * 4;
+    void **const at[] = {&a->x, &a->filter, &a->y, &a->bias, &a->res, &a->workspace};
+    const size_t bytes[] = {xs, ws, ys, (size_t)s->o * 4, ys, (size_t)MAX_WORKSPACE};
+    for (int i = 0; i < 6; i++) {
+        yd_gpu_outcome o = yd_cuda_judge(d, cudaMalloc(at[i], bytes[i]));
+        if (!o && i < 5) o = yd_cuda_judge(d, cudaMemsetAsync(*at[i], 0, bytes[i], d->stream));
+        if (o) return o;
+    }
+    return YD_GPU_OK;
+}
+
+static void give_back(arena *a)
+{
+    void *const at[] = {a->x, a->filter, a->y, a->bias, a->res, a->workspace};
+    for (void *p : at)
+        if (p) cudaFree(p);
+}
+
+// Milliseconds of the quickest of some runs.
+static yd_gpu_outcome time_one(yd_cuda *d, const yd_gpu_conv_shape *s, const yd_gpu_choice *how, const arena *a, float *best)
+{
+    const yd_gpu_conv_io io = {a->x, a->y, a->filter, a->bias, a->res, a->workspace};
+    yd_gpu_conv *c = nullptr;
+    size_t workspace;
+    cudaEvent_t from = nullptr, to = nullptr;
+    *best = 1e30f;
+    yd_gpu_outcome o = yd_cuda_conv_new(d, s, how, &c, &workspace);
+    if (!o) o = yd_cuda_judge(d, cudaEventCreate(&from));
+    if (!o) o = yd_cuda_judge(d, cudaEventCreate(&to));
+    for (int i = 0; i < 1 + REPEATS && !o; i++) {
+        float ms = 0;
+        o = yd_cuda_judge(d, cudaEventRecord(from, d->stream));
+        if (!o) o = yd_cuda_conv_run(d, c, &io, d->stream);
+        if (!o) o = yd_cuda_judge(d, cudaEventRecord(to, d->stream));
+        if (!o) o = yd_cuda_judge(d, cudaEventSynchronize(to));
+        if (!o) o = yd_cuda_judge(d, cudaEventElapsedTime(&ms, from, to));
+        if (i > 0 && ms < *best) *best = ms; // the first loads
+    }
+    if (from) cudaEventDestroy(from);
+    if (to) cudaEventDestroy(to);
+    yd_cuda_conv_free(d, c);
+    return o;
+}
+
+// The quickest of n. Where it cannot be measured, the first.
+static yd_gpu_outcome quickest(yd_cuda *d, const yd_gpu_conv_shape *s, const yd_gpu_choice *list, int n, yd_gpu_choice *out)
+{
+    arena a = {};
+    float best = 1e30f;
+    *out = list[0];
+    yd_gpu_outcome o = reserve(d, s, &a);
+    for (int i = 0; i < n && !o; i++) {
+        float ms;
+        const yd_gpu_outcome one = time_one(d, s, &list[i], &a, &ms);
+        if (one == YD_GPU_LOST) o = one;
+        if (one || ms >= best) continue;
+        best = ms;
+        *out = list[i];
+    }
+    if (o != YD_GPU_LOST) o = yd_cuda_judge(d, cudaStreamSynchronize(d->stream));
+    give_back(&a);
+    return o == YD_GPU_NO_MEMORY ? YD_GPU_OK : o;
+}
+
+// Ask one mode of cuDNN's ranking; append to list those that are fit and can be made, up to `most`.
+static void ask(yd_cuda *d, const yd_gpu_conv_shape *s, desc_t graph, cudnnBackendHeurMode_t mode, yd_gpu_choice *list, int *n, int most)
+{
+    bag b = {}, found = {};
+    int64_t count = 0;
+    desc_t heuristics = add(&b, CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR), config[MAX_CANDIDATES];
+    set_desc(&b, heuristics, CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH, graph);
+    set(&b, heuristics, CUDNN_ATTR_ENGINEHEUR_MODE, CUDNN_TYPE_HEUR_MODE, 1, &mode);
+    done(&b, heuristics);
+    for (int i = 0; i < MAX_CANDIDATES && !b.status; i++) {
+        config[i] = add(&found, CUDNN_BACKEND_ENGINECFG_DESCRIPTOR);
+        b.status = found.status;
+    }
+    if (!b.status)
+        b.status = cudnnBackendGetAttribute(heuristics, CUDNN_ATTR_ENGINEHEUR_RESULTS, CUDNN_TYPE_BACKEND_DESCRIPTOR, MAX_CANDIDATES, &count, config);
+    if (count > MAX_CANDIDATES) count = MAX_CANDIDATES; // how many there are, not how many were given
+    for (int64_t i = 0; i < count && *n < most && !b.status; i++) {
+        yd_gpu_conv *c = nullptr;
+        unsigned notes;
+        size_t workspace;
+        if (!read_config(config[i], &list[*n], &notes) || !is_fit(s, notes)) continue;
+        if (yd_cuda_conv_new(d, s, &list[*n], &c, &workspace)) continue;
+        yd_cuda_conv_free(d, c);
+        ++*n;
+    }
+    empty(&found);
+    empty(&b);
+}
+
+yd_gpu_outcome yd_cuda_conv_choose(yd_gpu_driver *base, const yd_gpu_conv_shape *s, int by_time, yd_gpu_choice *out)
+{
+    yd_cuda *d = yd_cuda_of(base);
+    const int most = by_time ? TIMED : 1;
+    yd_gpu_choice list[TIMED];
+    bag b = {};
+    int n = 0;
+    desc_t graph = operation_graph(d, &b, s);
+    yd_gpu_outcome o = b.status ? not_made(d, b.status) : YD_GPU_OK;
+    if (!o) ask(d, s, graph, CUDNN_HEUR_MODE_A, list, &n, most);
+    if (!o && n == 0) ask(d, s, graph, CUDNN_HEUR_MODE_FALLBACK, list, &n, most);
+    empty(&b);
+    if (!o) o = yd_cuda_judge(d, cudaPeekAtLastError()); // has an attempt taken the device with it?
+    if (!o && n == 0) o = YD_GPU_UNSUPPORTED;
+    if (o) return o;
+    *out = list[0];
+    return by_time && n > 1 ? quickest(d, s, list, n, out) : YD_GPU_OK;
+}

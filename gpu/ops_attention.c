@@ -1,0 +1,223 @@
+// ATTENTION and ATTENTION_BWD: batched matrix products of cublasLt with a softmax kernel between them. One head of all channels, which is more
+// than fused kernels take (512 in SR3); it is a hundredth of a network's work.
+//
+//   scores = q k^T (f32)    p = softmax(scores / sqrt c)    y = p v
+//   dv = p^T dy    dp = dy v^T (f32)    ds = p (dp - sum p dp) / sqrt c    dq = ds k    dk = ds^T q
+// q, k and v are read where they lie: columns of qkv, whose pixels are the rows. A product whose kernel does not take the batch as it takes one
+// sample (pinned) runs sample by sample.
+#include "gpu/gpu.h"
+
+#include <math.h>
+#include <stddef.h>
+
+typedef struct product {
+    yd_gpu_matmul_shape shape;
+    int a, b, c;          // buffers
+    int at_a, at_b, at_c; // first column of each
+} product;
+
+static void *element(const yd_gpu_map *m, int column, long step, int i)
+{
+    return (char *)m->data + (yd_sz(column) + (size_t)step * yd_sz(i)) * yd_dtype_bytes(m->dtype);
+}
+
+// buf: 0 a, 1 b, 2 c, 3..5 their first columns, 6 samples at a time.
+static int run_product(yd_exec *e, yd_gpu_step *s, yd_err *err)
+{
+    yd_gpu *g = e->gpu;
+    const yd_gpu_map *m[3];
+    long step[3];
+    for (int i = 0; i < 3; i++) {
+        m[i] = &e->bufs[s->buf[i]].map;
+        step[i] = (long)m[i]->h * m[i]->w * m[i]->pitch;
+    }
+    for (int i = 0; i < e->n; i += s->buf[6]) {
+        int rc = yd_gpu_check(g,
+                              g->d->matmul_run(g->d, s->mm[0], element(m[0], s->buf[3], step[0], i),
+                                               element(m[1], s->buf[4], step[1], i),
+                                               element(m[2], s->buf[5], step[2], i), e->scratch, g->stream),
+                              s->family, err);
+        if (rc) return rc;
+    }
+    return 0;
+}
+
+// The power of two up to 256 that the addresses of all samples are multiples of.
+static int alignment(const yd_gpu_map *m, int column, long step)
+{
+    const size_t bytes = yd_dtype_bytes(m->dtype), low = (yd_sz(column) | (size_t)step) * bytes | 256;
+    return (int)(low & -low);
+}
+
+static int make_product(yd_exec *e, const yd_op *op, product p, yd_err *err)
+{
+    yd_gpu_matmul_shape *x = &p.shape;
+    const yd_gpu_map *a = &e->bufs[p.a].map, *b = &e->bufs[p.b].map, *c = &e->bufs[p.c].map;
+    x->batch = e->n;
+    x->lda = a->pitch, x->ldb = b->pitch, x->ldc = c->pitch;
+    x->step_a = (long)a->h * a->w * a->pitch, x->step_b = (long)b->h * b->w * b->pitch,
+    x->step_c = (long)c->h * c->w * c->pitch;
+    const int al[] = {alignment(a, p.at_a, x->step_a), alignment(b, p.at_b, x->step_b),
+                      alignment(c, p.at_c, x->step_c)};
+    x->align = al[0] < al[1] ? al[0] : al[1];
+    if (al[2] < x->align) x->align = al[2];
+    x->ab = a->dtype, x->out = c->dtype;
+    x->alpha = 1;
+    x->tf32 = e->gpu->opt.tf32;
+    x->pinned = !e->gpu->opt.batch_variant;
+    yd_gpu_step *s = yd_gpu_step_new(e, op, run_product, err);
+    if (!s) return err->code;
+    const int buf[] = {p.a, p.b, p.c, p.at_a, p.at_b, p.at_c, e->n};
+    for (int i = 0; i < 7; i++) s->buf[i] = buf[i];
+    int rc = yd_gpu_matmul_prepare(e, op, x, 0, &s->mm[0], err);
+    if (rc || s->mm[0]) return rc;
+    x->batch = s->buf[6] = 1;
+    return yd_gpu_matmul_prepare(e, op, x, 0, &s->mm[0], err);
+}
+
+// buf: 0 scores, 1 p.
+static int run_softmax(yd_exec *e, yd_gpu_step *s, yd_err *err)
+{
+    const yd_gpu_map *x = &e->bufs[s->buf[0]].map, *p = &e->bufs[s->buf[1]].map;
+    const float scale = 1.0f / sqrtf((float)(e->bufs[s->op->in[0]].map.c / 3));
+    return yd_gpu_launched(e, s, yd_gpu_softmax(x->data, p->data, p->dtype, scale, e->n * x->h, x->c, e->gpu->stream),
+                           err);
+}
+
+// buf: 0 p, 1 dp, 2 ds.
+static int run_softmax_bwd(yd_exec *e, yd_gpu_step *s, yd_err *err)
+{
+    const yd_gpu_map *p = &e->bufs[s->buf[0]].map, *dp = &e->bufs[s->buf[1]].map, *ds = &e->bufs[s->buf[2]].map;
+    const float scale = 1.0f / sqrtf((float)(e->bufs[s->op->in[0]].map.c / 3));
+    return yd_gpu_launched(
+        e, s,
+        yd_gpu_softmax_bwd(p->data, p->dtype, dp->data, ds->data, ds->dtype, scale, e->n * p->h, p->c, e->gpu->stream),
+        err);
+}
+
+// What products write has no zeros behind its channels.
+static int run_zero(yd_exec *e, yd_gpu_step *s, yd_err *err)
+{
+    yd_gpu *g = e->gpu;
+    const yd_gpu_buf *b = &e->bufs[s->buf[0]];
+    return yd_gpu_check(g, g->d->zero(g->d, b->map.data, b->item.bytes, g->stream), s->family, err);
+}
+
+static int clear_padding(yd_exec *e, const yd_op *op, int buf, yd_err *err)
+{
+    if (e->bufs[buf].map.padded == e->bufs[buf].map.c) return 0;
+    yd_gpu_step *s = yd_gpu_step_new(e, op, run_zero, err);
+    if (!s) return err->code;
+    s->buf[0] = buf;
+    return 0;
+}
+
+// A buffer with map t's elements as `dtype`: t itself or a copy. For results: t itself or a temporary that the caller copies back.
+static int as_type(yd_exec *e, const yd_op *op, yd_tid t, yd_dtype dtype, int read, yd_err *err)
+{
+    const yd_gpu_map m = e->bufs[t].map;
+    if (m.dtype == dtype) return t;
+    const int buf = yd_gpu_temp(e, dtype, m.h, m.w, m.c, m.c, err);
+    return buf >= 0 && read && yd_gpu_make_copy(e, op, t, buf, err) ? -1 : buf;
+}
+
+static int softmax_step(yd_exec *e, const yd_op *op, int (*run)(yd_exec *, yd_gpu_step *, yd_err *), int a, int b,
+                        int c, yd_err *err)
+{
+    yd_gpu_step *s = yd_gpu_step_new(e, op, run, err);
+    if (!s) return err->code;
+    s->buf[0] = a;
+    s->buf[1] = b;
+    s->buf[2] = c;
+    return 0;
+}
+
+typedef struct attention {
+    int tokens, c, qkv, p;
+    yd_dtype type;
+} attention;
+
+// Check the operator and append scores and softmax: p [tokens][tokens].
+static int begin(yd_exec *e, const yd_op *op, attention *a, yd_err *err)
+{
+    int rc = yd_gpu_need(e, op, op->in[0], "map", 0, 0, 0, err);
+    if (rc) return rc;
+    const yd_gpu_map m = e->bufs[op->in[0]].map;
+    if (m.c % 3) return yd_gpu_refuse(e, op, YD_E_INVALID, "its channels are not q, k and v", err);
+    if ((long long)m.h * m.w * e->n > INT32_MAX)
+        return yd_gpu_refuse(e, op, YD_E_UNSUPPORTED, "it has too many tokens", err);
+    *a = (attention){.tokens = m.h * m.w, .c = m.c / 3, .qkv = op->in[0], .type = m.dtype};
+    const int scores = yd_gpu_temp(e, YD_F32, a->tokens, 1, a->tokens, a->tokens, err);
+    if (scores < 0) return err->code;
+    a->p = a->type == YD_F32 ? scores : yd_gpu_temp(e, a->type, a->tokens, 1, a->tokens, a->tokens, err);
+    if (a->p < 0) return err->code;
+    rc = make_product(e, op,
+                      (product){.shape = {.m = a->tokens, .n = a->tokens, .k = a->c, .trans_b = 1},
+                                .a = a->qkv,
+                                .b = a->qkv,
+                                .c = scores,
+                                .at_b = a->c},
+                      err);
+    return rc ? rc : softmax_step(e, op, run_softmax, scores, a->p, -1, err);
+}
+
+int yd_gpu_make_attention(yd_exec *e, const yd_op *op, yd_err *err)
+{
+    attention a;
+    int rc = begin(e, op, &a, err);
+    const yd_gpu_map *m = rc ? NULL : &e->bufs[op->in[0]].map;
+    if (!rc) rc = yd_gpu_need(e, op, op->out[0], "result", m->h, m->w, a.c, err);
+    const int y = rc ? -1 : as_type(e, op, op->out[0], a.type, 0, err);
+    if (y < 0) return rc ? rc : err->code;
+    rc = clear_padding(e, op, y, err);
+    if (!rc)
+        rc = make_product(
+            e, op,
+            (product){.shape = {.m = a.tokens, .n = a.c, .k = a.tokens}, .a = a.p, .b = a.qkv, .c = y, .at_b = 2 * a.c},
+            err);
+    return rc || y == op->out[0] ? rc : yd_gpu_make_copy(e, op, y, op->out[0], err);
+}
+
+static int gradients(yd_exec *e, const yd_op *op, const attention *a, int dy, int dqkv, yd_err *err)
+{
+    const int t = a->tokens, c = a->c;
+    const int dp = yd_gpu_temp(e, YD_F32, t, 1, t, t, err);
+    if (dp < 0) return err->code;
+    const int ds = a->type == YD_F32 ? dp : yd_gpu_temp(e, a->type, t, 1, t, t, err);
+    if (ds < 0) return err->code;
+    int rc = make_product(
+        e, op, (product){.shape = {.m = t, .n = c, .k = t, .trans_a = 1}, .a = a->p, .b = dy, .c = dqkv, .at_c = 2 * c},
+        err);
+    if (!rc)
+        rc = make_product(
+            e, op,
+            (product){.shape = {.m = t, .n = t, .k = c, .trans_b = 1}, .a = dy, .b = a->qkv, .c = dp, .at_b = 2 * c},
+            err);
+    if (!rc) rc = softmax_step(e, op, run_softmax_bwd, a->p, dp, ds, err);
+    if (!rc)
+        rc = make_product(
+            e, op, (product){.shape = {.m = t, .n = c, .k = t}, .a = ds, .b = a->qkv, .c = dqkv, .at_b = c}, err);
+    if (!rc)
+        rc = make_product(
+            e, op,
+            (product){.shape = {.m = t, .n = c, .k = t, .trans_a = 1}, .a = ds, .b = a->qkv, .c = dqkv, .at_c = c},
+            err);
+    return rc;
+}
+
+int yd_gpu_make_attention_bwd(yd_exec *e, const yd_op *op, yd_err *err)
+{
+    attention a;
+    int rc = begin(e, op, &a, err);
+    if (rc) return rc;
+    const yd_gpu_map m = e->bufs[op->in[0]].map;
+    rc = yd_gpu_need(e, op, op->in[1], "gradient", m.h, m.w, a.c, err);
+    if (!rc) rc = yd_gpu_need(e, op, op->out[0], "result", m.h, m.w, m.c, err);
+    if (rc) return rc;
+    const int dy = as_type(e, op, op->in[1], a.type, 1, err),
+              dqkv = dy < 0 ? -1 : as_type(e, op, op->out[0], a.type, 0, err);
+    if (dqkv < 0) return err->code;
+    rc = clear_padding(e, op, dqkv, err);
+    if (!rc) rc = gradients(e, op, &a, dy, dqkv, err);
+    return rc || dqkv == op->out[0] ? rc : yd_gpu_make_copy(e, op, dqkv, op->out[0], err);
+}

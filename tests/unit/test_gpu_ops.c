@@ -1,0 +1,206 @@
+// Every operator of core/graph.h on the CUDA backend against the plain loops of tests/oracle, over the table of tests/oracle/one_op.c, on a GPU
+// that is none (tests/fake_gpu): operators' wiring, layouts, padding, temporaries and graphs are real, and so are our kernels, run on the host;
+// what cuDNN and cublasLt compute are loops. Each case runs once for each way that a real library may force: with and without fused ends, engines,
+// batches.
+#include "gpu/gpu.h"
+#include "tests/fake_gpu/fake.h"
+#include "tests/oracle/one_op.h"
+#include "tests/unit/t.h"
+
+static const spec *specs;
+static size_t n_specs;
+
+typedef struct device {
+    yd_backend *be;
+    yd_weights *w;
+    yd_exec *e;
+} device;
+
+static void device_close(device *d)
+{
+    if (d->e) d->be->exec_free(d->e);
+    if (d->w) d->be->weights_free(d->w);
+    if (d->be) d->be->close(d->be);
+}
+
+static void fill_inputs(const device *d, const oracle *o, int first, int n)
+{
+    for (int t = 0; t < o->g->n_tensors; t++) {
+        if (o->g->tensors[t].kind != YD_T_INPUT) continue;
+        const size_t per = yd_tensor_numel(&o->g->tensors[t]);
+        float *stage = d->be->buffer(d->e, t);
+        for (size_t i = 0; i < per * (size_t)n; i++) stage[i] = (float)o->t[t][(size_t)first * per + i];
+    }
+}
+
+// Samples first..first+n-1 of the oracle's inputs, run on a new backend. 0 or the error, printed.
+static int device_run(device *d, const yd_cuda_options *opt, const oracle *o, int first, int n)
+{
+    yd_err err = {0};
+    const yd_graph *g = o->g;
+    *d = (device){0};
+    float **host = calloc((size_t)g->n_params + 1, sizeof *host);
+    for (int i = 0; i < g->n_params; i++) {
+        const size_t count = oracle_count(o, g->params[i]);
+        host[i] = malloc(count * sizeof(float));
+        for (size_t j = 0; j < count; j++) host[i][j] = (float)o->t[g->params[i]][j];
+    }
+    int rc = yd_gpu_open(fake_driver(), opt, &d->be, &err);
+    if (!rc) rc = d->be->weights_new(d->be, g, (const float *const *)host, 0, &d->w, &err);
+    for (int i = 0; i < g->n_params; i++) free(host[i]);
+    free(host);
+    if (!rc) rc = d->be->compile(d->be, g, d->w, n, &d->e, &err);
+    if (!rc) fill_inputs(d, o, first, n);
+    if (!rc) rc = d->be->run(d->e, &err);
+    if (rc) printf("  %s\n", err.detail);
+    return rc;
+}
+
+static float *device_read(const device *d, const yd_graph *g, yd_tid t, int n)
+{
+    const int gradient = g->tensors[t].kind == YD_T_PGRAD;
+    const size_t count = yd_tensor_numel(&g->tensors[t]) * (size_t)(gradient ? 1 : n);
+    float *out = malloc(count * sizeof *out), *stage = d->be->buffer(d->e, t);
+    if (stage) memcpy(out, stage, count * sizeof *out);
+    else CHECK(d->be->peek(d->e, t, out, NULL) == 0);
+    return out;
+}
+
+static const yd_cuda_options keeping = {.keep_activations = 1};
+
+static void compare(const spec *s, double f32_limit, double bf16_limit)
+{
+    yd_graph *g = one_op_graph(s);
+    CHECK_MSG(!g->failed, "%s: %s", one_op_label(s), g->err.detail);
+    oracle *o = one_op_oracle(g, s);
+    oracle_run(o, 0);
+    device d;
+    const int rc = device_run(&d, &keeping, o, 0, s->n);
+    CHECK_MSG(rc == 0, "%s", one_op_label(s));
+    CHECK(rc || fake.graph_launches >= 2); // the warm-up's and the run's: what is compared came out of a graph
+    for (int k = 0; k < YD_OP_MAX_OUT && !rc; k++) {
+        const yd_tid t = g->ops[0].out[k];
+        if (t == YD_NONE) continue;
+        const size_t count = oracle_count(o, t);
+        float *got = device_read(&d, g, t, s->n), *want = malloc(count * sizeof *want);
+        for (size_t i = 0; i < count; i++) want[i] = (float)o->t[t][i];
+        const int half = s->dt == YD_BF16 || s->out_dt == YD_BF16;
+        const double diff = t_rel_diff(got, want, count), limit = half ? bf16_limit : f32_limit;
+        CHECK_MSG(diff <= limit, "%s: %s is off by %.3g, allowed %.3g", one_op_label(s), g->tensors[t].name, diff, limit);
+        free(got);
+        free(want);
+    }
+    device_close(&d);
+    CHECK_MSG(fake.live == 0 && fake.bytes == 0, "%s: %ld objects and %zu bytes are left", one_op_label(s), fake.live, fake.bytes);
+    oracle_free(o);
+    yd_graph_free(g);
+}
+
+// What a library may force.
+typedef struct way {
+    const char *name;
+    int no_fused, no_conv, no_wide, one_by_one;
+} way;
+
+static void set_way(const way *w)
+{
+    fake_reset();
+    fake.no_fused = w->no_fused;
+    fake.no_conv = w->no_conv;
+    fake.no_wide = w->no_wide;
+    fake.conv_one_by_one = fake.matmul_one_by_one = w->one_by_one;
+}
+
+static int uses_libraries(yd_op_kind k)
+{
+    return k == YD_OP_CONV || k == YD_OP_CONVT || k == YD_OP_CONV_DX || k == YD_OP_CONV_DW || k == YD_OP_ATTENTION || k == YD_OP_ATTENTION_BWD;
+}
+
+static void all(const way *w, yd_dtype in, yd_dtype out, int everything)
+{
+    for (size_t i = 0; i < n_specs; i++) {
+        if (!everything && !uses_libraries(specs[i].kind)) continue;
+        set_way(w);
+        const spec s = one_op_with_types(specs[i], in, out);
+        compare(&s, 2e-5, 1e-2);
+    }
+}
+
+static void test_f32(void)
+{
+    all(&(way){0}, YD_F32, YD_F32, 1);
+}
+
+static void test_bf16(void)
+{
+    all(&(way){0}, YD_BF16, YD_BF16, 1);
+}
+
+static void test_mixed(void)
+{
+    all(&(way){0}, YD_BF16, YD_F32, 1);
+    all(&(way){0}, YD_F32, YD_BF16, 1);
+    all(&(way){.no_wide = 1}, YD_BF16, YD_F32, 0);
+}
+
+static void test_no_fused_ends(void)
+{
+    all(&(way){.no_fused = 1}, YD_F32, YD_F32, 0);
+    all(&(way){.no_fused = 1}, YD_BF16, YD_BF16, 0);
+}
+
+static void test_no_engines(void)
+{
+    all(&(way){.no_conv = 1}, YD_F32, YD_F32, 0);
+    all(&(way){.no_conv = 1}, YD_BF16, YD_BF16, 0);
+    all(&(way){.no_conv = 1}, YD_BF16, YD_F32, 0);
+}
+
+static void test_one_by_one(void)
+{
+    all(&(way){.one_by_one = 1}, YD_F32, YD_F32, 0);
+    all(&(way){.one_by_one = 1, .no_fused = 1}, YD_BF16, YD_BF16, 0);
+}
+
+// Sample 1 of a batch is what it is alone.
+static void test_mates(void)
+{
+    for (size_t i = 0; i < n_specs; i++) {
+        if (specs[i].n < 2) continue;
+        fake_reset();
+        yd_graph *g = one_op_graph(&specs[i]);
+        oracle *o = one_op_oracle(g, &specs[i]);
+        device batch, alone;
+        int rc = device_run(&batch, &keeping, o, 0, specs[i].n);
+        if (!rc) rc = device_run(&alone, &keeping, o, 1, 1);
+        CHECK_MSG(rc == 0, "%s", one_op_label(&specs[i]));
+        for (int k = 0; k < YD_OP_MAX_OUT && !rc; k++) {
+            const yd_tid t = g->ops[0].out[k];
+            if (t == YD_NONE || g->tensors[t].kind == YD_T_PGRAD) continue;
+            const size_t per = yd_tensor_numel(&g->tensors[t]);
+            float *a = device_read(&batch, g, t, specs[i].n), *b = device_read(&alone, g, t, 1);
+            CHECK_MSG(memcmp(a + per, b, per * sizeof *a) == 0, "%s: %s depends on its mates", one_op_label(&specs[i]), g->tensors[t].name);
+            free(a);
+            free(b);
+        }
+        device_close(&batch);
+        if (!rc) device_close(&alone);
+        oracle_free(o);
+        yd_graph_free(g);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    static const t_case cases[] = {
+        {"f32 agrees with the oracle", test_f32},
+        {"bf16 agrees with the oracle", test_bf16},
+        {"mixed types agree with the oracle", test_mixed},
+        {"without engines that fuse a convolution's end", test_no_fused_ends},
+        {"without engines for convolutions", test_no_engines},
+        {"with pinned engines that take one sample", test_one_by_one},
+        {"a sample does not depend on its mates", test_mates},
+    };
+    specs = one_op_table(&n_specs);
+    return t_main(argc, argv, cases, sizeof cases / sizeof *cases);
+}
