@@ -213,9 +213,11 @@ $(O)/fuzz/%: $(O)/tests/fuzz/%.o $(DAEMON_OBJ) $(O)/libcore.a
 # What a CUDA device is checked and measured by (tests/gpu/run): VARIANT=bare wherever it runs, so that it needs none of our packages. The
 # programs run on the CPU too, where they are of another variant.
 GPU_TEST_OBJ := $(call obj,$(addprefix tests/oracle/,oracle.c forward.c backward.c one_op.c) tests/bench/common.c)
-$(BIN)/gpu-check: $(call obj,$(wildcard tests/gpu/check*.c) tests/gpu/saved.c) $(GPU_TEST_OBJ) $(O)/libcore.a
+CHECK_OBJ := $(call obj,$(wildcard tests/gpu/check*.c) tests/gpu/saved.c)
+$(BIN)/gpu-check: $(CHECK_OBJ) $(call obj,tests/gpu/open_device.c) $(GPU_TEST_OBJ) $(O)/libcore.a
+$(BIN)/gpu-check-fake: $(CHECK_OBJ) $(call obj,tests/gpu/open_fake.c) $(GPU_TEST_OBJ) $(O)/libgpu.a $(O)/libcore.a
 $(BIN)/gpu-bench: $(call obj,tests/gpu/bench.c) $(GPU_TEST_OBJ) $(O)/libcore.a
-$(BIN)/gpu-check $(BIN)/gpu-bench:
+$(BIN)/gpu-check $(BIN)/gpu-check-fake $(BIN)/gpu-bench:
 	@mkdir -p $(@D)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS_CORE)
@@ -225,7 +227,8 @@ $(BIN)/gpu-peak: tests/gpu/peak.cu
 	$(call say,NVCC,$@)
 	$(Q)$(NVCC) $(NVCCFLAGS) -cudart static -o $@ $< $(filter-out -lcudnn %libcudnn%,$(CUDA_LINK)) -Xlinker -rpath=$(CUDA_HOME)/lib64
 
-.PHONY: gpu-check gpu-bench cuda-missing cuda-libraries
+.PHONY: gpu-check gpu-check-fake gpu-bench cuda-missing cuda-libraries
+gpu-check-fake: $(BIN)/gpu-check-fake
 gpu-check: $(BIN)/gpu-check $(if $(filter bare,$(VARIANT)),$(BIN)/yoda $(B)/yoda-cuda.so)
 gpu-bench: $(BIN)/gpu-bench $(if $(filter bare,$(VARIANT)),$(BIN)/gpu-peak $(B)/yoda-cuda.so)
 cuda-missing: # why the plug-in cannot be built here; nothing when it can

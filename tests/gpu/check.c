@@ -96,7 +96,7 @@ yd_backend *check_open(const check *c, const yd_cuda_options *cuda)
     const yd_cpu_options cpu = {.keep_activations = cuda->keep_activations};
     yd_err err = {0};
     yd_backend *be = NULL;
-    if (yd_backend_open(c->device, &cpu, cuda, &be, NULL, &err))
+    if (check_open_device(c->device, &cpu, cuda, &be, &err))
         printf("\n      cannot open %s: %s\n", c->device, err.detail);
     return be;
 }
@@ -173,7 +173,7 @@ int main(int argc, char **argv)
 {
     check c = {.device = "cuda"};
     const char *data = "tests/gpu/data/cpu.safetensors";
-    int save = 0, n, cuda;
+    int save = 0;
     yd_err err = {0};
     yd_cpu_prepare_process(argv);
     for (int i = 1; i < argc; i++) {
@@ -189,12 +189,12 @@ int main(int argc, char **argv)
         else
             return usage();
     }
-    if (yd_device_parse(c.device, &cuda, NULL, &err)) {
+    const int there = check_find_device(c.device, &c.on_gpu, &err);
+    if (there < 0) {
         fprintf(stderr, "gpu-check: %s\n", err.detail);
         return 2;
     }
-    c.on_gpu = cuda >= 0;
-    if (c.on_gpu && yd_cuda_count(&n, &err)) {
+    if (!there) {
         printf("skipped: no CUDA device (%s)\n", err.detail);
         return 0;
     }

@@ -2,7 +2,7 @@
 //
 //   check.c   options, the table, its sum      check_ops.c     every operator against tests/oracle
 //   check_nets.c  whole networks, memory, ends  check_sampler.c  whole sampling runs      check_train.c  a short training
-//   saved.c   tests/gpu/data/cpu.safetensors
+//   saved.c   tests/gpu/data/cpu.safetensors       open_*.c  devices
 #ifndef TESTS_GPU_CHECK_H
 #define TESTS_GPU_CHECK_H
 
@@ -30,6 +30,11 @@ void check_detail(check *c, const char *fmt, ...) __attribute__((format(printf, 
 
 // Another backend on the same device. NULL and a printed reason when it cannot be opened. cuda: of the CPU nothing of it is used.
 yd_backend *check_open(const check *c, const yd_cuda_options *cuda);
+
+// Where devices come from: open_device.c, by name; open_fake.c, the CUDA backend on a driver that computes with loops.
+// 1 and whether it is a GPU; 0: there is none, *err says why; negative: there is no such name.
+int check_find_device(const char *name, int *on_gpu, yd_err *err);
+int check_open_device(const char *name, const yd_cpu_options *cpu, const yd_cuda_options *cuda, yd_backend **out, yd_err *err);
 
 // max |a-b| / max |b|; NaN anywhere gives infinity.
 double check_rel_diff(const float *a, const float *b, size_t n);
