@@ -151,7 +151,7 @@ static void none_is_left(void)
     devices(2);
     cfg.fake_unit_us = 2000;
     open_service();
-    const char *id = submit(64, 64, "steps=200 seed=1 lower_bound=1");
+    const char *id = submit(64, 64, "steps=60 seed=1 lower_bound=1");
     yd_job *j;
     WAIT(strchr(history(id), '.'));
     order("0 lost\n1 lost\n");
