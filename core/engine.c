@@ -1,10 +1,11 @@
-// A model resident on a device: its weights once, its graph compiled for batches of 1, 2, 4, ... max_batch.
+// A model resident on a device: its weights once, its graph compiled for some batch sizes up to max_batch (core/buckets.h).
 //
 // Owns: weights and execs on the backend, one graph. A run gathers the units' windows into the staging of the smallest compiled batch
 // that holds them, runs it, and puts the predictions back in order; the unused rest of a batch keeps its last content, which no
 // sample can see. A network's encoder is compiled for one window: it runs once for each, before the window's first unit. Where that rest costs as much as units do (no batch_pays), the largest batch that is filled runs first. Nothing is allocated once it is made.
 // Threads: the device's owner only. Read next: core/sampler.c, core/backend.h.
 #include "core/engine.h"
+#include "core/buckets.h"
 #include "core/mem.h"
 
 #include <string.h>
@@ -35,7 +36,8 @@ struct yd_engine {
     yd_graph *graph;
     yd_weights *weights;
     int borrowed; // weights are another engine's
-    bucket buckets[MAX_BUCKETS];
+    bucket buckets[YD_BUCKETS_MAX];
+    int sizes[YD_BUCKETS_MAX]; // of the buckets
     int n_buckets;
     int untouched; // the last bucket has not run yet
     int warm_runs; // timed so far, and how long they took
@@ -100,8 +102,7 @@ static int add_bucket(yd_engine *e, int n, yd_err *err)
     bucket *b = &e->buckets[e->n_buckets];
     int rc = e->be->compile(e->be, e->graph, e->weights, n, &b->exec, err);
     if (rc) return rc;
-    e->n_buckets++;
-    b->n = n;
+    e->sizes[e->n_buckets++] = b->n = n;
     b->x = e->be->buffer(b->exec, yd_graph_find(e->graph, "x"));
     b->level = e->be->buffer(b->exec, yd_graph_find(e->graph, "level"));
     b->out = e->be->buffer(b->exec, yd_graph_find(e->graph, "out"));
@@ -145,8 +146,7 @@ int yd_engine_step(yd_engine *e, yd_err *err)
         return (rc = e->be->run(last->exec, err)) ? rc : 1;
     }
     if (last && last->n == e->info.max_batch) return warm(e, err);
-    const int n = last ? 2 * last->n : 1;
-    return (rc = add_bucket(e, n < e->info.max_batch ? n : e->info.max_batch, err)) ? rc : 1;
+    return (rc = add_bucket(e, yd_bucket_after(last ? last->n : 0, e->info.max_batch, e->info.backend.batch_pays), err)) ? rc : 1;
 }
 
 int yd_engine_begin(yd_backend *be, const yd_model *m, const yd_engine_options *opt, yd_engine **out, yd_err *err)
@@ -205,16 +205,14 @@ void yd_engine_info_get(const yd_engine *e, yd_engine_info *out)
 // The smallest compiled batch for n samples; NULL when n is out of range.
 static bucket *bucket_for(yd_engine *e, int n)
 {
-    for (int i = 0; i < e->n_buckets && n >= 1; i++)
-        if (e->buckets[i].n >= n) return &e->buckets[i];
-    return NULL;
+    const int i = yd_bucket_choose(e->sizes, e->n_buckets, n, 0);
+    return i < 0 ? NULL : &e->buckets[i];
 }
 
-// The batch to run n units with, or the first of them.
+// The batch to run n units with, or the first of them; n is in range.
 static bucket *bucket_to_run(yd_engine *e, int n)
 {
-    bucket *b = bucket_for(e, n);
-    return b && b->n > n && !e->info.backend.batch_pays ? b - 1 : b; // the first bucket, of one, is never too large
+    return &e->buckets[yd_bucket_choose(e->sizes, e->n_buckets, n, !e->info.backend.batch_pays)];
 }
 
 // What the encoder makes of the unit's window, into the staging: from what the job has kept, or by running it.

@@ -11,7 +11,7 @@ typedef struct yd_engine yd_engine;
 
 typedef struct yd_engine_options {
     yd_dtype dtype;  // storage of feature maps
-    int max_batch;   // 1..64; graphs are compiled for 1, 2, 4, ... up to it
+    int max_batch;   // 1..64; graphs are compiled for some sizes up to it (core/buckets.h)
     int resident;    // jobs' canvases are kept on the device where it can (yd_canvas_ops): who uses the samplers keeps to yd_sampler_enter's rules
     const yd_engine *weights_of; // NULL, or an engine of the same model and backend, which must outlive this one: share its weights
 } yd_engine_options;

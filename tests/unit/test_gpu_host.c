@@ -1,6 +1,7 @@
-// The CUDA backend's host logic by itself: placing buffers, budgets, the plan cache on disk and what damages it, when launches become a graph, and
-// what outcomes become.
+// The CUDA backend's host logic by itself: placing buffers, budgets, the plan cache on disk and what damages it, when launches become a graph,
+// what outcomes become, batch sizes.
 #include "tests/unit/t.h"
+#include "core/buckets.h"
 #include "core/file.h"
 #include "core/mem.h"
 #include "gpu/arena.h"
@@ -326,6 +327,38 @@ static void test_outcomes(void)
     }
 }
 
+// --- batch sizes
+
+static int list_sizes(int *size, int max, int close)
+{
+    int n = 0, last = 0;
+    while (last < max && n < YD_BUCKETS_MAX) size[n++] = last = yd_bucket_after(last, max, close);
+    CHECK(last == max);
+    return n;
+}
+
+static void test_buckets(void)
+{
+    static const int close_sizes[] = {1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64},
+                     wide_sizes[] = {1, 2, 4, 8, 16, 32, 64};
+    int size[YD_BUCKETS_MAX];
+    CHECK(list_sizes(size, 64, 1) == 12 && memcmp(size, close_sizes, sizeof close_sizes) == 0);
+    CHECK(list_sizes(size, 64, 0) == 7 && memcmp(size, wide_sizes, sizeof wide_sizes) == 0);
+    for (int max = 1; max <= 64; max++)
+        for (int close = 0; close < 2; close++) {
+            const int n = list_sizes(size, max, close);
+            for (int i = 1; i < n; i++) CHECK(size[i] > size[i - 1]);
+            for (int want = 1; want <= max; want++) {
+                const int i = yd_bucket_choose(size, n, want, 0), f = yd_bucket_choose(size, n, want, 1);
+                CHECK(i >= 0 && size[i] >= want && (i == 0 || size[i - 1] < want));     // the smallest that holds them
+                CHECK(f >= 0 && size[f] <= want && (f == n - 1 || size[f + 1] > want)); // the largest that they fill
+                CHECK(!close || 3 * (size[i] - want) <= size[i]);                       // a third is empty at most
+            }
+            CHECK(yd_bucket_choose(size, n, 0, 0) == -1 && yd_bucket_choose(size, n, -3, 1) == -1 &&
+                  yd_bucket_choose(size, n, max + 1, 0) == -1);
+        }
+}
+
 int main(int argc, char **argv)
 {
     static const t_case cases[] = {
@@ -339,6 +372,7 @@ int main(int argc, char **argv)
         {"launches become a graph on the second run", test_replay},
         {"launches that cannot be recorded", test_replay_without},
         {"outcomes become errors", test_outcomes},
+        {"batch sizes and which of them runs", test_buckets},
     };
     if (!mkdtemp(folder)) return 1;
     snprintf(path, sizeof path, "%s/plans", folder);
