@@ -1,6 +1,7 @@
 // The relay on Redis: who looks at what, and pictures that one replica makes for another.
 //
 //   view     JOB is looked at somewhere
+//   at       how far JOB has got (words)
 //   ask      REPLICA wants something of JOB (words), number N
 //   answer   to REPLICA's N: the bytes are at yodad:answer:REPLICA:N, or the words say why not
 // They go through one short stream that every replica reads. What is lost while the server is away is not sent again: who looks says so again
@@ -38,6 +39,11 @@ static int say(yd_relay *r, const char *kind, int64_t replica, uint64_t number, 
 void yd_relay_view(yd_relay *r, const char *job)
 {
     say(r, "view", r->host.replica(r->host.arg), 0, job, "");
+}
+
+void yd_relay_reach(yd_relay *r, const char *job, const char *words)
+{
+    say(r, "at", r->host.replica(r->host.arg), 0, job, words);
 }
 
 // ---- asking --------------------------------------------------------------------------------------------------------
@@ -191,6 +197,8 @@ void yd_relay_hear(yd_relay *r, const redisReply *entry)
         return;
     else if (strcmp(value[F_KIND], "view") == 0)
         r->host.viewed(r->host.arg, value[F_JOB]);
+    else if (strcmp(value[F_KIND], "at") == 0)
+        r->host.reached(r->host.arg, value[F_JOB], value[F_WORDS]);
     else if (strcmp(value[F_KIND], "ask") == 0)
         r->host.asked(r->host.arg, &(yd_relay_question){replica, number, value[F_JOB], value[F_WORDS]});
 }

@@ -48,6 +48,7 @@ typedef struct yd_relay_host {
     int (*views)(void *arg, const yd_told *e);  // should the pictures of this preview be fetched?
     void (*told)(void *arg, const yd_told *e);  // borrowed
     void (*viewed)(void *arg, const char *job); // elsewhere somebody looks at this job
+    void (*reached)(void *arg, const char *job, const char *words); // another replica has got so far with it; words: what it said
     void (*asked)(
         void *arg,
         const yd_relay_question *q); // borrowed. yd_relay_answer it where the job is under way, otherwise nothing
@@ -67,6 +68,8 @@ uint64_t yd_relay_place(const yd_relay *r); // of the last event that was told h
 
 // Say that somebody looks at a job here. Lost where the server is away.
 void yd_relay_view(yd_relay *r, const char *job);
+// Say how far a job has got here between two events, in words for `reached`; lost likewise.
+void yd_relay_reach(yd_relay *r, const char *job, const char *words);
 
 // rc 0: blob is a new reference for the callee. YD_E_NOT_READY: nobody answers. Otherwise what the other replica says.
 typedef void (*yd_relay_answer_fn)(void *arg, int rc, yd_blob *blob, const yd_err *err);
@@ -79,6 +82,6 @@ void yd_relay_call_cancel(yd_relay_call *c); // fn will not be called. Only befo
 // Answer a question: blob (borrowed) where rc is 0, otherwise err.
 void yd_relay_answer(yd_relay *r, int64_t replica, uint64_t number, int rc, const yd_blob *blob, const yd_err *err);
 
-#define YD_RELAY_PATIENCE_MS 3000
+#define YD_RELAY_PATIENCE_MS 8000
 
 #endif

@@ -72,6 +72,9 @@ struct yd_job {
     int foreign;  // another process has it, or is to have it: there is only its record here (replicas.c)
     int claiming; // its claim is being stored
     int ends_here; // foreign, and this process has ended it: it tells of the end
+    double told_eta_s; // foreign: what its process said last, and when
+    int64_t told_eta_us;
+    long said_windows; // that were done when the other processes were told
     int64_t look_us, looked_at_us; // when this process last said that somebody looks at it; when another one did
     int64_t unfit_us; // when it was found that it cannot be computed here; 0: it can
     yd_store_op *end_op; // had beforehand, so that the end can always be stored

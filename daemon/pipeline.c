@@ -66,6 +66,7 @@ static double left(double stage_s, int begun, int64_t since_us)
 double yd_job_eta_s(const yd_job *j)
 {
     const yd_service *s = j->service;
+    if (j->foreign) return round(left(j->told_eta_s, j->told_eta_us != 0, j->told_eta_us) * 1e6) / 1e6;
     const yd_job_record *r = &j->rec;
     const double prepare_s = s->prepare_px_s * r->grid_w * r->grid_h, encode_s = s->encode_px_s * r->out_w * r->out_h;
     double sum = yd_scheduler_eta_s(&s->sched, &j->turn, yd_mono_us());
@@ -477,6 +478,11 @@ void yd_pipeline_park_all(yd_service *s, int waiting)
 {
     for (yd_job *j; (j = first_not_ended(s, waiting ? 1u << YD_TURN_WAITING : ~0u));) yd_pipeline_park(j);
     yd_service_park_left(s);
+}
+
+void yd_pipeline_say_reached(yd_service *s)
+{
+    for (yd_turn *t = yd_scheduler_next(&s->sched, NULL); t; t = yd_scheduler_next(&s->sched, t)) yd_job_say_reached(job_of(t));
 }
 
 int yd_pipeline_hand_over(yd_service *s)

@@ -70,24 +70,25 @@ int yd_job_is_shown(const yd_job *j, int64_t now_us)
     return is_shown(j) || (j->looked_at_us && now_us - j->looked_at_us < LOOKED_AT_US);
 }
 
-static void take_progress(yd_job *j, const yd_told *e)
+// What an event, or a word between two events, says of how far a job has got where it runs.
+static void take_progress(yd_job *j, const char *words)
 {
     yd_job_progress *p = &j->rec.progress;
-    json_int_t total = 0, skipped = 0;
-    int step = 0, run = 0;
-    double share = 0;
-    json_t *o = json_loads(e->data, 0, NULL);
-    if (o && e->type == YD_EVENT_STEP && json_unpack(o, "{s:i, s:i}", "step", &step, "windows_run", &run) == 0 &&
-        step > p->step) {
-        p->step = step;
-        p->windows_done += run;
+    json_t *o = json_loads(words, 0, NULL);
+    const json_t *total = json_object_get(o, "windows_total"), *done = json_object_get(o, "windows_done"),
+                 *step = json_object_get(o, "step"), *eta = json_object_get(o, "eta_s"),
+                 *waited = json_object_get(o, "wait_ms");
+    if (total) {
+        p->windows_total = (long)json_integer_value(total);
+        p->windows_skipped = (long)json_integer_value(json_object_get(o, "windows_skipped"));
+        p->diffused_share = json_number_value(json_object_get(o, "diffused_share"));
     }
-    if (o && e->type == YD_EVENT_ATTENTION &&
-        json_unpack(o, "{s:I, s:I, s:F}", "windows_total", &total, "windows_skipped", &skipped, "diffused_share",
-                    &share) == 0) {
-        p->windows_total = (long)total;
-        p->windows_skipped = (long)skipped;
-        p->diffused_share = share;
+    if (step && json_integer_value(step) > p->step) p->step = (int)json_integer_value(step);
+    if (done && json_integer_value(done) > p->windows_done) p->windows_done = (long)json_integer_value(done);
+    if (waited) j->rec.timings.wait_ms = json_number_value(waited);
+    if (eta) {
+        j->told_eta_s = json_number_value(eta);
+        j->told_eta_us = yd_mono_us();
     }
     json_decref(o);
 }
@@ -99,7 +100,7 @@ static void take(yd_job *j, const yd_told *e)
     yd_event_log *log = j->events;
     if (yd_event_is_final(e->type) || yd_events_ended(log) || e->id <= yd_events_last_id(log)) return;
     if (e->before > yd_events_last_id(log)) yd_events_trim_to(log, e->before);
-    take_progress(j, e);
+    if (e->type != YD_EVENT_PREVIEW && e->type != YD_EVENT_QUEUED) take_progress(j, e->data);
     if (e->type == YD_EVENT_PREVIEW && !e->blob) {
         yd_events_skip_to(log, e->id);
         return;
@@ -135,6 +136,25 @@ static void on_viewed(void *service, const char *job)
     const yd_service *s = service;
     yd_job *j = yd_idmap_get(s->jobs, job);
     if (j) j->looked_at_us = yd_mono_us();
+}
+
+static void on_reached(void *service, const char *job, const char *words)
+{
+    const yd_service *s = service;
+    yd_job *j = yd_idmap_get(s->jobs, job);
+    if (j && j->foreign && j->rec.state == YD_JOB_RUNNING) take_progress(j, words);
+}
+
+void yd_job_say_reached(yd_job *j)
+{
+    const yd_service *s = j->service;
+    if (!s->relay || j->foreign || j->stage != YD_STAGE_COMPUTING || j->said_windows == j->rec.progress.windows_done)
+        return;
+    j->said_windows = j->rec.progress.windows_done;
+    char *words = yd_text_json(
+        json_pack("{s:I, s:f}", "windows_done", (json_int_t)j->said_windows, "eta_s", yd_job_eta_s(j)), NULL);
+    if (words) yd_relay_reach(s->relay, j->rec.id, words);
+    yd_free(words);
 }
 
 int yd_service_id_may_follow(const yd_service *s, const yd_job *j, uint64_t id)
@@ -240,7 +260,7 @@ static void on_advanced(void *service)
 int yd_replica_events_open(yd_service *s, yd_err *err)
 {
     if (!s->store->several) return 0;
-    const yd_relay_host host = {s, replica_of, position_of, on_views, on_told, on_viewed, on_asked};
+    const yd_relay_host host = {s, replica_of, position_of, on_views, on_told, on_viewed, on_reached, on_asked};
     yd_feed_share(s->feed);
     yd_feed_skip(s->feed, FIRST_ID);
     const int rc = yd_relay_open(s->loop, s->cfg->store, (long)s->cfg->feed_events, &host, &s->relay, err);

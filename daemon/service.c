@@ -64,6 +64,7 @@ static void on_sweep(uv_timer_t *t)
     yd_bundles_sweep(s);
     yd_models_sweep(s);
     yd_replicas_sweep(s);
+    yd_pipeline_say_reached(s);
     yd_lanes_sweep(s);
     yd_pipeline_kick(s); // deadlines pass without any event
 }

@@ -210,6 +210,7 @@ double yd_job_eta_s(const yd_job *j);
 void yd_average(double *mean, double now); // a moving average takes in a new measurement; 0 is none yet
 // Have every job that is on the device saved at the end of its step and then left to another process. Returns how many.
 int yd_pipeline_hand_over(yd_service *s);
+void yd_pipeline_say_reached(yd_service *s); // how far running jobs have got, to other processes
 // Leave every job that has not ended (waiting: only those that wait) to the next process.
 void yd_pipeline_park_all(yd_service *s, int waiting);
 
@@ -253,6 +254,7 @@ int yd_replica_events_open(yd_service *s, yd_err *err); // when the store and th
 void yd_replica_events_close(yd_service *s, void (*closed)(void *service)); // what waits is sent first
 void yd_job_tell(yd_job *j, const yd_event *e, uint64_t before); // an event of the job's log: into the feed, and to the other processes. Copied
 void yd_job_looked_at(yd_job *j, int again); // somebody here may look at it: who runs it elsewhere hears of that; again: even if it just did
+void yd_job_say_reached(yd_job *j); // how far it has got, for the other processes; every second
 int yd_job_is_shown(const yd_job *j, int64_t now_us); // somebody looks at it, here or elsewhere
 // Ask who runs the job for a picture. As yd_relay_ask.
 int yd_job_ask_picture(yd_job *j, const yd_picture_want *want, yd_relay_answer_fn fn, void *arg, yd_err *err);

@@ -7,7 +7,7 @@ import time
 
 import harness
 from harness import SLOWNESS
-from test_replicas import Replicas, job, submit, until
+from test_replicas import Replicas, job, submit, until, who_has
 
 FINAL = ("succeeded", "failed", "cancelled")
 SLOW = dict(fake_unit_us=20000, max_running=1)
@@ -61,15 +61,6 @@ class Reader(threading.Thread):
 def firm(events):
     """Without when, and without previews, which may be left out."""
     return [e[:3] for e in events if e[1] != "preview"]
-
-
-def who_has(r):
-    """The replica that runs the only job there is: the only one that has computed anything."""
-    return until("somebody runs it", lambda: next((d for d in r.of if d.alive() and computed(d)), None))
-
-
-def computed(d):
-    return sum(float(line.split()[-1]) for line in d.curl("/metrics").body.decode().splitlines() if line.startswith("yodad_windows_total{kind=\"run\""))
 
 
 def test_the_same_everywhere():
@@ -165,17 +156,21 @@ def test_all_jobs_in_one_order():
 
 def test_pictures_of_a_job_elsewhere():
     r = Replicas(**{**SLOW, "fake_unit_us": 50000})
-    i = submit(r.of[0], "?steps=60")
+    i = submit(r.of[0], "?steps=1000")  # more than it makes before it is cancelled
     until("it has made a step", lambda: all(job(d, i).get("progress", {}).get("step", 0) > 0 for d in r.of), 30)
-    for path, header in (("attention", "image/png"), ("mask?step=60", "image/png"), ("attention", "image/webp"), ("mask?step=1", "image/png")):
+    seen = [job(d, i) for d in r.of]
+    check(all(j["queue"]["eta_s"] > 0 and j["progress"]["windows_total"] == seen[0]["progress"]["windows_total"] > 0 for j in seen), "all say how far it is", seen)
+    before = min(j["progress"]["windows_done"] for j in seen)
+    until("and that it gets on", lambda: all(job(d, i)["progress"]["windows_done"] > before for d in r.of))
+    for path, header in (("attention", "image/png"), ("mask?step=1000", "image/png"), ("attention", "image/webp"), ("mask?step=1", "image/png")):
         answers = [d.curl(f"/v1/jobs/{i}/{path}", headers=(f"Accept: {header}",)) for d in r.of]
         check([a.status for a in answers] == [200] * 3, path, [(a.status, a.body[:200]) for a in answers])
         check(len({a.body for a in answers}) == 1 and {a.header("content-type") for a in answers} == {header}, "the same from all", path)
     for d in r.of:
         a = d.curl(f"/v1/jobs/{i}/preview?max_side=64", headers=("Accept: image/jpeg",))
         check(a.status == 200 and a.body[:2] == b"\xff\xd8", "a preview from everybody", a.status, a.body[:200])
-        a = d.curl(f"/v1/jobs/{i}/mask?step=61")
-        check(a.status == 422 and a.json()["field"] == "step", "there is no step 61", a.status)
+        a = d.curl(f"/v1/jobs/{i}/mask?step=1001")
+        check(a.status == 422 and a.json()["field"] == "step", "there is no step 1001", a.status)
         check(d.curl(f"/v1/jobs/{i}/result").status == 409, "no result yet")
     r.of[1].curl(f"/v1/jobs/{i}/cancel", "-X", "POST")
     until("cancelled", lambda: {job(d, i)["state"] for d in r.of} == {"cancelled"})

@@ -22,7 +22,7 @@ typedef struct seen {
 typedef struct replica {
     int number;
     uint64_t position;
-    int views, asked, looked_at;
+    int views, asked, looked_at, reached;
     int answer; // to a question: 0 nothing, 1 a picture, 2 a refusal
     yd_relay *relay;
     seen *event;
@@ -81,6 +81,11 @@ static void viewed(void *arg, const char *job)
     ((replica *)arg)->looked_at += strcmp(job, "job-3") == 0;
 }
 
+static void reached(void *arg, const char *job, const char *words)
+{
+    ((replica *)arg)->reached += strcmp(job, "job-2") == 0 && strcmp(words, "{\"b\":2}") == 0;
+}
+
 static yd_blob *bytes(size_t n, int value, const char *mime)
 {
     uint8_t *p = yd_malloc(n);
@@ -109,7 +114,7 @@ static int open_one(int i, long keep)
     at[i].number = i + 1;
     at[i].event = yd_calloc(MOST, sizeof *at[i].event);
     redis_do("HSET yodad:live %d 0", i + 1);
-    const yd_relay_host host = {&at[i], number_of, position_of, views, told, viewed, asked};
+    const yd_relay_host host = {&at[i], number_of, position_of, views, told, viewed, reached, asked};
     return yd_relay_open(&loop, redis_url, keep, &host, &at[i].relay, &err);
 }
 
@@ -440,9 +445,10 @@ static void questions(void)
     CHECK(yd_relay_ask(at[0].relay, "job-1", "{\"a\":1}", on_answer, NULL, NULL, &err) == 0);
     close_one(0); // tells whoever waits
     CHECK(answered == before + 1);
+    yd_relay_reach(at[1].relay, "job-2", "{\"b\":2}");
     yd_relay_view(at[1].relay, "job-3");
     for (int64_t until = yd_mono_us() + 20000000; !at[2].looked_at && yd_mono_us() < until;) uv_run(&loop, UV_RUN_ONCE);
-    CHECK(at[2].looked_at == 1 && at[1].looked_at == 0);
+    CHECK(at[2].looked_at == 1 && at[1].looked_at == 0 && at[2].reached == 1 && at[1].reached == 0);
     end();
 }
 
