@@ -72,6 +72,7 @@ struct yd_job {
     int foreign;  // another process has it, or is to have it: there is only its record here (replicas.c)
     int claiming; // its claim is being stored
     int ends_here; // foreign, and this process has ended it: it tells of the end
+    uint64_t told_id;  // of the latest event that all processes have, or were told from here
     double told_eta_s; // foreign: what its process said last, and when
     int64_t told_eta_us;
     long said_windows; // that were done when the other processes were told

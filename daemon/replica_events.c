@@ -21,14 +21,8 @@
 
 // ---- telling -------------------------------------------------------------------------------------------------------
 
-void yd_job_tell(yd_job *j, const yd_event *e, uint64_t before)
+static void publish(yd_job *j, const yd_event *e, uint64_t before)
 {
-    const yd_service *s = j->service;
-    if (!s->relay) {
-        yd_feed_append(s->feed, j->rec.owner, j->rec.id, e->type, e->data, e->id);
-        return;
-    }
-    if (j->foreign && !(j->ends_here && yd_event_is_final(e->type))) return; // who runs it tells it
     yd_told told = {.claims = j->rec.claims,
                     .id = e->id,
                     .before = before,
@@ -38,7 +32,29 @@ void yd_job_tell(yd_job *j, const yd_event *e, uint64_t before)
                     .mask = e->mask};
     memcpy(told.job, j->rec.id, sizeof told.job);
     memcpy(told.owner, j->rec.owner, sizeof told.owner);
-    yd_relay_publish(s->relay, &told);
+    if (e->id > j->told_id) j->told_id = e->id;
+    yd_relay_publish(j->service->relay, &told);
+}
+
+// Whoever told the first events may be slower than who has claimed the job by now, or gone. What was told twice is one event to all.
+void yd_job_tell_unheard(yd_job *j, uint64_t below)
+{
+    uint64_t before = j->told_id;
+    if (!j->service->relay) return;
+    for (const yd_event *e; (e = yd_events_next(j->events, before, NULL)) && e->id < below; before = e->id)
+        if (e->type != YD_EVENT_PREVIEW && !yd_event_is_final(e->type)) publish(j, e, before);
+}
+
+void yd_job_tell(yd_job *j, const yd_event *e, uint64_t before)
+{
+    const yd_service *s = j->service;
+    if (!s->relay) {
+        yd_feed_append(s->feed, j->rec.owner, j->rec.id, e->type, e->data, e->id);
+        return;
+    }
+    if (j->foreign && !(j->ends_here && yd_event_is_final(e->type))) return; // who runs it tells it
+    if (yd_event_is_final(e->type)) yd_job_tell_unheard(j, e->id);
+    publish(j, e, before);
 }
 
 // ---- hearing -------------------------------------------------------------------------------------------------------
@@ -114,6 +130,7 @@ static void on_told(void *service, const yd_told *e)
 {
     yd_service *s = service;
     yd_job *j = yd_idmap_get(s->jobs, e->job);
+    if (j && e->id > j->told_id) j->told_id = e->id;
     if (j && !e->own && !is_told_here(j)) {
         yd_job_pin(j); // who hears of it may delete it
         take(j, e);

@@ -399,6 +399,7 @@ int yd_replicas_claimed(yd_job *j, yd_store_op *op)
     yd_service *s = j->service;
     if (op->rc || !s->store->several) return op->rc;
     j->rec.claims = op->rec.claims;
+    yd_job_tell_unheard(j, UINT64_MAX);
     if (!j->rec.input || j->rec.input->bytes) return 0;
     op->rc = s->store->get(s->store, j->rec.id, 1, &r, &op->err);
     if (op->rc) return op->rc;

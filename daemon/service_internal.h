@@ -253,6 +253,7 @@ int yd_replicas_claimed(yd_job *j, yd_store_op *op); // its picture is here agai
 int yd_replica_events_open(yd_service *s, yd_err *err); // when the store and the feed are open; nothing where nobody else has the jobs
 void yd_replica_events_close(yd_service *s, void (*closed)(void *service)); // what waits is sent first
 void yd_job_tell(yd_job *j, const yd_event *e, uint64_t before); // an event of the job's log: into the feed, and to the other processes. Copied
+void yd_job_tell_unheard(yd_job *j, uint64_t below); // what its log has below this id, and nobody has told yet
 void yd_job_looked_at(yd_job *j, int again); // somebody here may look at it: who runs it elsewhere hears of that; again: even if it just did
 void yd_job_say_reached(yd_job *j); // how far it has got, for the other processes; every second
 int yd_job_is_shown(const yd_job *j, int64_t now_us); // somebody looks at it, here or elsewhere

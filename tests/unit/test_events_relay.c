@@ -355,13 +355,21 @@ static void who_may_tell(void)
     publish_as(0, 2, 1, 1, YD_EVENT_STEP, NULL, NULL);
     wait_for(1, 6);
     CHECK(at[1].event[5].job == 2);
+    // Who has claimed a job tells what came before, too, should the other one be slow: it is told once.
+    publish_as(1, 4, 1, 1, YD_EVENT_QUEUED, NULL, NULL);
+    publish_as(1, 4, 1, 2, YD_EVENT_STARTED, NULL, NULL);
+    wait_for(0, 8);
+    publish_as(0, 4, 0, 1, YD_EVENT_QUEUED, NULL, NULL);
+    publish_as(0, 2, 1, 2, YD_EVENT_STEP, NULL, NULL);
+    wait_for(1, 9);
+    CHECK(at[1].event[8].job == 2);
     // Who was taken for dead is not heard.
     redis_do("HDEL yodad:live 1");
-    publish_as(0, 2, 1, 2, YD_EVENT_STEP, NULL, NULL);
+    publish_as(0, 2, 1, 3, YD_EVENT_STEP, NULL, NULL);
     wait_ms(100);
     publish_as(1, 3, 1, 1, YD_EVENT_STEP, NULL, NULL);
-    wait_for(0, 7);
-    CHECK(at[0].event[6].job == 3);
+    wait_for(0, 10);
+    CHECK(at[0].event[9].job == 3);
     end();
 }
 
