@@ -113,7 +113,7 @@ static void set_end(yd_job_record *r, const yd_job *j, yd_job_state state, const
     r->bytes = yd_job_bytes(j);
 }
 
-static void drop_input(yd_job *j)
+void yd_job_drop_input(yd_job *j)
 {
     if (!j->rec.input) return;
     j->service->input_bytes -= j->rec.input->len;
@@ -183,7 +183,7 @@ static void on_end_stored(yd_store_op *op)
         // Only a closing store gives up; the next process finds the job as it was and ends it again.
         yd_log(YD_LOG_ERROR, j->request_id, "the end of a job is not stored", "job", j->rec.id, "why", op->err.detail, NULL);
     } else {
-        drop_input(j);
+        yd_job_drop_input(j);
         j->rec.state = op->rec.state;
         j->rec.problem = op->rec.problem;
         j->rec.finished_ms = op->rec.finished_ms;
@@ -206,7 +206,7 @@ void yd_pipeline_finish(yd_job *j, yd_job_state state, const yd_err *err)
     yd_job_record end = j->rec;
     set_end(&end, j, state, err);
     if (!j->service->store->durable) {
-        drop_input(j);
+        yd_job_drop_input(j);
         j->rec = end;
         if (!j->deleted) store_end(j, &end, NULL);
         tell_end(j, end_words(j, &end));
@@ -226,6 +226,7 @@ static void on_parked(yd_store_op *op)
     yd_job *j = op->arg;
     yd_events_close(j->events);
     if (j->service->store->several && !j->gone) { // it is anybody's from here on
+        yd_job_drop_input(j);
         yd_job_forget(j);
         yd_replicas_look(j->service, j->rec.id);
     }
@@ -280,7 +281,7 @@ void yd_pipeline_removed(yd_job *j)
 {
     yd_job_record end = j->rec;
     set_end(&end, j, YD_JOB_CANCELLED, NULL);
-    drop_input(j);
+    yd_job_drop_input(j);
     j->rec = end;
     tell_end(j, end_words(j, &end));
 }
@@ -319,6 +320,10 @@ static void on_removed(yd_store_op *op)
     j->ends_here = 1;
     if (op->rc == 0 && !yd_job_state_final(j->rec.state)) yd_pipeline_removed(j);
     if (op->rc == 0 && !j->gone) yd_job_forget(j);
+    if (op->rc && j->service->store->several && !j->gone) { // it is there as it was
+        j->deleted = 0;
+        if (!yd_job_state_final(j->rec.state)) yd_replicas_lost(j);
+    }
     if (fn) fn(arg, op->rc, op->rc ? &op->err : NULL);
     yd_job_unpin(j);
 }

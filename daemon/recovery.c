@@ -262,7 +262,7 @@ void yd_service_resume(yd_service *s)
     for (size_t i = s->n_left; i-- > 0;) {
         yd_job *j = yd_idmap_get(s->jobs, s->left[i]);
         yd_err err = {0};
-        if (!j || yd_job_over(j) || j->turn.state != YD_TURN_OUT || j->model) continue;
+        if (!j || j->foreign || yd_job_over(j) || j->turn.state != YD_TURN_OUT || j->model) continue;
         yd_job_pin(j);
         const int rc = may_go_on(s, j, &err);
         if (rc < 0 && s->store->several && j->rec.attempts < (int)s->cfg->max_attempts)

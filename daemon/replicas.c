@@ -85,6 +85,7 @@ static yd_job *disown(yd_job *j, yd_job_record *r)
     yd_log(YD_LOG_WARN, j->request_id, "a job is another process's now", "job", j->rec.id, NULL);
     yd_job_pin(j);
     yd_pipeline_drop(j);
+    yd_job_drop_input(j);
     j->booking.units = 0;
     if (none) {
         yd_events_unref(j->events);
@@ -92,11 +93,12 @@ static yd_job *disown(yd_job *j, yd_job_record *r)
     }
     yd_job_forget(j);
     yd_job_unpin(j);
+    if (yd_job_state_final(r->state)) r->state = YD_JOB_RUNNING; // whoever looks at it next tells its end
     yd_job *heir = enter_foreign(s, r);
     if (heir && none) {
         yd_events_unref(heir->events);
         heir->events = events;
-        yd_job_history(heir, r);
+        yd_free(yd_job_history(heir, r));
     } else
         yd_events_unref(events);
     return heir;
@@ -143,7 +145,8 @@ static void freshen(yd_service *s, yd_job *j)
         yd_blob *const errands = j->rec.errands, *const attention = j->rec.attention,
                        *const activation = j->rec.activation;
         j->rec.errands = yd_blob_ref(r.errands);
-        if (r.attention) j->rec.attention = yd_blob_ref(r.attention); // otherwise they are this process's, and being stored
+        if (r.attention)
+            j->rec.attention = yd_blob_ref(r.attention); // otherwise they are this process's, and being stored
         if (r.activation) j->rec.activation = yd_blob_ref(r.activation);
         j->rec.due = r.due;
         yd_blob_unref(errands);
@@ -175,6 +178,7 @@ static void end_elsewhere(yd_service *s, yd_job *j)
     if (s->store->get(s->store, j->rec.id, 1, &r, &err)) {
         yd_log(YD_LOG_ERROR, j->request_id, "what another process has stored cannot be read", "job", j->rec.id, "why",
                err.detail, NULL);
+        yd_job_drop_input(j);
         yd_job_forget(j); // whoever asks for it reads it again
     } else {
         char *words = yd_job_history(j, &r);
@@ -286,7 +290,8 @@ int yd_replicas_unknown(const yd_service *s, const char *id, yd_err *err)
     yd_store_health now;
     s->store->health(s->store, &now);
     if (!s->store->several || now.ok || now.code != YD_E_STORE_AWAY) return YD_E_NOT_FOUND;
-    yd_fail(err, YD_E_STORE_AWAY, "the job %.40s is not known here, and the shared store cannot be asked: %.200s", id, now.why);
+    yd_fail(err, YD_E_STORE_AWAY, "the job %.40s is not known here, and the shared store cannot be asked: %.200s", id,
+            now.why);
     if (err) err->retry_ms = YD_STORE_RETRY_MS;
     return YD_E_STORE_AWAY;
 }
@@ -359,6 +364,7 @@ static void on_fetch_claimed(yd_store_op *op)
     else if (!yd_job_over(j)) {
         j->rec.claims = op->rec.claims;
         yd_fetch_start(j);
+        yd_replicas_look(j->service, j->rec.id); // it may have been asked to cancel it
     }
     yd_job_unpin(j);
 }
@@ -431,7 +437,8 @@ static void on_synced(yd_store_sync *w)
 
 yd_sync *yd_service_sync(yd_service *s, void (*fn)(void *arg), void *arg)
 {
-    yd_sync *y = s->store->several && !s->closing ? yd_calloc(1, sizeof *y) : NULL; // without memory what is known is told
+    yd_sync *y =
+        s->store->several && !s->closing ? yd_calloc(1, sizeof *y) : NULL; // without memory what is known is told
     if (!y) return NULL;
     *y = (yd_sync){{.done = on_synced}, s, fn, arg};
     s->holds++;

@@ -224,6 +224,7 @@ void yd_pipeline_finish(yd_job *j, yd_job_state state, const yd_err *err);
 void yd_pipeline_park(yd_job *j);
 // Take a job out of the table; it is freed when nobody pins it.
 void yd_job_forget(yd_job *j);
+void yd_job_drop_input(yd_job *j); // it has ended, or another process has it
 
 // Stop working on it without a word to the store, which has it as another process left it.
 void yd_pipeline_drop(yd_job *j);

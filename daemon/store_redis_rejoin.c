@@ -21,7 +21,7 @@
 #define AGAIN_MS  300
 
 typedef struct yd_rejoin {
-    yd_redis_store shell; // what it comes back with
+    yd_redis_store shell;    // what it comes back with
     struct yd_snapshot *all; // of the mirror as it is known here
     uint64_t position;
     char before[24]; // its number until now
@@ -40,7 +40,8 @@ static uint64_t ask_count(redisContext *c)
 static int is_farthest(const yd_rejoin *j, redisContext *c)
 {
     redisReply *r = redisCommand(c, "ZREVRANGE %s 0 0", YD_KEY_HEAL);
-    const int mine = r && r->type == REDIS_REPLY_ARRAY && r->elements == 1 && strcmp(r->element[0]->str, j->before) == 0;
+    const int mine =
+        r && r->type == REDIS_REPLY_ARRAY && r->elements == 1 && strcmp(r->element[0]->str, j->before) == 0;
     freeReplyObject(r);
     return mine;
 }
@@ -52,9 +53,12 @@ static int heal(yd_rejoin *j, redisContext *c, yd_err *err)
     said = redisCommand(c, "PEXPIRE %s %d", YD_KEY_HEAL, 2 * WAIT_MS);
     freeReplyObject(said);
     usleep(SAY_MS * 1000);
-    if (is_farthest(j, c) && yd_redis_snapshot_over(j->all, c)) return yd_fail(err, YD_E_STORAGE, "%s", c->err ? c->errstr : "the shared store cannot be written anew");
+    if (is_farthest(j, c) && yd_redis_snapshot_over(j->all, c))
+        return yd_fail(err, YD_E_STORAGE, "%s", c->err ? c->errstr : "the shared store cannot be written anew");
     for (int64_t until = yd_mono_us() + WAIT_MS * 1000; ask_count(c) < j->position;) {
-        if (c->err || yd_mono_us() > until) return yd_fail(err, YD_E_STORAGE, "the shared store has lost the end of its log, and nobody has written it anew");
+        if (c->err || yd_mono_us() > until)
+            return yd_fail(err, YD_E_STORAGE,
+                           "the shared store has lost the end of its log, and nobody has written it anew");
         usleep(50000);
     }
     return 0;
@@ -122,7 +126,9 @@ static void rejoin_done(uv_work_t *w, int status)
 
 void yd_redis_rejoin_if_due(yd_redis_store *s)
 {
-    if (!s->fenced || !s->opt.several || s->rejoining || s->working || s->snapping || s->closing || s->muted || yd_mono_us() < s->rejoin_us) return;
+    if (!s->fenced || !s->opt.several || s->rejoining || s->working || s->snapping || s->closing || s->muted ||
+        yd_mono_us() < s->rejoin_us)
+        return;
     yd_rejoin *j = yd_calloc(1, sizeof *j);
     if (!j || !(j->all = yd_redis_snapshot_copy(s)) || !(j->shell.refs = yd_idmap_new())) {
         if (j) free_rejoin(j);

@@ -54,7 +54,9 @@ void yd_redis_sync_look(yd_redis_store *s)
         end = &w->next;
     }
     done(ready);
-    if (!s->sync_asked || s->sync_sent_us || !s->writer.ready || yd_redis_link_send(&s->writer, on_counted, NULL, 2, (const char **)argv, NULL)) return;
+    if (!s->sync_asked || s->sync_sent_us || !s->writer.ready ||
+        yd_redis_link_send(&s->writer, on_counted, NULL, 2, (const char **)argv, NULL))
+        return;
     s->sync_sent_us = yd_mono_us();
     move(&s->sync_asked, &s->sync_sent);
 }
