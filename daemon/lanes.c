@@ -283,7 +283,7 @@ int yd_lanes_start(yd_service *s, yd_err *err)
     int rc = 0;
     for (int i = 0; i < s->n_lanes && !rc; i++) {
         yd_lane *l = &s->lanes[i];
-        const yd_worker_events ev = {on_opened, yd_pipeline_batch_done, l};
+        const yd_worker_events ev = {on_opened, yd_units_back, l};
         yd_device *d;
         rc = make_device(s->cfg, &s->choice, i, &d, err);
         if (!rc) rc = yd_worker_start(s->loop, d, &ev, &l->worker, err);

@@ -201,7 +201,6 @@ int yd_codec_take_blob(const yd_codec_call *c, int hash, yd_blob **out, yd_err *
 // Start what may start, feed the device. Call after everything that changes what is possible.
 void yd_pipeline_kick(yd_service *s);
 void yd_pipeline_go_on(yd_job *j); // start one that has a place and another one's prepared state
-void yd_pipeline_batch_done(void *lane, yd_batch *b);
 // End every job that has not ended and computes with this version of a model.
 void yd_pipeline_end_of_model(yd_service *s, const yd_resident *v, const yd_err *err);
 // End every job that has not ended.
@@ -213,6 +212,9 @@ int yd_pipeline_hand_over(yd_service *s);
 void yd_pipeline_say_reached(yd_service *s); // how far running jobs have got, to other processes
 // Leave every job that has not ended (waiting: only those that wait) to the next process.
 void yd_pipeline_park_all(yd_service *s, int waiting);
+
+// ---- units.c ----
+void yd_units_back(void *lane, yd_batch *b); // for the worker: a run is over
 
 // ---- ending.c ----
 void yd_job_pin(yd_job *j);
