@@ -210,6 +210,9 @@ class Clients:
         self.requests, self.jobs, self.events, self.problems, self.by_kind = 0, 0, 0, [], {}
         kinds = self.kinds() * self.each
         self.threads = [threading.Thread(target=self.go_on, args=(kind, random.Random(seed * 1000 + i))) for i, kind in enumerate(kinds)]
+        self.begin()
+
+    def begin(self):
         for t in self.threads:
             t.start()
 

@@ -1,4 +1,5 @@
 """Three yodads that share one real Redis and one folder: what one takes all know, one computes, and any answers for."""
+import concurrent.futures
 import hashlib
 import json
 import os
@@ -17,15 +18,19 @@ SLOW = dict(fake_unit_us=20000, max_running=1)
 class Replicas:
     def __init__(self, n=3, **flags):
         self.folder = tempfile.mkdtemp(prefix="yodad-replicas-")
-        self.redis, self.flags = Redis(self.folder), {**FLAGS, **flags}
-        self.of = [self.start() for _ in range(n)]
+        self.redis, self.flags = Redis(self.folder), {**FLAGS, "drain_delay_ms": 0, **flags}
+        with concurrent.futures.ThreadPoolExecutor(n) as pool:
+            self.of = list(pool.map(lambda _: self.start(), range(n)))
 
     def start(self):
         return Daemon(state_dir=os.path.join(self.folder, "state"), store=f"unix://{self.redis.socket}", **self.flags)
 
     def stop(self):
-        for d in self.of:
-            check(not d.alive() or d.stop(seconds=60) == 0, "a replica ends well", d.log_text()[-500:])
+        left = [d for d in self.of if d.alive()]
+        for d in left:
+            d.process.terminate()
+        for d in left:
+            check(d.wait_exit(60) == 0, "a replica ends well", d.log_text()[-500:])
         self.redis.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
 
