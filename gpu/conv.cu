@@ -8,6 +8,8 @@
 
 #include <new>
 
+static_assert(YD_GPU_KNOBS >= CUDNN_KNOB_TYPE_COUNTS, "a choice holds a value for each kind of knob");
+
 #define MAX_WORKSPACE  ((int64_t)512 << 20)
 #define MAX_CANDIDATES 24
 #define TIMED          6 // of those that are fit, when choosing by time
@@ -188,15 +190,13 @@ static int read_config(desc_t config, yd_gpu_choice *out, unsigned *notes)
         b.status = cudnnBackendGetAttribute(engine, CUDNN_ATTR_ENGINE_NUMERICAL_NOTE, CUDNN_TYPE_NUMERICAL_NOTE, CUDNN_NUMERICAL_NOTE_TYPE_COUNT, &n,
                                             note);
     for (int64_t i = 0; i < n && !b.status; i++) *notes |= 1u << note[i];
-    if (!b.status)
-        b.status = cudnnBackendGetAttribute(config, CUDNN_ATTR_ENGINECFG_KNOB_CHOICES, CUDNN_TYPE_BACKEND_DESCRIPTOR, 0, &knobs, nullptr);
-    if (!b.status && knobs > (int64_t)(sizeof k.list / sizeof *k.list)) b.status = CUDNN_STATUS_NOT_SUPPORTED;
-    for (int64_t i = 0; i < knobs && !b.status; i++) {
+    for (int i = 0; i < YD_GPU_KNOBS && !b.status; i++) { // as many as there can be: it says how many there are
         choice[i] = add(&k, CUDNN_BACKEND_KNOB_CHOICE_DESCRIPTOR);
         b.status = k.status;
     }
-    if (!b.status && knobs > 0)
-        b.status = cudnnBackendGetAttribute(config, CUDNN_ATTR_ENGINECFG_KNOB_CHOICES, CUDNN_TYPE_BACKEND_DESCRIPTOR, knobs, &knobs, choice);
+    if (!b.status)
+        b.status = cudnnBackendGetAttribute(config, CUDNN_ATTR_ENGINECFG_KNOB_CHOICES, CUDNN_TYPE_BACKEND_DESCRIPTOR, YD_GPU_KNOBS, &knobs, choice);
+    if (knobs > YD_GPU_KNOBS) b.status = CUDNN_STATUS_NOT_SUPPORTED;
     *out = yd_gpu_choice{};
     out->engine = (int)index;
     for (int64_t i = 0; i < knobs && !b.status; i++) {

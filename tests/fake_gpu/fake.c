@@ -297,6 +297,7 @@ static void fake_graph_free(yd_gpu_driver *d, yd_gpu_graph g)
 
 struct yd_gpu_conv {
     yd_gpu_conv_shape shape;
+    double lean; // of the choice: with another one there are other bits
 };
 struct yd_gpu_matmul {
     yd_gpu_matmul_shape shape;
@@ -331,6 +332,7 @@ static yd_gpu_outcome fake_conv_new(yd_gpu_driver *d, const yd_gpu_conv_shape *s
     *out = malloc(sizeof **out);
     if (!*out) abort();
     (*out)->shape = *s;
+    (*out)->lean = 1 + 1e-7 * (double)how->knob[0].value;
     *workspace = 1000;
     fake.prepared++;
     fake.live++;
@@ -339,6 +341,7 @@ static yd_gpu_outcome fake_conv_new(yd_gpu_driver *d, const yd_gpu_conv_shape *s
 
 typedef struct conv_args {
     yd_gpu_conv_shape shape;
+    double lean;
     yd_gpu_conv_io io;
 } conv_args;
 
@@ -346,7 +349,7 @@ static int do_conv(const void *p)
 {
     const conv_args *a = p;
     memset(a->io.workspace, 0xff, 1000);
-    loops_conv(&a->shape, &a->io);
+    loops_conv(&a->shape, &a->io, a->lean);
     return 0;
 }
 
@@ -354,7 +357,7 @@ static yd_gpu_outcome fake_conv_run(yd_gpu_driver *d, yd_gpu_conv *c, const yd_g
 {
     (void)d;
     if (s != &stream) abort();
-    const conv_args a = {c->shape, *io};
+    const conv_args a = {c->shape, c->lean, *io};
     return (yd_gpu_outcome)fake_submit(do_conv, &a, sizeof a);
 }
 

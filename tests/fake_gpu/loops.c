@@ -109,7 +109,7 @@ static const void *sample(const void *data, yd_dtype dtype, size_t per, size_t i
     return (const char *)data + per * i * yd_dtype_bytes(dtype);
 }
 
-void loops_conv(const yd_gpu_conv_shape *s, const yd_gpu_conv_io *io)
+void loops_conv(const yd_gpu_conv_shape *s, const yd_gpu_conv_io *io, double lean)
 {
     const size_t xs = (size_t)s->h * (size_t)s->w * (size_t)s->c, ys = (size_t)s->oh * (size_t)s->ow * (size_t)s->o;
     const size_t ws = (size_t)s->o * (size_t)s->k * (size_t)s->k * (size_t)s->c;
@@ -123,12 +123,13 @@ void loops_conv(const yd_gpu_conv_shape *s, const yd_gpu_conv_io *io)
         a.y = floats(s->pass == YD_GPU_FORWARD ? NULL : sample(io->y, s->type, ys, i), s->type, ys);
         if (s->pass != YD_GPU_DW) memset(a.sum, 0, count * sizeof *a.sum);
         each_tap(&a, s->pass == YD_GPU_FORWARD ? meet_forward : s->pass == YD_GPU_DX ? meet_dx : meet_dw);
+        for (size_t k = 0; k < count && s->pass != YD_GPU_DW; k++) a.sum[k] *= lean;
         if (s->pass == YD_GPU_FORWARD) end(&a, io, i * ys);
         for (size_t k = 0; k < count && s->pass == YD_GPU_DX; k++) loops_put(io->x, s->out, i * xs + k, a.sum[k]);
         free(a.x);
         free(a.y);
     }
-    for (size_t k = 0; k < count && s->pass == YD_GPU_DW; k++) loops_put(io->filter, s->out, k, a.sum[k]);
+    for (size_t k = 0; k < count && s->pass == YD_GPU_DW; k++) loops_put(io->filter, s->out, k, lean * a.sum[k]);
     free(a.w);
     free(a.sum);
 }

@@ -191,7 +191,7 @@ static void test_training(void)
             CHECK(gpu.be->weights_read(gpu.w, parts[k], i, a, &err) == 0 &&
                   cpu.be->weights_read(cpu.w, parts[k], i, b, &err) == 0);
             const double d = t_rel_diff(a, b, n);
-            CHECK_MSG(d < (parts[k] == YD_W_M ? 1e-3 : 2e-3), "'%s' part %d is off by %.3g",
+            CHECK_MSG(d < (parts[k] == YD_W_M ? 1e-3 : 5e-3), "'%s' part %d is off by %.3g",
                       cpu.g->tensors[cpu.g->params[i]].name, k, d);
         }
         free(a);
