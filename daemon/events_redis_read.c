@@ -14,7 +14,7 @@
 #define BLOCK_MS   "1000"
 #define FIELDS     10
 #define LOG_MS     3000
-#define PICTURE_MS 300
+#define PICTURE_MS 1000
 
 enum { F_REPLICA, F_JOB, F_OWNER, F_CLAIMS, F_ID, F_BEFORE, F_TYPE, F_LOG, F_PICTURE, F_DATA };
 
