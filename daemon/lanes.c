@@ -263,11 +263,9 @@ static int make_device(const yd_config *cfg, const yd_device_choice *c, int i, y
 
 int yd_lanes_plan(yd_service *s, yd_err *err)
 {
-    char why[256];
     int rc = yd_device_choice_parse(s->cfg->device, &s->choice, err);
-    if (!rc) rc = yd_device_choice_find(&s->choice, why, err);
+    if (!rc) rc = yd_device_choice_find(&s->choice, s->why_cpu, err);
     if (rc) return rc;
-    if (*why) yd_log(YD_LOG_INFO, NULL, "the CPU computes", "why", why, NULL);
     s->lanes = yd_calloc((size_t)s->choice.n, sizeof *s->lanes);
     if (!s->lanes) return yd_fail(err, YD_E_NOMEM, "no memory for the devices");
     s->n_lanes = s->choice.n;
@@ -281,6 +279,7 @@ int yd_lanes_plan(yd_service *s, yd_err *err)
 int yd_lanes_start(yd_service *s, yd_err *err)
 {
     int rc = 0;
+    if (*s->why_cpu) yd_log(YD_LOG_INFO, NULL, "the CPU computes", "why", s->why_cpu, NULL);
     for (int i = 0; i < s->n_lanes && !rc; i++) {
         yd_lane *l = &s->lanes[i];
         const yd_worker_events ev = {on_opened, yd_units_back, l};

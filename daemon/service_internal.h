@@ -74,6 +74,7 @@ struct yd_service {
 
     yd_codecs *codecs;
     yd_device_choice choice;
+    char why_cpu[256]; // "", or why "auto" is no GPU
     yd_lane *lanes;
     int n_lanes, lane_sweeps;
     uint64_t failed_runs;
