@@ -141,6 +141,7 @@ typedef struct yd_cuda_options {
     int tune;             // choose convolution engines by time when they are first met; only with plan_cache, so that a choice stays
     size_t memory_limit;  // bytes that this backend may hold; 0: what is free when it is opened, less a reserve
     const char *plan_cache; // file that keeps the choices of engines by GPU, library version and shape; NULL: kept in memory only
+    int canvases; // set a sixteenth of the memory aside for jobs' canvases (yd_canvas_ops)
 } yd_cuda_options;
 
 #endif

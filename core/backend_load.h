@@ -31,7 +31,8 @@ typedef int yd_cuda_plugin_entry(int version, size_t layout, yd_cuda_plugin *out
 static inline size_t yd_cuda_plugin_layout(void)
 {
     return sizeof(yd_backend) + sizeof(yd_graph) + sizeof(yd_op) + sizeof(yd_tensor) + sizeof(yd_cuda_options) +
-           sizeof(yd_err) + sizeof(yd_exec_stats) + sizeof(yd_backend_info) + sizeof(yd_backend_memory);
+           sizeof(yd_err) + sizeof(yd_exec_stats) + sizeof(yd_backend_info) + sizeof(yd_backend_memory) + sizeof(yd_canvas_ops) +
+           sizeof(yd_canvas_unit) + sizeof(yd_canvas_step);
 }
 
 // How many CUDA devices there are: 0 with *n >= 1, or YD_E_UNSUPPORTED and, in one line, why none can be used.

@@ -253,7 +253,10 @@ static int run_bucket(yd_engine *e, bucket *b, yd_sampler *const *sampler, const
     if (rc < 0) return rc;
     if (!any) return e->be->run(b->exec, err);
     const yd_graph *g = e->graph;
-    return e->be->canvas->run(b->exec, yd_graph_find(g, "x"), yd_graph_find(g, "level"), yd_graph_find(g, "out"), e->units, n, e->bad, err);
+    rc = e->be->canvas->run(b->exec, yd_graph_find(g, "x"), yd_graph_find(g, "level"), yd_graph_find(g, "out"), e->units, n, e->bad, err);
+    for (int i = 0; i < n && rc; i++)
+        if (on_device[i]) yd_sampler_device_failed(sampler[i]);
+    return rc;
 }
 
 int yd_engine_run(yd_engine *e, yd_sampler *const *sampler, const yd_unit *unit, int n, int *done, yd_step_info *info, yd_err *errs)
@@ -273,6 +276,8 @@ int yd_engine_run(yd_engine *e, yd_sampler *const *sampler, const yd_unit *unit,
                 done[i] = yd_sampler_scatter(sampler[i], &unit[i], b->out + (size_t)(i - from) * pixels(e) * 3, &info[i], err);
             if (done[i] != YD_E_DEVICE) continue;
             if (errs && i) errs[0] = errs[i]; // the step failed, not the job
+            for (int k = i; k < to; k++)
+                if (on_device[k - from]) yd_sampler_device_failed(sampler[k]);
             return YD_E_DEVICE;
         }
     }

@@ -91,15 +91,20 @@ void yd_sampler_keep_features(yd_sampler *s, const yd_unit *u, const float *feat
 int yd_sampler_scatter(yd_sampler *s, const yd_unit *u, const float *pred, yd_step_info *info, yd_err *err);
 
 // ---- a canvas on the device (sampler_device.c), where the backend has what it takes (core/backend.h: yd_canvas_ops) ----
-// From enter to leave the sampler is the backend's owner's: gather and scatter are not for it, saving and previews are for the owner's thread
-// alone, freeing is for any, while the backend is open. A finished sampler has left. The result is the same to the byte.
+// From enter to leave the sampler is the backend's owner's: gather and scatter are not for it, saving is for the owner's thread alone, and a preview
+// on another thread is as old as the owner's last. It may be freed on any thread while the backend is open. A finished sampler has left. The
+// result is the same to the byte.
 
 // Move the canvas to the device, unless it is there. 1: it is there; 0: it stays on the host, which is no failure: the backend keeps none or
 // has no room, the network has an encoder, or noise is given. YD_E_DEVICE; YD_E_INTERNAL: another backend has it.
 int yd_sampler_enter(yd_sampler *s, yd_backend *be, yd_err *err);
-// Bring it back and give the device's memory away; nothing where it is on the host. When that fails the device is left all the same and the
-// sampler stands at its beginning: units that are out are void.
+// Bring it back and give the device's memory away; nothing where it is on the host. YD_E_DEVICE: it could not be read, or a run failed in its
+// midst; the device is left all the same and the sampler stands at its beginning: units that are out are void.
 int yd_sampler_leave(yd_sampler *s, yd_err *err);
+// All that are on the backend leave, before it is closed. Nobody else may be working with them, but for freeing.
+void yd_sampler_leave_all(yd_backend *be);
+// A run that the canvas took part in failed: it can only leave.
+void yd_sampler_device_failed(yd_sampler *s);
 // Where the unit lies, for the backend.
 void yd_sampler_device_unit(const yd_sampler *s, const yd_unit *u, yd_canvas_unit *out);
 // Scatter for what the backend has put back: bad as it said.

@@ -2,7 +2,8 @@
 // what comes back is the picture that is shown, a state that is saved, and the result.
 //
 // The host keeps what decides: which windows run, the step, its coefficients. Layout of the device's memory: the arrays one after the other,
-// each on 256 bytes. Threads: the backend's owner; forget is any thread's. Read next: core/canvas.h, gpu/device/canvas.h.
+// each on 256 bytes. Threads: the backend's owner; forget is any thread's, so the list of
+// those that are on a device has a lock, which is held while one leaves. Read next: core/canvas.h, gpu/device/canvas.h.
 #include "core/sampler_internal.h"
 
 #include <string.h>
@@ -80,25 +81,61 @@ static int copy_state(const yd_sampler *s, int to_host, int all, yd_err *err)
     return rc;
 }
 
+static pthread_mutex_t list_lock = PTHREAD_MUTEX_INITIALIZER;
+static yd_sampler *on_devices; // all that are on one, under list_lock
+
+static void enlist(yd_sampler *s)
+{
+    pthread_mutex_lock(&list_lock);
+    s->device.next = on_devices;
+    s->device.prev = NULL;
+    if (on_devices) on_devices->device.prev = s;
+    on_devices = s;
+    pthread_mutex_unlock(&list_lock);
+}
+
+// Under list_lock.
+static void let_go(yd_sampler *s)
+{
+    yd_sampler_device *d = &s->device;
+    if (!d->be) return;
+    d->be->canvas->give(d->be, d->memory);
+    if (d->prev)
+        d->prev->device.next = d->next;
+    else
+        on_devices = d->next;
+    if (d->next) d->next->device.prev = d->prev;
+    *d = (yd_sampler_device){.refused = d->refused};
+}
+
 void yd_sampler_device_forget(yd_sampler *s)
 {
-    if (s->device.be) s->device.be->canvas->give(s->device.be, s->device.memory);
-    s->device.be = NULL;
-    s->device.memory = NULL;
+    pthread_mutex_lock(&list_lock);
+    let_go(s);
+    pthread_mutex_unlock(&list_lock);
+}
+
+void yd_sampler_device_failed(yd_sampler *s)
+{
+    s->device.failed = s->device.be != NULL;
 }
 
 int yd_sampler_enter(yd_sampler *s, yd_backend *be, yd_err *err)
 {
     yd_sampler_device *d = &s->device;
     part p[PARTS];
-    void *at[PARTS];
+    void *at[PARTS], *memory;
+    if (d->failed) return yd_fail(err, YD_E_DEVICE, "the device failed while it had the job's canvas");
     if (d->be) return d->be == be ? 1 : yd_fail(err, YD_E_INTERNAL, "the job's canvas is on another device");
     if (!be->canvas || d->refused == be || s->noise || s->step == 0 || yd_net_has_encoder(&s->cfg.net)) return 0;
     parts_of(s, p);
-    int rc = be->canvas->take(be, bytes_of(p), &d->memory, err);
+    int rc = be->canvas->take(be, bytes_of(p), &memory, err);
     if (rc == YD_E_NOMEM) d->refused = be;
     if (rc) return rc == YD_E_NOMEM ? 0 : rc;
     d->be = be;
+    d->memory = memory;
+    d->owner = pthread_self();
+    enlist(s);
     lay_out(p, d->memory, at);
     describe(s, at, &d->canvas);
     rc = copy_state(s, 0, 1, err);
@@ -106,15 +143,33 @@ int yd_sampler_enter(yd_sampler *s, yd_backend *be, yd_err *err)
     return rc ? rc : 1;
 }
 
-int yd_sampler_leave(yd_sampler *s, yd_err *err)
+// Under list_lock.
+static int leave(yd_sampler *s, yd_err *err)
 {
-    if (!s->device.be) return 0;
-    int rc = copy_state(s, 1, 0, err);
-    yd_sampler_device_forget(s);
+    int rc = s->device.failed ? yd_fail(err, YD_E_DEVICE, "the device failed while it had the job's canvas") : copy_state(s, 1, 0, err);
+    let_go(s);
     if (!rc) return 0;
     memset(s->acc, 0, (size_t)s->pixels * 3 * sizeof *s->acc);
     yd_sampler_start(s);
     return rc;
+}
+
+int yd_sampler_leave(yd_sampler *s, yd_err *err)
+{
+    pthread_mutex_lock(&list_lock);
+    int rc = s->device.be ? leave(s, err) : 0;
+    pthread_mutex_unlock(&list_lock);
+    return rc;
+}
+
+void yd_sampler_leave_all(yd_backend *be)
+{
+    pthread_mutex_lock(&list_lock);
+    for (yd_sampler *s = on_devices, *next; s; s = next) {
+        next = s->device.next;
+        if (s->device.be == be) (void)leave(s, NULL);
+    }
+    pthread_mutex_unlock(&list_lock);
 }
 
 void yd_sampler_device_unit(const yd_sampler *s, const yd_unit *u, yd_canvas_unit *out)
@@ -137,7 +192,8 @@ int yd_sampler_device_step(yd_sampler *s, const yd_canvas_step *step, yd_err *er
 void yd_sampler_device_show(const yd_sampler *s)
 {
     const yd_sampler_device *d = &s->device;
-    if (d->be) (void)d->be->canvas->read(d->be, s->shown, d->canvas.shown, (size_t)s->pixels * 3, NULL);
+    if (d->be && !d->failed && pthread_equal(d->owner, pthread_self()))
+        (void)d->be->canvas->read(d->be, s->shown, d->canvas.shown, (size_t)s->pixels * 3, NULL);
 }
 
 int yd_sampler_device_fetch(const yd_sampler *s, yd_err *err)

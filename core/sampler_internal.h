@@ -5,6 +5,7 @@
 #include "core/backend.h"
 #include "core/sampler.h"
 #include "core/windows.h"
+#include <pthread.h>
 
 // Where the canvas is when a device has it (sampler_device.c). The host's arrays are then out of date.
 typedef struct yd_sampler_device {
@@ -12,6 +13,9 @@ typedef struct yd_sampler_device {
     void *memory;   // be->canvas's
     yd_canvas canvas;
     yd_backend *refused; // had no room: it is not asked again
+    pthread_t owner;     // the thread that put it there
+    int failed;          // in the midst of a run: what the canvas holds means nothing
+    struct yd_sampler *prev, *next; // of all that are on a device
 } yd_sampler_device;
 
 struct yd_sampler {

@@ -215,14 +215,15 @@ int yd_cli_write_grey(const char *path, const uint8_t *plane, int w, int h, yd_e
     return rc;
 }
 
-int yd_cli_open_backend(const char *device, long threads, const char *winograd, yd_backend **out, yd_err *err)
+int yd_cli_open_backend(const char *device, long threads, const char *winograd, int canvases, yd_backend **out, yd_err *err)
 {
     const int off = strcmp(winograd, "off") == 0;
     if (!off && strcmp(winograd, "auto") != 0)
         return yd_fail_field(err, YD_E_SETTING, "winograd", "auto, off", "winograd=%.40s is not accepted", winograd);
     char why[256];
     const yd_cpu_options cpu = {.threads = (int)threads, .no_winograd = off};
-    int rc = yd_backend_open(device, &cpu, NULL, out, why, err);
+    const yd_cuda_options cuda = {.canvases = canvases};
+    int rc = yd_backend_open(device, &cpu, &cuda, out, why, err);
     if (rc == 0 && why[0]) fprintf(stderr, "yoda: %s\n", why);
     return rc;
 }

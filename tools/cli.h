@@ -53,8 +53,9 @@ int yd_cli_write_image(const char *path, const yd_image *im, int quality, yd_err
 int yd_cli_write_grey(const char *path, const uint8_t *plane, int w, int h, yd_err *err);
 
 // Open the device by name, as yd_device_parse has it; for auto on the CPU a line on stderr says why. threads 0: all cores; winograd: "auto",
-// or "off" for direct convolutions only; both mean the CPU. YD_E_SETTING, YD_E_UNSUPPORTED.
-int yd_cli_open_backend(const char *device, long threads, const char *winograd, yd_backend **out, yd_err *err);
+// or "off" for direct convolutions only; both mean the CPU; canvases: the
+// device keeps them for jobs, where it can. YD_E_SETTING, YD_E_UNSUPPORTED.
+int yd_cli_open_backend(const char *device, long threads, const char *winograd, int canvases, yd_backend **out, yd_err *err);
 // "f32", "bf16", or "auto": bf16 where the backend is fast at it.
 int yd_cli_dtype(const char *name, yd_backend *be, yd_dtype *out, yd_err *err);
 

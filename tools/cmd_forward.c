@@ -339,7 +339,7 @@ static int run(const forward_args *a, const char **subject, yd_err *err)
 
     *subject = a->model;
     int rc = yd_cli_load_model(a->model, a->config, &m, err);
-    if (rc == 0) rc = yd_cli_open_backend(a->device, a->threads, a->winograd, &be, err);
+    if (rc == 0) rc = yd_cli_open_backend(a->device, a->threads, a->winograd, 0, &be, err);
     if (rc == 0) rc = yd_cli_dtype(a->dtype, be, &dt, err);
     if (rc) goto out;
     *subject = a->in;

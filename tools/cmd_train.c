@@ -167,7 +167,7 @@ static int run(const train_args *a, yd_err *err)
     if (rc == 0 && a->show_data) return show_data(a, &cfg, err);
     if (rc == 0 && a->pack) return pack(a, &cfg, err);
     if (rc == 0 && a->map) return train_map(a, &cfg, err);
-    if (rc == 0) rc = yd_cli_open_backend(a->device, a->threads, "auto", &be, err);
+    if (rc == 0) rc = yd_cli_open_backend(a->device, a->threads, "auto", 0, &be, err);
     if (rc) return rc;
 
     yd_progress bar;

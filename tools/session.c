@@ -21,11 +21,12 @@ int yd_session_open(const yd_session_options *opt, yd_session *s, yd_err *err)
     if (rc == 0) rc = yd_cli_attention_open(&opt->attention, opt->threads, &s->attention, err);
     if (rc == 0) s->model->cfg.nets = s->attention.nets;
     if (rc == 0) rc = yd_model_config_windows(&s->model->cfg, (int)opt->window, (int)opt->overlap, err);
-    if (rc == 0) rc = yd_cli_open_backend(opt->device, opt->threads, opt->winograd, &s->backend, err);
+    if (rc == 0) rc = yd_cli_open_backend(opt->device, opt->threads, opt->winograd, 1, &s->backend, err);
     if (rc == 0) rc = yd_cli_dtype(opt->dtype, s->backend, &engine.dtype, err);
     if (rc < 0) return rc;
     s->backend->info(s->backend, &be);
     if (strcmp(opt->dtype, "auto") == 0) engine.dtype = yd_model_config_dtype(&s->model->cfg, be.bf16);
+    engine.resident = 1; // a sampler is run to its end on this thread
     engine.max_batch = be.batch_pays ? MAX_BATCH : yd_engine_preferred_batch(&s->model->cfg, MAX_BATCH);
     rc = yd_engine_new(s->backend, s->model, &engine, &s->engine, err);
     if (rc == 0) yd_engine_info_get(s->engine, &s->info);
@@ -34,6 +35,7 @@ int yd_session_open(const yd_session_options *opt, yd_session *s, yd_err *err)
 
 void yd_session_close(yd_session *s)
 {
+    if (s->backend) yd_sampler_leave_all(s->backend); // those that did not come to their end
     yd_engine_free(s->engine);
     if (s->backend) s->backend->close(s->backend);
     yd_model_free(s->model);

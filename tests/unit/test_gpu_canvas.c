@@ -401,8 +401,12 @@ static void through_an_engine(void)
         if (way == 3) {
             CHECK(run_both(resident, got, 7) == 0 && taken == 2);
             broken_reads = 1;
-            CHECK(yd_sampler_leave(got[0], &err) == YD_E_DEVICE && yd_sampler_leave(got[1], &err) == YD_E_DEVICE && taken == 0);
+            CHECK(yd_sampler_leave(got[0], &err) == YD_E_DEVICE && taken == 1);
+            yd_sampler_leave_all(&be);
             broken_reads = 0;
+            CHECK(taken == 0 && yd_sampler_idle_steps(got[1]) == 0 && yd_sampler_enter(got[1], &be, NULL) == 1);
+            yd_sampler_device_failed(got[1]); // in the midst of a run
+            CHECK(yd_sampler_enter(got[1], &be, NULL) == YD_E_DEVICE && yd_sampler_leave(got[1], &err) == YD_E_DEVICE && taken == 0);
         }
         CHECK(run_both(resident, got, 2) == 0 && taken == (way == 1 ? 0 : way == 2 ? 1 : 2));
         CHECK(run_both(resident, got, INT32_MAX) == 0);
