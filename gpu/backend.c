@@ -4,7 +4,7 @@
 // A sticky error is remembered: from then on every call fails with it, quickly, and the backend can only be closed.
 // Read next: exec.c, driver.h.
 #include "core/mem.h"
-#include "gpu/gpu.h"
+#include "gpu/canvas.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -55,6 +55,7 @@ static void gpu_close(yd_backend *be)
 {
     yd_gpu *g = (yd_gpu *)be;
     if (!g) return;
+    yd_gpu_canvases_close(g);
     if (g->stream) g->d->stream_free(g->d, g->stream);
     yd_gpu_plans_close(g->plans);
     g->d->close(g->d);
@@ -129,6 +130,7 @@ int yd_gpu_open(yd_gpu_driver *d, const yd_cuda_options *opt, yd_backend **out, 
         .memory = gpu_memory,
     };
     int rc = prepare(g, err);
+    if (!rc) rc = yd_gpu_canvases_open(g, err);
     if (rc)
         gpu_close(&g->base);
     else

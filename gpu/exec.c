@@ -9,7 +9,7 @@
 // With keep_activations every buffer lives for ever, which makes peek() possible.
 // Read next: ops_conv.c.
 #include "core/mem.h"
-#include "gpu/gpu.h"
+#include "gpu/canvas.h"
 
 #include <limits.h>
 #include <stdio.h>
@@ -298,7 +298,9 @@ static int build_operator(yd_exec *e, const yd_op *op, yd_err *err)
 static int build(yd_exec *e, yd_err *err)
 {
     int rc = build_ends(e, YD_T_INPUT, -1, run_load, err);
+    e->ops_from = e->n_steps;
     for (e->at = 0; e->at < e->g->n_ops && !rc; e->at++) rc = build_operator(e, &e->g->ops[e->at], err);
+    e->ops_to = e->n_steps;
     return rc ? rc : build_ends(e, YD_T_OUTPUT, e->g->n_ops, run_store, err);
 }
 
@@ -359,13 +361,18 @@ static int run_profiled(yd_exec *e, yd_gpu_step *s, yd_err *err)
     return rc;
 }
 
+int yd_gpu_launch_steps(yd_exec *e, int from, int to, yd_err *err)
+{
+    int rc = 0;
+    for (int i = from; i < to && !rc; i++)
+        rc = e->gpu->opt.profile ? run_profiled(e, &e->steps[i], err) : e->steps[i].run(e, &e->steps[i], err);
+    return rc;
+}
+
 static int launch_all(void *arg, yd_err *err)
 {
     yd_exec *e = arg;
-    int rc = 0;
-    for (int i = 0; i < e->n_steps && !rc; i++)
-        rc = e->gpu->opt.profile ? run_profiled(e, &e->steps[i], err) : e->steps[i].run(e, &e->steps[i], err);
-    return rc;
+    return yd_gpu_launch_steps(e, 0, e->n_steps, err);
 }
 
 // Gradients that somebody reads on the host.
@@ -401,6 +408,7 @@ static int warm_up(yd_exec *e, yd_err *err)
     if (e->gpu->opt.eager || e->gpu->opt.profile) e->replay.state = YD_GPU_EAGER;
     int rc = yd_gpu_run(e, err);
     if (!rc && e->replay.state == YD_GPU_WARM) rc = yd_gpu_run(e, err);
+    if (!rc) rc = yd_gpu_canvas_warm_up(e, err);
     memset(e->profile, 0, sizeof e->profile);
     if (!rc && e->gpu->verbose)
         fprintf(stderr, "cuda: batch %d: %d steps, %s, %zu MB of activations, %zu MB of workspace\n", e->n, e->n_steps,
@@ -464,6 +472,7 @@ void yd_gpu_exec_free(yd_exec *e)
     if (!e) return;
     yd_gpu *g = e->gpu;
     yd_gpu_replay_drop(&e->replay, g->d);
+    yd_gpu_replay_drop(&e->canvas_replay, g->d);
     for (int i = 0; i < e->n_steps; i++) drop_step(e, &e->steps[i]);
     for (int i = 0; i < 2; i++)
         if (e->event[i]) g->d->event_free(g->d, e->event[i]);

@@ -2,6 +2,7 @@
 //
 //   backend.c   opening, memory accounts, what it says of itself        weights.c   masters, packed copies, reading and writing
 //   exec.c      compile: buffers, lifetimes, one block; run             optimise.c  the AdamW step
+//   canvas.c    jobs' canvases in the device's memory
 //   ops.c       operators that are one kernel                           ops_conv.c, ops_gemm.c, ops_attention.c   the others
 //
 // A buffer is one map or vector of an exec's n samples; the first are the graph's tensors, by number, then come operators' temporaries. A step is
@@ -14,12 +15,15 @@
 #include "gpu/plans.h"
 #include "gpu/replay.h"
 
+typedef struct yd_gpu_canvases yd_gpu_canvases; // canvas.c
+
 typedef struct yd_gpu {
     yd_backend base; // first: a yd_backend * is a yd_gpu *
     yd_gpu_driver *d;
     yd_cuda_options opt;
     yd_gpu_about about;
     yd_gpu_plans *plans;
+    yd_gpu_canvases *canvases; // or NULL
     yd_gpu_stream stream;
     size_t budget, weights, arena, scratch; // bytes that may be held, and that are
     int lost;                               // a sticky error: every call fails with `why`
@@ -97,7 +101,8 @@ struct yd_exec {
     double *squares;    // likewise; sums per span
     double *host_squares;
     int n_spans;
-    yd_gpu_replay replay;
+    int ops_from, ops_to; // the operators' steps; those before load the inputs, those behind store the outputs
+    yd_gpu_replay replay, canvas_replay; // of all steps; of the operators alone, for canvases on the device
     yd_gpu_event event[2]; // when profiling
     yd_profile_line profile[16];
 };
@@ -161,6 +166,8 @@ void yd_gpu_scratch(yd_exec *e, size_t bytes);
 int yd_gpu_refuse(const yd_exec *e, const yd_op *op, int code, const char *what, yd_err *err);
 // Refuse it unless t is there and has this shape (0: any).
 int yd_gpu_need(const yd_exec *e, const yd_op *op, yd_tid t, const char *role, int h, int w, int c, yd_err *err);
+// Launch the steps from..to-1.
+int yd_gpu_launch_steps(yd_exec *e, int from, int to, yd_err *err);
 // Judge what a launch of kernels.h returned.
 int yd_gpu_launched(yd_exec *e, const yd_gpu_step *s, int code, yd_err *err);
 

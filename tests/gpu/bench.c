@@ -130,7 +130,7 @@ static void row(bench *b, const yd_model *m, const char *mode, int side, int bat
                 mode, m->cfg.name, side, batch, r.seconds * 1e3, rate * 1e-12);
 }
 
-static const yd_cuda_options pinned = {0}, variant = {.batch_variant = 1}, eager = {.eager = 1}, tf32 = {.tf32 = 1};
+static const yd_cuda_options pinned = {.canvases = 1}, variant = {.batch_variant = 1}, eager = {.eager = 1}, tf32 = {.tf32 = 1};
 
 // The shapes of the aims first: what the time leaves out is the rest.
 static void steps(bench *b, const yd_model *m, int small)

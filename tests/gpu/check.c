@@ -148,7 +148,7 @@ static void describe(const yd_backend *be)
 static int run(check *c, const char *data, int save)
 {
     yd_err err = {0};
-    const yd_cuda_options keep = {.keep_activations = 1};
+    const yd_cuda_options keep = {.keep_activations = 1, .canvases = 1};
     c->be = check_open(c, &keep);
     if (!c->be) return 1;
     describe(c->be);
