@@ -225,7 +225,13 @@ static int may_go_on(yd_service *s, yd_job *j, yd_err *err)
     int rc = yd_models_recall(s, &j->rec, &model, err);
     if (rc) return rc;
     j->model = yd_resident_hold(model);
-    return j->rec.input ? yd_service_reexamine(s, j, err) : 0;
+    if (!j->rec.input) return 0;
+    char before[sizeof j->rec.fingerprint];
+    memcpy(before, j->rec.fingerprint, sizeof before);
+    rc = yd_service_reexamine(s, j, err);
+    if (rc || !s->store->several || j->unfit_us || strcmp(before, j->rec.fingerprint) == 0) return rc;
+    memcpy(j->rec.fingerprint, before, sizeof before);
+    return yd_fail_field(err, YD_E_SETTING, "fingerprint", before, "processes that compute what it was taken for go first");
 }
 
 static void forget_left(yd_service *s)

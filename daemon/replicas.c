@@ -19,7 +19,7 @@
 #include <string.h>
 
 #define PAGE     200
-#define UNFIT_US 30000000 // until it is tried again whether it can be computed here
+#define UNFIT_US 30000000 // until it is tried again whether it can be computed here, or by another program or machine than it was taken for
 
 // ---- foreign jobs --------------------------------------------------------------------------------------------------
 
@@ -248,7 +248,7 @@ static void waits(yd_service *s, yd_job *j, yd_job_record *r)
     j->rec.resumed = (int)r->claims;
     if (r->cancel)
         yd_service_cancel(s, j, NULL);
-    else if (!s->draining && (!j->unfit_us || yd_mono_us() - j->unfit_us > UNFIT_US) && works(s))
+    else if (!s->draining && (!j->unfit_us || yd_mono_us() - j->unfit_us > s->unfit_us) && works(s))
         take_up(s, j);
 }
 
@@ -348,8 +348,9 @@ void yd_replicas_leave(yd_job *j)
 
 void yd_replicas_unfit(yd_job *j, const yd_err *why)
 {
+    const int later = strcmp(why->field, "fingerprint") == 0;
     if (!j->unfit_us)
-        yd_log(YD_LOG_WARN, j->request_id, "a job cannot be computed here and is left to others", "job", j->rec.id,
+        yd_log(later ? YD_LOG_DEBUG : YD_LOG_WARN, j->request_id, "a job cannot be computed here and is left to others", "job", j->rec.id,
                "why", why->detail, NULL);
     j->unfit_us = yd_mono_us();
     give_way(j);
@@ -512,6 +513,7 @@ void yd_replicas_sweep(yd_service *s)
 void yd_replicas_open(yd_service *s)
 {
     if (!s->store->several) return;
+    s->unfit_us = UNFIT_US;
     on_changed(s, NULL);
     s->store->watch(s->store, on_changed, s);
 }

@@ -67,6 +67,7 @@ struct yd_service {
     size_t resting, resting_bytes;
     char (*left)[YD_ID_MAX]; // unfinished jobs of the last process until they are in the queue, newest first
     size_t n_left;
+    int64_t unfit_us; // how long a job that does not fit is left to other processes (replicas.c)
     int expiring, store_closing;
     yd_spool *checkpoints; // NULL where nothing survives anyway
     uv_mutex_t checkpoints_mutex;

@@ -338,7 +338,7 @@ int yd_service_reexamine(yd_service *s, yd_job *j, yd_err *err)
     int rc = estimate_job(s, j->model, &h, r->input->len, r, &j->estimate, err);
     if (rc) return rc;
     yd_share_key(s, r);
-    if (strcmp(before, r->fingerprint) != 0)
+    if (strcmp(before, r->fingerprint) != 0 && (!s->store->several || j->unfit_us)) // otherwise it is left to others at first
         yd_log(YD_LOG_WARN, NULL, "a job is computed by another program or model than it was taken for", "job", r->id, NULL);
     return 0;
 }

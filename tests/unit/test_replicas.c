@@ -338,11 +338,49 @@ static void equal_jobs_shared(void)
     many_things(1, 11);
 }
 
+static void take_all(const char *names[], int n)
+{
+    for (int k = 0; k < n; k++) {
+        svc = all[0];
+        names[k] = submit(40, 32, asked[0]);
+        model *m = &jobs[n_jobs++];
+        *m = (model){0};
+        snprintf(m->id, sizeof m->id, "%s", names[k]);
+    }
+}
+
+static int is_foreign_at(int i, const char *id)
+{
+    const yd_job *j = yd_idmap_get(all[i]->jobs, id);
+    return j && j->foreign;
+}
+
+// One that would make other bytes leaves jobs to those that make what they were taken for, and has them when there is nobody else.
+static void what_it_was_taken_for(void)
+{
+    const char *names[6];
+    yd_model_record *m;
+    if (begin(0)) return;
+    CHECK(yd_registry_find(&all[1]->models, "fake-2x", &m, &err) == 0 && m->current);
+    for (int i = 0; i < m->current->n_engines; i++)
+        snprintf(m->current->engine[i].backend.isa, sizeof m->current->engine[i].backend.isa, "another");
+    take_all(names, 6);
+    check_all();
+    for (int k = 0; k < 6; k++) CHECK_MSG(is_foreign_at(1, names[k]), "job %d", k);
+    all[1]->unfit_us = 300000;
+    for (int i = 0; i < SERVICES; i += 2) all[i]->sched.policy.max_running = 0; // they compute nothing from now on
+    take_all(names, 2);
+    check_all();
+    for (int k = 0; k < 2; k++) CHECK_MSG(!is_foreign_at(1, names[k]), "job %d", k);
+    end();
+}
+
 int main(int argc, char **argv)
 {
     static const t_case cases[] = {
         {"replicas: each job computed", each_job_computed},
         {"replicas: equal jobs shared", equal_jobs_shared},
+        {"replicas: what a job was taken for", what_it_was_taken_for},
     };
     yd_log_set_level(argc > 2 ? "info" : "error");
     return t_main(argc, argv, cases, sizeof cases / sizeof cases[0]);
