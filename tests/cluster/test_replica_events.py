@@ -1,6 +1,7 @@
 """What is told of a job is told the same by every yodad that shares its Redis: ids, order, pictures, and whoever comes back goes on anywhere."""
 import http.client
 import json
+import signal
 import statistics
 import threading
 import time
@@ -82,6 +83,40 @@ def test_the_same_everywhere():
     check(all("image" in e[2] for s in seen for e in s if e[1] == "attention"), "the map comes with its picture")
     late = [firm(Reader(d, f"/v1/jobs/{i}/events").whole()) for d in r.of]
     check(all([e[:2] for e in x] == [e[:2] for e in firm(seen[0])] for x in late), "who comes later is told the same")
+    r.stop()
+
+
+def test_previews_for_who_looks_elsewhere():
+    r = Replicas(**SLOW)
+    i = submit(r.of[0], "?steps=300&preview_every=1")
+    here = who_has(r)
+    readers = [Reader(d, f"/v1/jobs/{i}/events?inline=1") for d in r.of if d is not here]
+    until("both see previews", lambda: all(x.names().count("preview") > 2 for x in readers))
+    check(all(e[2]["image"]["base64"] for x in readers for e in list(x.events) if e[1] == "preview"), "with their pictures")
+    r.of[0].curl(f"/v1/jobs/{i}/cancel", "-X", "POST")
+    check(all(x.whole()[-1][1] == "cancelled" for x in readers), "and the end of it")
+    r.stop()
+
+
+def test_who_comes_before_the_event():
+    r = Replicas(**{**SLOW, "store_lease_ms": 30000})
+    i = submit(r.of[0], "?steps=300")
+    here = who_has(r)
+    there = next(d for d in r.of if d is not here)
+    first = Reader(here, f"/v1/jobs/{i}/events")
+    until("steps", lambda: first.names().count("step") > 3)
+    r.redis.process.send_signal(signal.SIGSTOP)
+    n = len(first.events)
+    until("it goes on without the server", lambda: len(first.events) > n + 10)
+    last = first.events[-1][0]
+    second = Reader(there, f"/v1/jobs/{i}/events", last)
+    until("it is let in", lambda: second.status)
+    check(second.status == 200 and not second.events, "it waits for what the other one does not know yet", second.status, second.names())
+    r.redis.process.send_signal(signal.SIGCONT)
+    until("and is told what follows", lambda: len(second.events) > 10)
+    r.of[0].curl(f"/v1/jobs/{i}/cancel", "-X", "POST")
+    whole, rest = firm(first.whole()), firm(second.whole())
+    check(rest == [e for e in whole if e[0] > last], "that and nothing else", rest[:1], last)
     r.stop()
 
 
