@@ -74,7 +74,7 @@ static int load(yd_err *err)
     pthread_mutex_unlock(&lock);
     if (plugin.open) return 0;
     if (err) *err = reason;
-    return reason.code;
+    return reason.code ? reason.code : YD_E_UNSUPPORTED;
 }
 
 int yd_cuda_count(int *n, yd_err *err)

@@ -141,7 +141,7 @@ int yd_engine_step(yd_engine *e, yd_err *err)
     const bucket *last = e->n_buckets ? &e->buckets[e->n_buckets - 1] : NULL;
     int rc;
     if (e->encoder.graph && !e->encoder.exec) return (rc = add_encoder(e, err)) ? rc : 1;
-    if (e->untouched) { // the first run touches all memory, so that no request pays for it
+    if (last && e->untouched) { // the first run touches all memory, so that no request pays for it
         e->untouched = 0;
         return (rc = e->be->run(last->exec, err)) ? rc : 1;
     }
@@ -264,7 +264,7 @@ int yd_engine_run(yd_engine *e, yd_sampler *const *sampler, const yd_unit *unit,
     if (!bucket_for(e, n)) return yd_fail(errs, YD_E_INTERNAL, "a batch of %d units, at most %d are compiled", n, e->info.max_batch);
     for (int from = 0, to; from < n; from = to) {
         bucket *b = bucket_to_run(e, n - from);
-        int on_device[MAX_BATCH];
+        int on_device[MAX_BATCH] = {0};
         to = b->n < n - from ? from + b->n : n;
         int rc = run_bucket(e, b, sampler + from, unit + from, to - from, on_device, errs);
         if (rc) return rc;

@@ -145,7 +145,7 @@ static int pin_staging(yd_exec *e, yd_tid id, yd_err *err)
     const yd_gpu_map plain = yd_gpu_map_of(NULL, YD_F32, t->h, t->w, t->c);
     const size_t bytes = map_bytes(e, &plain, t->name, err);
     void *p = NULL;
-    if (!bytes) return err->code;
+    if (!bytes) return yd_gpu_code(err);
     int rc =
         yd_gpu_check(e->gpu, e->gpu->d->alloc_host(e->gpu->d, bytes, &p), "pinning memory for inputs and outputs", err);
     e->staging[id] = p;
@@ -171,7 +171,7 @@ static int describe_tensor(yd_exec *e, yd_tid id, yd_err *err)
     b->map = yd_gpu_map_of(NULL, t->dtype, t->h, t->w, t->c);
     if (!unpadded) b->map.pitch = b->map.padded = yd_round8(t->c);
     b->item.bytes = map_bytes(e, &b->map, t->name, err);
-    if (!b->item.bytes) return err->code;
+    if (!b->item.bytes) return yd_gpu_code(err);
     if (t->kind == YD_T_OUTPUT && t->dtype != YD_F32)
         return yd_fail(err, YD_E_INVALID, "output '%s' is bf16; outputs are f32", t->name);
     return t->kind == YD_T_ACT ? 0 : pin_staging(e, id, err);
@@ -268,7 +268,7 @@ static int build_ends(yd_exec *e, yd_tensor_kind kind, int at, int (*run)(yd_exe
         if (yd_gpu_tensor(e, i)->kind != kind || !e->bufs[i].item.bytes) continue;
         const int raw = plain_buffer(e, i, at, err);
         yd_gpu_step *s = raw < 0 ? NULL : yd_gpu_step_new(e, NULL, run, err);
-        if (!s) return err->code;
+        if (!s) return yd_gpu_code(err);
         s->buf[0] = raw;
         s->buf[1] = i;
     }

@@ -111,6 +111,11 @@ static inline size_t yd_sz(int x)
 {
     return (size_t)x;
 }
+// The code of an error that has been told, while compiling: never 0.
+static inline int yd_gpu_code(const yd_err *err)
+{
+    return err->code ? err->code : YD_E_INTERNAL;
+}
 static inline int yd_round8(int c)
 {
     return (c + 7) / 8 * 8;

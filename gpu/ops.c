@@ -30,7 +30,7 @@ static int run_copy(yd_exec *e, yd_gpu_step *s, yd_err *err)
 int yd_gpu_make_copy(yd_exec *e, const yd_op *op, int from, int to, yd_err *err)
 {
     yd_gpu_step *s = yd_gpu_step_new(e, op, run_copy, err);
-    if (!s) return err->code;
+    if (!s) return yd_gpu_code(err);
     s->buf[0] = from;
     s->buf[1] = to;
     return 0;
@@ -301,5 +301,5 @@ int yd_gpu_make_simple(yd_exec *e, const yd_op *op, yd_err *err)
         return yd_fail(err, YD_E_UNSUPPORTED, "the CUDA backend has no operator %s", yd_op_name(op->kind));
     }
     if (rc) return rc;
-    return yd_gpu_step_new(e, op, run, err) ? 0 : err->code;
+    return yd_gpu_step_new(e, op, run, err) ? 0 : yd_gpu_code(err);
 }

@@ -66,7 +66,7 @@ static int make_product(yd_exec *e, const yd_op *op, product p, yd_err *err)
     x->tf32 = e->gpu->opt.tf32;
     x->pinned = !e->gpu->opt.batch_variant;
     yd_gpu_step *s = yd_gpu_step_new(e, op, run_product, err);
-    if (!s) return err->code;
+    if (!s) return yd_gpu_code(err);
     const int buf[] = {p.a, p.b, p.c, p.at_a, p.at_b, p.at_c, e->n};
     for (int i = 0; i < 7; i++) s->buf[i] = buf[i];
     int rc = yd_gpu_matmul_prepare(e, op, x, 0, &s->mm[0], err);
@@ -107,7 +107,7 @@ static int clear_padding(yd_exec *e, const yd_op *op, int buf, yd_err *err)
 {
     if (e->bufs[buf].map.padded == e->bufs[buf].map.c) return 0;
     yd_gpu_step *s = yd_gpu_step_new(e, op, run_zero, err);
-    if (!s) return err->code;
+    if (!s) return yd_gpu_code(err);
     s->buf[0] = buf;
     return 0;
 }
@@ -125,7 +125,7 @@ static int softmax_step(yd_exec *e, const yd_op *op, int (*run)(yd_exec *, yd_gp
                         int c, yd_err *err)
 {
     yd_gpu_step *s = yd_gpu_step_new(e, op, run, err);
-    if (!s) return err->code;
+    if (!s) return yd_gpu_code(err);
     s->buf[0] = a;
     s->buf[1] = b;
     s->buf[2] = c;
@@ -148,9 +148,9 @@ static int begin(yd_exec *e, const yd_op *op, attention *a, yd_err *err)
         return yd_gpu_refuse(e, op, YD_E_UNSUPPORTED, "it has too many tokens", err);
     *a = (attention){.tokens = m.h * m.w, .c = m.c / 3, .qkv = op->in[0], .type = m.dtype};
     const int scores = yd_gpu_temp(e, YD_F32, a->tokens, 1, a->tokens, a->tokens, err);
-    if (scores < 0) return err->code;
+    if (scores < 0) return yd_gpu_code(err);
     a->p = a->type == YD_F32 ? scores : yd_gpu_temp(e, a->type, a->tokens, 1, a->tokens, a->tokens, err);
-    if (a->p < 0) return err->code;
+    if (a->p < 0) return yd_gpu_code(err);
     rc = make_product(e, op,
                       (product){.shape = {.m = a->tokens, .n = a->tokens, .k = a->c, .trans_b = 1},
                                 .a = a->qkv,
@@ -163,12 +163,12 @@ static int begin(yd_exec *e, const yd_op *op, attention *a, yd_err *err)
 
 int yd_gpu_make_attention(yd_exec *e, const yd_op *op, yd_err *err)
 {
-    attention a;
+    attention a = {0};
     int rc = begin(e, op, &a, err);
     const yd_gpu_map *m = rc ? NULL : &e->bufs[op->in[0]].map;
     if (!rc) rc = yd_gpu_need(e, op, op->out[0], "result", m->h, m->w, a.c, err);
     const int y = rc ? -1 : as_type(e, op, op->out[0], a.type, 0, err);
-    if (y < 0) return rc ? rc : err->code;
+    if (y < 0) return rc ? rc : yd_gpu_code(err);
     rc = clear_padding(e, op, y, err);
     if (!rc)
         rc = make_product(
@@ -182,9 +182,9 @@ static int gradients(yd_exec *e, const yd_op *op, const attention *a, int dy, in
 {
     const int t = a->tokens, c = a->c;
     const int dp = yd_gpu_temp(e, YD_F32, t, 1, t, t, err);
-    if (dp < 0) return err->code;
+    if (dp < 0) return yd_gpu_code(err);
     const int ds = a->type == YD_F32 ? dp : yd_gpu_temp(e, a->type, t, 1, t, t, err);
-    if (ds < 0) return err->code;
+    if (ds < 0) return yd_gpu_code(err);
     int rc = make_product(
         e, op, (product){.shape = {.m = t, .n = c, .k = t, .trans_a = 1}, .a = a->p, .b = dy, .c = dqkv, .at_c = 2 * c},
         err);
@@ -207,7 +207,7 @@ static int gradients(yd_exec *e, const yd_op *op, const attention *a, int dy, in
 
 int yd_gpu_make_attention_bwd(yd_exec *e, const yd_op *op, yd_err *err)
 {
-    attention a;
+    attention a = {0};
     int rc = begin(e, op, &a, err);
     if (rc) return rc;
     const yd_gpu_map m = e->bufs[op->in[0]].map;
@@ -216,7 +216,7 @@ int yd_gpu_make_attention_bwd(yd_exec *e, const yd_op *op, yd_err *err)
     if (rc) return rc;
     const int dy = as_type(e, op, op->in[1], a.type, 1, err),
               dqkv = dy < 0 ? -1 : as_type(e, op, op->out[0], a.type, 0, err);
-    if (dqkv < 0) return err->code;
+    if (dqkv < 0) return yd_gpu_code(err);
     rc = clear_padding(e, op, dqkv, err);
     if (!rc) rc = gradients(e, op, &a, dy, dqkv, err);
     return rc || dqkv == op->out[0] ? rc : yd_gpu_make_copy(e, op, dqkv, op->out[0], err);

@@ -222,18 +222,18 @@ static int bare_sum(yd_exec *e, const yd_op *op, const yd_gpu_conv_shape *shape,
     if (rc < 0) return rc;
     if (!rc) {
         yd_gpu_packed *w = pack(e, weight, shape->type, err);
-        return w ? yd_gpu_make_gemm_conv(e, op, shape, x, y, -1, w, err) : err->code;
+        return w ? yd_gpu_make_gemm_conv(e, op, shape, x, y, -1, w, err) : yd_gpu_code(err);
     }
     yd_gpu_step *s = plan_step(e, op, &plan, x, y, err);
-    if (!s) return err->code;
+    if (!s) return yd_gpu_code(err);
     s->filter = pack(e, weight, shape->type, err);
-    return s->filter ? 0 : err->code;
+    return s->filter ? 0 : yd_gpu_code(err);
 }
 
 static int end_step(yd_exec *e, const yd_op *op, int from, int to, yd_err *err)
 {
     yd_gpu_step *s = yd_gpu_step_new(e, op, run_end, err);
-    if (!s) return err->code;
+    if (!s) return yd_gpu_code(err);
     s->buf[0] = from;
     s->buf[1] = to;
     return 0;
@@ -304,14 +304,14 @@ static int fused(yd_exec *e, const yd_op *op, yd_gpu_conv_shape shape, int x, yd
     int rc = find_plan(e, &shape, &plan, err);
     if (rc <= 0) return rc;
     yd_gpu_step *s = plan_step(e, op, &plan, x, y, err);
-    if (!s) return err->code;
+    if (!s) return yd_gpu_code(err);
     s->buf[2] = res == YD_NONE ? -1 : res;
     s->filter = pack(e, op->in[1], shape.type, err);
-    if (!s->filter) return err->code;
+    if (!s->filter) return yd_gpu_code(err);
     if (!shape.bias) return 1;
     const yd_tensor *b = yd_gpu_tensor(e, op->in[2]);
     s->bias = yd_gpu_packed_get(e->w, b->param, b->dims[0], 1, 1, YD_F32, shape.o, 1, err);
-    return s->bias ? 1 : err->code;
+    return s->bias ? 1 : yd_gpu_code(err);
 }
 
 // The buffer for a sum whose result is tensor t: t's own where that suits, else a temporary. bf16 products may have f32 sums.
@@ -332,9 +332,9 @@ int yd_gpu_make_conv(yd_exec *e, const yd_op *op, yd_err *err)
     const yd_dtype type = e->bufs[op->in[0]].map.dtype;
     const int reflect = op->reflect && op->pad > 0;
     const int x = reflect ? mirrored(e, op, op->in[0], type, op->pad, err) : readable(e, op, op->in[0], type, err);
-    if (x < 0) return err->code;
+    if (x < 0) return yd_gpu_code(err);
     const int sum = sum_buffer(e, op->out[0], type, err);
-    if (sum < 0) return err->code;
+    if (sum < 0) return yd_gpu_code(err);
     const yd_gpu_conv_shape shape =
         shape_of(e, op, YD_GPU_FORWARD, x, sum, type, e->bufs[sum].map.dtype, reflect ? 0 : op->pad);
     if (has_end(op) && (rc = fused(e, op, shape, x, err)) != 0) return rc < 0 ? rc : 0;
@@ -348,9 +348,9 @@ static int make_dx(yd_exec *e, const yd_op *op, yd_tid ty, yd_tid tx, int *sum, 
 {
     const yd_dtype type = e->bufs[ty].map.dtype;
     const int y = readable(e, op, ty, type, err);
-    if (y < 0) return err->code;
+    if (y < 0) return yd_gpu_code(err);
     *sum = sum_buffer(e, tx, type, err);
-    if (*sum < 0) return err->code;
+    if (*sum < 0) return yd_gpu_code(err);
     const yd_gpu_conv_shape shape = shape_of(e, op, YD_GPU_DX, *sum, y, type, e->bufs[*sum].map.dtype, op->pad);
     return bare_sum(e, op, &shape, *sum, y, op->in[1], err);
 }
@@ -389,9 +389,9 @@ static int filter_gradient(yd_exec *e, const yd_op *op, yd_dtype type, int x, in
         if (rc < 0) return rc;
         if (!rc) continue;
         yd_gpu_step *s = plan_step(e, op, &plan, x, y, err);
-        if (!s) return err->code;
+        if (!s) return yd_gpu_code(err);
         *packed = yd_gpu_temp(e, out, shape.o, op->k * op->k, shape.c, shape.c, err);
-        if (*packed < 0) return err->code;
+        if (*packed < 0) return yd_gpu_code(err);
         s->buf[3] = *packed;
         return 1;
     }
@@ -401,7 +401,7 @@ static int filter_gradient(yd_exec *e, const yd_op *op, yd_dtype type, int x, in
 static int unpack_step(yd_exec *e, const yd_op *op, int packed, yd_err *err)
 {
     yd_gpu_step *s = yd_gpu_step_new(e, op, run_unpack, err);
-    if (!s) return err->code;
+    if (!s) return yd_gpu_code(err);
     s->buf[0] = packed;
     return 0;
 }
@@ -414,18 +414,18 @@ int yd_gpu_make_conv_dw(yd_exec *e, const yd_op *op, yd_err *err)
     const yd_dtype tx = e->bufs[op->in[0]].map.dtype, ty = e->bufs[op->in[1]].map.dtype,
                    type = tx == YD_F32 || ty == YD_F32 ? YD_F32 : YD_BF16;
     const int x = readable(e, op, op->in[0], type, err), y = x < 0 ? -1 : readable(e, op, op->in[1], type, err);
-    if (y < 0) return err->code;
+    if (y < 0) return yd_gpu_code(err);
     int packed = -1;
     rc = filter_gradient(e, op, type, x, y, &packed, err);
     if (rc < 0) return rc;
     if (!rc) {
         const yd_gpu_conv_shape shape = shape_of(e, op, YD_GPU_DW, x, y, type, YD_F32, op->pad);
         packed = yd_gpu_temp(e, YD_F32, shape.o, op->k * op->k, shape.c, shape.c, err);
-        if (packed < 0) return err->code;
+        if (packed < 0) return yd_gpu_code(err);
         if ((rc = yd_gpu_make_gemm_conv(e, op, &shape, x, y, packed, NULL, err))) return rc;
     }
     rc = unpack_step(e, op, packed, err);
     if (rc || op->out[1] == YD_NONE) return rc;
     yd_gpu_scratch(e, yd_gpu_bias_grad_scratch(&e->bufs[op->in[1]].map, e->n));
-    return yd_gpu_step_new(e, op, run_bias_grad, err) ? 0 : err->code;
+    return yd_gpu_step_new(e, op, run_bias_grad, err) ? 0 : yd_gpu_code(err);
 }

@@ -100,7 +100,7 @@ int yd_gpu_make_gemm_conv(yd_exec *e, const yd_op *op, const yd_gpu_conv_shape *
     yd_gpu_step *s = yd_gpu_step_new(e, op, run_gemm, err);
     if (!s) {
         yd_gpu_packed_put(e->w, packed);
-        return err->code;
+        return yd_gpu_code(err);
     }
     s->filter = packed;
     s->buf[0] = x;
