@@ -372,6 +372,7 @@ int yd_service_submit(yd_service *s, const yd_submission *sub, yd_submit_fn fn, 
     yd_arrival *a = yd_calloc(1, sizeof *a);
     yd_resident *model = NULL;
     int rc = yd_service_admit(s, sub->len, err);
+    if (!rc) rc = yd_service_keeps(s, "image", sub->len, err);
     if (!rc && !a) rc = yd_fail(err, YD_E_NOMEM, "no memory for another job");
     if (rc) {
         yd_free(sub->bytes);

@@ -67,6 +67,7 @@ static void save_work(yd_task *task)
     uv_mutex_lock(&s->checkpoints_mutex);
     t->rc = yd_spool_write(s->checkpoints, t->name, &(yd_piece){t->state, t->len}, 1, YD_SPOOL_REPLACE, &t->err);
     if (!t->rc) t->rc = yd_spool_sync(s->checkpoints, &t->err);
+    if (!t->rc && s->store->keep) t->rc = s->store->keep(s->store, t->name, t->state, t->len, &t->err);
     uv_mutex_unlock(&s->checkpoints_mutex);
     yd_free(t->state);
 }
@@ -134,6 +135,7 @@ void yd_job_checkpoint_remove(yd_job *j)
     char path[YD_SPOOL_PATH_MAX];
     yd_service *s = j->service;
     if (!s->checkpoints || !j->has_checkpoint || yd_spool_path(s->checkpoints, j->rec.id, path)) return;
+    if (s->store->drop && !j->foreign) s->store->drop(s->store, j->rec.id);
     uv_fs_t *req = yd_malloc(sizeof *req); // without memory it stays until the next start
     if (req && uv_fs_unlink(s->loop, req, path, on_unlinked)) yd_free(req);
 }
@@ -147,10 +149,22 @@ int yd_job_checkpoint_path(const yd_job *j, char *path)
     return yd_spool_path(j->service->checkpoints, j->rec.id, path) == 0;
 }
 
-int yd_job_checkpoint_read(const char *path, const char *fingerprint, yd_sampler *sampler, yd_err *err)
+// An older copy of this process's own does where there is none to be had: it only costs time.
+static void fetch_copy(const yd_job *j, const char *path)
+{
+    yd_service *s = j->service;
+    yd_err err = {0};
+    uv_mutex_lock(&s->checkpoints_mutex);
+    const int rc = s->store->fetch(s->store, j->rec.id, path, &err);
+    uv_mutex_unlock(&s->checkpoints_mutex);
+    if (rc && rc != YD_E_NOT_FOUND) yd_log(YD_LOG_WARN, NULL, "checkpoint not fetched", "job", j->rec.id, "why", err.detail, NULL);
+}
+
+int yd_job_checkpoint_read(const yd_job *j, const char *path, const char *fingerprint, yd_sampler *sampler, yd_err *err)
 {
     void *state = NULL;
     size_t len = 0;
+    if (j->service->store->fetch) fetch_copy(j, path);
     if (access(path, F_OK)) return yd_fail(err, YD_E_NOT_FOUND, "there is no checkpoint");
     int rc = yd_file_read(path, MOST_BYTES, &state, &len, err);
     if (!rc) rc = yd_sampler_restore(sampler, state, len, fingerprint, err);

@@ -26,6 +26,8 @@
     TEXT(state_dir, "", "directory for durable state; empty keeps jobs in memory")                                     \
     TEXT(store, "", "where job records are: empty for state_dir itself, or a Redis server, redis://[:password@]host[:port][/database] or unix:///path[?db=number]") \
     NUMBER(store_lease_ms, 5000, 1000, 600000, "a process that the Redis server has not heard of for this long is taken for dead, and others have its jobs") \
+    CHOICE(picture_store, "folder", "folder|redis", "where processes that share a store have its pictures and checkpoints: a state_dir that all of them share, or the Redis server") \
+    NUMBER(picture_store_max, 32 * YD_MIB, 64 * YD_KIB, 256 * YD_MIB, "largest picture or checkpoint that is kept in the Redis server")  \
     TEXT(model_dir, "models", "folders of model files (*.safetensors, *.pth, *.pt, *.ckpt), separated by commas; of one name the first counts") \
     TEXT(model, "", "model of jobs that name none, one of model_dir; empty takes the only or the first one")           \
     TEXT(models, "", "further models to load at the start, separated by commas, or all")                               \

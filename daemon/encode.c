@@ -120,6 +120,13 @@ static void encode_after(yd_codec_task *task)
         if (task->call.rc) yd_pipeline_finish(j, YD_JOB_FAILED, &task->call.err);
         return;
     }
+    yd_err err = {0};
+    if (yd_service_keeps(j->service, "output", t->result->len, &err)) {
+        yd_blob_unref(t->result);
+        yd_blob_unref(t->invented);
+        yd_pipeline_finish(j, YD_JOB_FAILED, &err);
+        return;
+    }
     j->rec.result = t->result;
     j->rec.invented = t->invented;
     j->rec.account = t->account;

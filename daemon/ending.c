@@ -144,7 +144,8 @@ static void tell_end(yd_job *j, char *words)
     if (!j->foreign) { // otherwise that is another process's business
         count_end(j);
         yd_job_checkpoint_remove(j);
-    }
+    } else if (j->service->store->drop) // a copy of one's own
+        yd_job_checkpoint_remove(j);
     yd_job_event_text(j, event_of[j->rec.state], words);
     if (j->stage != YD_STAGE_ARCHIVING) yd_share_end(j);
     yd_job_unpin(j);

@@ -99,7 +99,8 @@ static void store(yd_fetch *f, const yd_image_header *h)
     j->rec.input = f->picture; // the reference goes along
     f->picture = NULL;
     f->service->input_bytes += j->rec.input->len;
-    int rc = yd_service_examine_fetched(f->service, h, j, &err);
+    int rc = yd_service_keeps(f->service, "input.url", j->rec.input->len, &err);
+    if (!rc) rc = yd_service_examine_fetched(f->service, h, j, &err);
     if (!rc) rc = yd_service_book(f->service, j->rec.owner, j->estimate.units, &j->booking, &err);
     if (!rc) yd_service_charge_late(f->service, j->rec.owner, &j->booking);
     if (!rc && f->service->store->spend) j->rec.units = j->booking.units;

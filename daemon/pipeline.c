@@ -105,7 +105,7 @@ static int end_prepare(prepare_task *t, yd_err *err)
     const int rc = yd_prepare_end(&t->model, &t->settings.sample, &t->prep, t->raw ? t->raw->value : NULL, err);
     if (rc) return rc;
     t->ended = 1;
-    if (*t->checkpoint) yd_job_checkpoint_read(t->checkpoint, t->fingerprint, t->prep.sampler, &t->not_restored);
+    if (*t->checkpoint) yd_job_checkpoint_read(t->task.job, t->checkpoint, t->fingerprint, t->prep.sampler, &t->not_restored);
     yd_err ignored; // a missing picture of the map is no reason to fail
     yd_draw_attention(t->prep.map, t->prep.w, t->prep.h, t->settings.preview_max_side, &t->plane, &t->plane_w, &t->plane_h, &ignored);
     return 0;

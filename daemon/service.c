@@ -143,7 +143,7 @@ static int open_store(yd_service *s, yd_err *err)
     const yd_config *cfg = s->cfg;
     if (*cfg->store && !*cfg->state_dir)
         return yd_fail_field(err, YD_E_CONFIG, "state_dir", "a folder", "with a shared store pictures and checkpoints still need a folder");
-    if (*cfg->store) return yd_store_redis_open(s->loop, cfg->store, cfg->state_dir, cfg->store_lease_ms, &s->store, err);
+    if (*cfg->store) return yd_store_redis_open(s->loop, cfg->store, cfg->state_dir, cfg->store_lease_ms, strcmp(cfg->picture_store, "redis") == 0 ? (size_t)cfg->picture_store_max : 0, &s->store, err);
     return *cfg->state_dir ? yd_store_sqlite_open(s->loop, cfg->state_dir, &s->store, err) : yd_store_memory_open(s->loop, &s->store, err);
 }
 
@@ -409,6 +409,11 @@ int yd_service_result(const yd_service *s, const yd_job *j, yd_blob **out, yd_er
         return yd_fail(err, YD_E_NOT_READY, "the job is %s", yd_job_state_name(j->rec.state));
     *out = yd_blob_ref(j->rec.result);
     return 0;
+}
+
+const uint8_t *yd_service_secret(const yd_service *s)
+{
+    return s->store->secret;
 }
 
 const char *yd_service_durability(const yd_service *s)

@@ -227,6 +227,8 @@ int yd_service_ready(const yd_service *s, json_t **report);
 json_t *yd_service_capabilities(const yd_service *s); // new reference; NULL: out of memory
 // What an accepted job survives: "fsync" kill -9 and loss of power, "none" nothing. Static storage.
 const char *yd_service_durability(const yd_service *s);
+// 32 bytes that the processes of a shared store know, or NULL where a file in state_dir is what they share.
+const uint8_t *yd_service_secret(const yd_service *s);
 const yd_config *yd_service_config(const yd_service *s);
 yd_metrics *yd_service_metrics(yd_service *s); // for the counters of the front end
 // Prometheus text exposition; release with yd_free. NULL: out of memory.

@@ -343,6 +343,9 @@ void yd_job_rest(yd_job *j); // nobody uses it: it may be evicted where the stor
 void yd_job_stir(yd_job *j);
 void yd_jobs_evict(yd_service *s);
 
+// Does the store keep a picture of that size? YD_E_IMAGE_TOO_LARGE naming `field`, with what it would take.
+int yd_service_keeps(const yd_service *s, const char *field, size_t len, yd_err *err);
+
 // ---- checkpoint.c ----
 int yd_checkpoints_open(yd_service *s, yd_err *err); // when the unfinished jobs are in the table
 void yd_checkpoints_close(yd_service *s);
@@ -351,7 +354,7 @@ void yd_job_checkpoint_save(yd_job *j, void *state, size_t len); // a copied sta
 void yd_job_checkpoint_remove(yd_job *j);
 int yd_job_checkpoint_path(const yd_job *j, char *path); // path: YD_SPOOL_PATH_MAX; 0 and "": there can be none
 // On a pool thread: what yd_sampler_restore says, YD_E_NOT_FOUND, YD_E_IO.
-int yd_job_checkpoint_read(const char *path, const char *fingerprint, yd_sampler *sampler, yd_err *err);
+int yd_job_checkpoint_read(const yd_job *j, const char *path, const char *fingerprint, yd_sampler *sampler, yd_err *err);
 
 // ---- share.c ----
 void yd_share_key(const yd_service *s, yd_job_record *r); // r->key, or "" when the cache is off

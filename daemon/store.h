@@ -166,6 +166,8 @@ struct yd_store {
     const char *durability; // "fsync", "everysec" (fsync within a second), "unknown", or "none": gone with the process
     int durable;            // what is done survives kill -9 and loss of power
     int64_t boot;           // number of this process among those that had the store, from 1
+    const uint8_t *secret;  // 32 bytes that only processes of this store know, where they have no folder in common to keep them in; or NULL
+    size_t most_picture;    // bytes of a picture that it keeps; 0: any
     int several;            // other processes may share it: then there are watch, bundle, holder and sync
     // Finish what was handed in, or give up on it where writing fails; then closed is called from the loop. Nothing may be handed in
     // afterwards.
@@ -205,6 +207,11 @@ struct yd_store {
     // How many changes, of all processes, `get` accounts for; follow: fn is called, as above, when there are more.
     uint64_t (*position)(const yd_store *s);
     void (*follow)(yd_store *s, void (*fn)(void *arg), void *arg);
+    // Where processes have no folder in common, their checkpoints are kept by the store; otherwise all three are NULL. keep has a file there, fetch
+    // makes a copy at `path`: on a pool thread, one at a time. YD_E_STORE_AWAY, YD_E_STORAGE (it is too large), YD_E_NOT_FOUND, YD_E_IO.
+    int (*keep)(yd_store *s, const char *name, const void *bytes, size_t len, yd_err *err);
+    int (*fetch)(yd_store *s, const char *name, const char *path, yd_err *err);
+    void (*drop)(yd_store *s, const char *name); // the loop thread; soon
 };
 
 // Jobs in memory: gone with the process. Tombstones are bounded to 65536, the oldest go first. YD_E_NOMEM.
@@ -216,6 +223,7 @@ int yd_store_sqlite_open(uv_loop_t *loop, const char *folder, yd_store **out, yd
 
 // Jobs in a Redis server ("redis://..." or "unix://...", see redis_link.h), their pictures in a folder as above, both shared with any number of
 // other processes. A process whose lease ends is taken for dead: what it had claimed waits again, and nothing that it still sends counts. Waits for the server's answers. YD_E_CONFIG naming store or state_dir, YD_E_IO, YD_E_NOMEM.
-int yd_store_redis_open(uv_loop_t *loop, const char *url, const char *folder, int64_t lease_ms, yd_store **out, yd_err *err);
+// most_picture: 0, or pictures up to that size are in the server as well and the folder is this process's own.
+int yd_store_redis_open(uv_loop_t *loop, const char *url, const char *folder, int64_t lease_ms, size_t most_picture, yd_store **out, yd_err *err);
 
 #endif

@@ -667,9 +667,10 @@ int yd_store_redis_open_with(uv_loop_t *loop, const char *url, const char *folde
     return 0;
 }
 
-int yd_store_redis_open(uv_loop_t *loop, const char *url, const char *folder, int64_t lease_ms, yd_store **out, yd_err *err)
+int yd_store_redis_open(uv_loop_t *loop, const char *url, const char *folder, int64_t lease_ms, size_t most_picture, yd_store **out, yd_err *err)
 {
     yd_redis_options opt = YD_REDIS_OPTIONS;
     opt.lease_ms = lease_ms;
+    opt.most_picture = most_picture;
     return yd_store_redis_open_with(loop, url, folder, &opt, out, err);
 }

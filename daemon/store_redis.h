@@ -2,6 +2,7 @@
 #ifndef YD_DAEMON_STORE_REDIS_H
 #define YD_DAEMON_STORE_REDIS_H
 
+#include "daemon/redis_files.h"
 #include "daemon/redis_link.h"
 #include "daemon/spool.h"
 #include "daemon/store_entry.h"
@@ -25,6 +26,7 @@ typedef struct yd_redis_options {
     int64_t lease_ms;   // after which a replica that does not refresh it is taken for dead
     long snapshot_every; // entries of the log
     int64_t spared_s;    // how long a picture that no record refers to stays where several write: more than a lease
+    size_t most_picture; // 0: pictures are in a folder that all share; otherwise in the server, up to this size, and the folder is one process's own
 } yd_redis_options;
 
 #define YD_REDIS_OPTIONS ((yd_redis_options){.several = 1, .lease_ms = 5000, .snapshot_every = 5000, .spared_s = 60})
@@ -58,6 +60,8 @@ typedef struct yd_redis_store {
     yd_mirror *mirror;
     uint64_t position; // of the log, up to which the mirror has it
     yd_spool *spool;
+    yd_redis_files *writing, *reading, *saving; // of the pool thread that writes batches, the loop's, checkpoints'; NULL: all is in the folder
+    uint8_t secret[32];
     int lock_fd;
 
     int64_t replica; // this one's number, which fences it off as well
@@ -156,6 +160,10 @@ long yd_redis_sweep(yd_redis_store *s); // files of no record; how many went
 void yd_redis_forget_refs(yd_redis_store *s);
 int yd_redis_fill(yd_redis_store *s, yd_job_record *r, yd_err *err); // the pictures' bytes in place of placeholders
 int yd_redis_is_new(const yd_store_op *op);
+int yd_redis_files_open(yd_redis_store *s, yd_err *err); // and the calls of store.h for checkpoints
+int yd_redis_files_secret(yd_redis_store *s, redisContext *c, yd_err *err); // once connected
+void yd_redis_files_end(yd_redis_store *s);
+void yd_redis_sweep_server(yd_redis_store *s, redisContext *c); // the same of what the server has
 
 // ---- store_redis_read.c ----
 void yd_redis_reads(yd_store *base); // fills in the calls that read

@@ -202,15 +202,18 @@ int yd_redis_join(yd_redis_store *s, const char *folder, yd_err *err)
     redisContext *c = NULL;
     s->lock_fd = -1;
     s->refs = yd_idmap_new();
-    int rc = s->refs ? yd_state_lock(folder, s->opt.several, &s->lock_fd, err) : yd_fail(err, YD_E_NOMEM, "no memory for the job store");
+    int rc = s->refs ? yd_state_lock(folder, s->opt.several && !s->opt.most_picture, &s->lock_fd, err) : yd_fail(err, YD_E_NOMEM, "no memory for the job store");
     if (!rc) rc = yd_spool_open(folder, "pictures", &s->spool, err);
-    if (!rc && s->opt.several) yd_spool_share(s->spool);
+    if (!rc && s->opt.several && !s->opt.most_picture) yd_spool_share(s->spool);
+    if (!rc) rc = yd_redis_files_open(s, err);
     if (!rc) rc = connect_loaded(s, &c, err);
     if (!rc) rc = join(s, c, err);
     if (!rc) rc = yd_redis_load(s, c, err);
+    if (!rc) rc = yd_redis_files_secret(s, c, err);
     if (!rc) {
         s->base.durability = durability(c);
         yd_redis_sweep(s);
+        yd_redis_sweep_server(s, c);
     } else if (c && s->replica) {
         redisReply *r = redisCommand(c, "EVAL %s 0 %s", yd_redis_release_script, s->replica_text);
         freeReplyObject(r);
@@ -226,6 +229,7 @@ void yd_redis_free_parts(yd_redis_store *s)
     yd_redis_budgets_free(s);
     yd_free(s->doubtful);
     yd_free(s->released);
+    yd_redis_files_end(s);
     yd_spool_close(s->spool);
     if (s->lock_fd >= 0) close(s->lock_fd);
     yd_free(s);

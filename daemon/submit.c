@@ -218,6 +218,15 @@ static int check_memory(const demand *d, yd_estimate *e, yd_err *err)
                          d->picture.h, e->memory >> 20, most >> 20);
 }
 
+int yd_service_keeps(const yd_service *s, const char *field, size_t len, yd_err *err)
+{
+    char accepted[64];
+    const size_t most = s->store->most_picture;
+    if (!most || len <= most) return 0;
+    snprintf(accepted, sizeof accepted, "a file of at most %zu bytes", most);
+    return yd_fail_field(err, YD_E_IMAGE_TOO_LARGE, field, accepted, "a file of %zu bytes is more than the store of this server keeps (picture_store_max)", len);
+}
+
 // A type that no engine was made for at the start is refused: making one takes seconds and memory that nobody has counted.
 static int choose_engine(const yd_resident *v, yd_job_settings *js, yd_estimate *e, yd_err *err)
 {

@@ -1,6 +1,7 @@
-"""Three yodads that share one real Redis and one folder: what one takes all know, one computes, and any answers for."""
+"""Three yodads that share one real Redis and one folder: what one takes all know, one computes, and any answers for. test_apart.py: without the folder."""
 import concurrent.futures
 import hashlib
+import itertools
 import json
 import os
 import shutil
@@ -18,14 +19,17 @@ ROUNDS = max(6, round(60 * SHARE))
 
 
 class Replicas:
-    def __init__(self, n=3, **flags):
+    def __init__(self, n=3, apart=False, **flags):
+        self.apart, self.started = apart, itertools.count()
         self.folder = tempfile.mkdtemp(prefix="yodad-replicas-")
         self.redis, self.flags = Redis(self.folder), {**FLAGS, "drain_delay_ms": 0, "store_lease_ms": 2000, **flags}
         with concurrent.futures.ThreadPoolExecutor(n) as pool:
             self.of = list(pool.map(lambda _: self.start(), range(n)))
 
     def start(self):
-        return Daemon(state_dir=os.path.join(self.folder, "state"), store=f"unix://{self.redis.socket}", **self.flags)
+        state, k = os.path.join(self.folder, "state"), next(self.started)
+        where = dict(picture_store="redis", state_dir=f"{state}-{k}") if self.apart else dict(state_dir=state)
+        return Daemon(**where, store=f"unix://{self.redis.socket}", **self.flags)
 
     def stop(self):
         left = [d for d in self.of if d.alive()]

@@ -31,7 +31,7 @@ static uv_loop_t loop;
 static uv_timer_t ticker;
 static yd_store *store;
 static yd_err err;
-static enum { IN_MEMORY, ON_DISK, IN_REDIS } durable;
+static enum { IN_MEMORY, ON_DISK, IN_REDIS, WHOLLY_IN_REDIS } durable;
 static char folder[64];
 static model_row model[IDS];
 static uint64_t seed;
@@ -51,7 +51,7 @@ static void on_tick(uv_timer_t *t)
 
 static int open_store(void)
 {
-    if (durable == IN_REDIS) return yd_store_redis_open(&loop, redis_url, folder, 5000, &store, &err);
+    if (durable >= IN_REDIS) return yd_store_redis_open(&loop, redis_url, folder, 5000, durable == WHOLLY_IN_REDIS ? 1 << 20 : 0, &store, &err);
     return durable ? yd_store_sqlite_open(&loop, folder, &store, &err) : yd_store_memory_open(&loop, &store, &err);
 }
 
@@ -310,16 +310,26 @@ static void on_disk(void)
     random_life();
 }
 
-static void in_redis(void)
+static void live_in_redis(int how)
 {
     if (!redis_is_installed()) {
         t_skip("redis-server is not installed");
         return;
     }
     redis_start();
-    durable = IN_REDIS;
+    durable = how;
     random_life();
     redis_end();
+}
+
+static void in_redis(void)
+{
+    live_in_redis(IN_REDIS);
+}
+
+static void wholly_in_redis(void)
+{
+    live_in_redis(WHOLLY_IN_REDIS);
 }
 
 int main(int argc, char **argv)
@@ -328,6 +338,7 @@ int main(int argc, char **argv)
         {"store against a model: in memory", in_memory},
         {"store against a model: on disk", on_disk},
         {"store against a model: in Redis", in_redis},
+        {"store against a model: in Redis, pictures too", wholly_in_redis},
     };
     yd_log_set_level("error");
     return t_main(argc, argv, cases, sizeof cases / sizeof cases[0]);
