@@ -74,7 +74,8 @@ class Redis:
 
     def start(self):
         self.process = subprocess.Popen([self.program, "--port", "0", "--unixsocket", self.socket, "--dir", self.folder, "--appendonly", "yes", "--appendfsync",
-                                         "everysec", "--save", "", "--loglevel", "warning", "--logfile", "log"], stdin=subprocess.DEVNULL)
+                                         "everysec", "--save", "", "--loglevel", "warning", "--logfile", "log"], stdin=subprocess.DEVNULL,
+                                        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + 10 * SLOWNESS
         while subprocess.run(["redis-cli", "-s", self.socket, "ping"], capture_output=True).stdout.strip() != b"PONG":
             if time.monotonic() > deadline:
