@@ -193,8 +193,12 @@ def test_pictures_of_a_job_elsewhere():
     r = Replicas(**{**SLOW, "fake_unit_us": 50000})
     i = submit(r.of[0], "?steps=1000")  # more than it makes before it is cancelled
     until("it has made a step", lambda: all(job(d, i).get("progress", {}).get("step", 0) > 0 for d in r.of), 30)
-    seen = [job(d, i) for d in r.of]
-    check(all(j["queue"]["eta_s"] > 0 and j["progress"]["windows_total"] == seen[0]["progress"]["windows_total"] > 0 for j in seen), "all say how far it is", seen)
+
+    def all_know():
+        seen = [job(d, i) for d in r.of]
+        return all(j["queue"]["eta_s"] > 0 and j["progress"]["windows_total"] == seen[0]["progress"]["windows_total"] > 0 for j in seen)
+
+    until("all say how far it is", all_know)  # it is said every second
     before = min(j["progress"]["windows_done"] for j in seen)
     until("and that it gets on", lambda: all(job(d, i)["progress"]["windows_done"] > before for d in r.of))
     for path, header in (("attention", "image/png"), ("mask?step=1000", "image/png"), ("attention", "image/webp"), ("mask?step=1", "image/png")):
