@@ -7,7 +7,7 @@ import tempfile
 from cluster import PICTURES
 from harness import check, textured
 from test_access import new_key
-from test_replicas import SLOW, Replicas, job, known, result, states, submit, until, who_has
+from test_replicas import SLOW, Replicas, job, kill_in_the_middle, known, result, states, submit, until, who_has
 
 
 def ask(r, *words):
@@ -34,17 +34,8 @@ def test_everybody_has_every_picture():
 
 
 def test_one_is_killed_and_another_goes_on():
-    r, query = Replicas(apart=True, **SLOW), "?steps=40&sampler=ancestral"
-    want = known(query)
-    i = submit(r.of[0], query)
-    until("it runs and is saved", lambda: checkpoints(r) == [f"yodad:checkpoint:{i}"])
-    d = who_has(r)
-    d.process.kill()
-    d.process.wait()
-    until("another one takes it over", lambda: set(states(r, i)) == {"succeeded"}, 40)
-    left = [x for x in r.of if x.alive()]
-    check([result(x, i) for x in left] == [want] * 2, "and computes the same bytes")
-    check(job(left[0], i)["resumed"] == 1 and any("goes on from its checkpoint" in x.log_text() for x in left), "it did not begin anew")
+    r = Replicas(apart=True, **SLOW)
+    kill_in_the_middle(r, lambda i: checkpoints(r) == [f"yodad:checkpoint:{i}"])
     until("its checkpoint is gone", lambda: not checkpoints(r))
     r.stop()
 

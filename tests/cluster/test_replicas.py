@@ -126,11 +126,12 @@ def test_cancel_and_delete_from_anywhere():
     r.stop()
 
 
-def test_one_is_killed_in_the_middle():
-    r, query = Replicas(**SLOW), "?steps=40&sampler=ancestral"
+def kill_in_the_middle(r, saved):
+    """Kill who has a job when saved(its id) says that it can be gone on with."""
+    query = "?steps=40&sampler=ancestral"
     want = known(query)
     i = submit(r.of[0], query)
-    until("it runs and is saved", lambda: os.path.exists(os.path.join(r.folder, "state", "checkpoints", i)))
+    until("it runs and is saved", lambda: saved(i))
     d = who_has(r)
     d.process.kill()
     d.process.wait()
@@ -139,6 +140,11 @@ def test_one_is_killed_in_the_middle():
     check([result(x, i) for x in left] == [want] * 2, "and computes the same bytes")
     check(job(left[0], i)["resumed"] == 1, "it says so", job(left[0], i))
     check(any("goes on from its checkpoint" in x.log_text() for x in left), "it did not begin anew")
+
+
+def test_one_is_killed_in_the_middle():
+    r = Replicas(**SLOW)
+    kill_in_the_middle(r, lambda i: os.path.exists(os.path.join(r.folder, "state", "checkpoints", i)))
     r.stop()
 
 
