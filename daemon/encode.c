@@ -70,9 +70,18 @@ static int take_activation(yd_codec_call *c, yd_err *err)
     return yd_codec_take_blob(c, 0, &((archive_task *)(void *)c)->activation, err);
 }
 
+// From here on an equal request finds all of it in the store, so that nobody needs to follow this job.
+static void put_away(yd_job *j)
+{
+    j->stage = YD_STAGE_ARCHIVED;
+    if (yd_job_state_final(j->rec.state)) yd_share_end(j); // otherwise when its end is told
+}
+
 static void on_attached(yd_store_op *op)
 {
-    yd_job_unpin(op->arg);
+    yd_job *j = op->arg;
+    if (j->stage == YD_STAGE_ARCHIVING) put_away(j);
+    yd_job_unpin(j);
 }
 
 static void archived(yd_codec_task *task)
@@ -83,12 +92,11 @@ static void archived(yd_codec_task *task)
     j->rec.activation = t->activation;
     j->rec.bytes = yd_job_bytes(j);
     yd_store_op *op = j->gone || j->deleted ? NULL : yd_store_op_new(YD_OP_ATTACH, &j->rec, on_attached, j);
-    j->stage = YD_STAGE_ARCHIVED;
     if (op) {
         yd_job_pin(j);
         yd_service_store(j->service, op);
-    }
-    if (yd_job_state_final(j->rec.state)) yd_share_end(j); // otherwise when its end is told
+    } else
+        put_away(j);
 }
 
 static void map_archived(yd_codec_task *task)

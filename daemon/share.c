@@ -6,7 +6,7 @@
 // canvas too, as soon as nobody works on that any more (a unit at most), and goes on with the next window: settings and picture are the
 // same, so the bytes are. Whose jobs they are does not matter: a follower learns nothing but its own result's bytes.
 //
-// Invariants: a leader is in `leaders` from its arrival until its pictures are put away; a follower is pinned while it is in a leader's list.
+// Invariants: a leader is in `leaders` from its arrival until the store has all its pictures; a follower is pinned while it is in a leader's list.
 // Threads: the loop thread.
 #include "daemon/service_internal.h"
 

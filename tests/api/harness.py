@@ -202,9 +202,9 @@ class Daemon:
     def settle_fds(self, baseline, seconds=6):
         """Wait until no more descriptors are open than in `baseline`; the number reached."""
         deadline = time.monotonic() + seconds * SLOWNESS
-        while self.fds() > baseline and time.monotonic() < deadline:
+        while (now := self.fds()) > baseline and time.monotonic() < deadline:
             time.sleep(0.05)
-        return self.fds()
+        return now
 
     def calm(self):
         """The descriptors it has with no client, once those of earlier tests are gone."""
