@@ -83,9 +83,12 @@ async function send(entry) {
       onWait: (error, ms) => { entry.note = `${error.status ? 'the queue is full' : 'not connected'}, again in ${Math.ceil(ms / 1000)} s`; refresh(); },
     });
     await sources.keep(job.id, file, entry.name);
-    Object.assign(entry, { id: job.id, key: job.id, job, note: '', file: null });
-    entries = entries.filter(e => e === entry || e.id !== job.id); // the list may have been faster
+    const faster = entries.find(e => e.id === job.id); // the list may have been, and knows more then
+    Object.assign(entry, { id: job.id, key: job.id, job: faster?.job || job, note: '', file: null });
+    entries = entries.filter(e => e !== faster);
     if (entry === selected) open(entry);
+    else if (early.has(job.id)) learnEnd(entry);
+    if (!entries.some(e => !e.id && !e.bad)) early.clear();
     watchOthers();
   } catch (error) {
     if (entry.control.signal.aborted) return;
@@ -319,6 +322,7 @@ async function showInvented(mine) {
 
 let others = null; // the stream of all jobs: its control, and whether it can be read at present
 let othersAfter = 0; // the last event of it
+const early = new Set(); // jobs that it said had ended before the answer to their picture was here
 
 // There is something to learn of jobs that are not looked at. A page that nobody sees asks now and then instead of holding a connection.
 const curious = () => entries.some(e => e.id && !isOver(e) && e !== selected);
@@ -367,6 +371,7 @@ async function followOthers() {
 function hearOthers({ type, data }) {
   if (type === 'snapshot' || type === 'gap') { merge({ jobs: data.jobs }, false); return; }
   const entry = entries.find(e => e.id === data.job);
+  if (!entry && FINAL.has(type) && entries.some(e => !e.id && !e.bad)) early.add(data.job);
   if (!entry || entry === selected || isOver(entry)) return;
   if (FINAL.has(type)) learnEnd(entry);
   else heardOf[type]?.(entry, data);
