@@ -194,12 +194,12 @@ def test_pictures_of_a_job_elsewhere():
     i = submit(r.of[0], "?steps=1000")  # more than it makes before it is cancelled
     until("it has made a step", lambda: all(job(d, i).get("progress", {}).get("step", 0) > 0 for d in r.of), 30)
 
-    def all_know():
+    def all_know():  # the least that any of them knows to be done
         seen = [job(d, i) for d in r.of]
-        return all(j["queue"]["eta_s"] > 0 and j["progress"]["windows_total"] == seen[0]["progress"]["windows_total"] > 0 for j in seen)
+        agreed = all(j["queue"]["eta_s"] > 0 and j["progress"]["windows_total"] == seen[0]["progress"]["windows_total"] > 0 for j in seen)
+        return agreed and min(j["progress"]["windows_done"] for j in seen)
 
-    until("all say how far it is", all_know)  # it is said every second
-    before = min(j["progress"]["windows_done"] for j in seen)
+    before = until("all say how far it is", all_know)  # it is said every second
     until("and that it gets on", lambda: all(job(d, i)["progress"]["windows_done"] > before for d in r.of))
     for path, header in (("attention", "image/png"), ("mask?step=1000", "image/png"), ("attention", "image/webp"), ("mask?step=1", "image/png")):
         answers = [d.curl(f"/v1/jobs/{i}/{path}", headers=(f"Accept: {header}",)) for d in r.of]
@@ -207,7 +207,7 @@ def test_pictures_of_a_job_elsewhere():
         check(len({a.body for a in answers}) == 1 and {a.header("content-type") for a in answers} == {header}, "the same from all", path)
     for d in r.of:
         a = d.curl(f"/v1/jobs/{i}/preview?max_side=64", headers=("Accept: image/jpeg",))
-        check(a.status == 200 and a.body[:2] == b"\xff\xd8", "a preview from everybody", a.status, a.body[:200])
+        check(a.status == 200 and a.body[:2] == b"\xff\xd8", "a preview from everybody", (a.status, a.body[:200]))
         a = d.curl(f"/v1/jobs/{i}/mask?step=1001")
         check(a.status == 422 and a.json()["field"] == "step", "there is no step 1001", a.status)
         check(d.curl(f"/v1/jobs/{i}/result").status == 409, "no result yet")
