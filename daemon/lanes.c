@@ -59,12 +59,12 @@ const yd_err *yd_lanes_problem(const yd_service *s)
     return NULL;
 }
 
-yd_lane *yd_lane_for_work(const yd_service *s, unsigned not )
+yd_lane *yd_lane_for_work(const yd_service *s, unsigned except)
 {
     yd_lane *best = NULL;
     for (int i = 0; i < s->n_lanes; i++) {
         yd_lane *l = &s->lanes[i];
-        if (not &1u << i || l->state != YD_LANE_UP || yd_worker_room(l->worker) < 1) continue;
+        if (except & 1u << i || l->state != YD_LANE_UP || yd_worker_room(l->worker) < 1) continue;
         if (!best || yd_worker_under_way(l->worker) < yd_worker_under_way(best->worker)) best = l;
     }
     return best;
@@ -94,7 +94,7 @@ static void look_done(yd_chore *c)
     look *k = (look *)c;
     yd_lane *l = k->lane;
     l->looking = 0;
-    l->has_memory = !c->dropped && k->rc == 0;
+    l->has_memory = l->state == YD_LANE_UP && !c->dropped && k->rc == 0; // it may have failed, or been left out, since
     if (l->has_memory) l->memory = k->memory;
     if (l->has_memory && l->service->choice.kind == YD_CHOOSE_CUDA) set_budget(l->service);
     yd_service_release(l->service);
@@ -206,6 +206,7 @@ static void refuse_lane(yd_lane *l)
     yd_service *s = l->service;
     look *k = yd_calloc(1, sizeof *k);
     l->state = YD_LANE_REFUSED;
+    l->has_memory = 0;
     yd_fail(&l->problem, YD_E_DEVICE, "%s (%s, %s) is not like the first device (%s, %s): its results would differ",
             l->name, l->about.device, l->about.isa, s->backend.device, s->backend.isa);
     yd_log(YD_LOG_ERROR, NULL, "a device is left out", "device", l->name, "why", l->problem.detail, NULL);

@@ -115,7 +115,7 @@ unsigned yd_lanes_up(const yd_service *s);          // bits of those that are op
 unsigned yd_lanes_serving(const yd_service *s);     // and have a model that takes jobs
 int yd_lanes_first(const yd_service *s);            // one has not been opened yet, with success or without
 const yd_err *yd_lanes_problem(const yd_service *s); // of the first that has one, or NULL
-yd_lane *yd_lane_for_work(const yd_service *s, unsigned not); // that has room for a batch and least under way; NULL: none
+yd_lane *yd_lane_for_work(const yd_service *s, unsigned except); // that has room for a batch and least under way; NULL: none
 void yd_lane_fail(yd_lane *l, const yd_err *why);   // it is out of service until it can be opened again
 void yd_lane_worked(yd_lane *l, int units, double run_s);
 void yd_lanes_look(yd_service *s); // at their memory

@@ -280,20 +280,6 @@ static void a_version_is_lost(void)
     end();
 }
 
-// One that would give other bytes is left out for good.
-static void one_is_not_like_the_first(void)
-{
-    devices(3);
-    order("1 other\n");
-    open_service();
-    WAIT(is_in_state("fake:1", "left-out") && is_in_state("fake:2", "in-service"));
-    CHECK(has_devices("fake-2x", 2));
-    uint64_t sum[MANY];
-    compute(sum);
-    CHECK(number_of("fake:1", "units") == 0 && yd_service_ready(svc, NULL));
-    end();
-}
-
 static int metric_is(const char *line)
 {
     size_t len;
@@ -301,6 +287,22 @@ static int metric_is(const char *line)
     const int there = text && strstr(text, line) != NULL;
     yd_free(text);
     return there;
+}
+
+// One that would give other bytes is left out for good.
+static void one_is_not_like_the_first(void)
+{
+    devices(3);
+    order("1 other\n");
+    open_service();
+    WAIT(is_in_state("fake:1", "left-out") && is_in_state("fake:2", "in-service"));
+    WAIT(metric_is("yodad_device_own_memory_bytes{kind=\"free\",device=\"fake:2\"}"));
+    CHECK(!metric_is("device=\"fake:1\"} 1073741824")); // no figures of what is not used
+    CHECK(has_devices("fake-2x", 2));
+    uint64_t sum[MANY];
+    compute(sum);
+    CHECK(number_of("fake:1", "units") == 0 && yd_service_ready(svc, NULL));
+    end();
 }
 
 static void memory_figures(void)
