@@ -6,6 +6,7 @@
 #include "core/mem.h"
 #include "daemon/clock.h"
 #include "daemon/log.h"
+#include "tests/unit/loop_rig.h"
 #include "tests/unit/redis_rig.h"
 
 #define RELAYS 3
@@ -31,15 +32,8 @@ typedef struct replica {
     uint64_t id[JOBS];
 } replica;
 
-static uv_loop_t loop;
-static uv_timer_t ticker;
 static yd_err err;
 static replica at[RELAYS];
-
-static void on_tick(uv_timer_t *t)
-{
-    (void)t;
-}
 
 static int64_t number_of(void *arg)
 {
@@ -126,9 +120,7 @@ static int begin(int n, long keep)
         return 1;
     }
     redis_start();
-    uv_loop_init(&loop);
-    uv_timer_init(&loop, &ticker);
-    uv_timer_start(&ticker, on_tick, 2, 2);
+    loop_begin(2);
     memset(at, 0, sizeof at);
     for (int i = 0; i < n; i++) CHECK_MSG(open_one(i, keep) == 0, "%s", err.detail);
     return 0;
@@ -155,9 +147,7 @@ static void end(void)
         if (at[i].relay) close_one(i);
         yd_free(at[i].event);
     }
-    uv_close((uv_handle_t *)&ticker, NULL);
-    while (uv_run(&loop, UV_RUN_DEFAULT)) continue;
-    CHECK(uv_loop_close(&loop) == 0);
+    loop_end();
     redis_end();
 }
 
@@ -176,12 +166,6 @@ static void publish_as(int i, int job, int64_t claims, uint64_t id, yd_event_typ
 static void publish(int n, int job)
 {
     publish_as(job % n, job, 1, ++at[job % n].id[job], YD_EVENT_STEP, NULL, NULL);
-}
-
-static void wait_ms(int64_t ms)
-{
-    const int64_t until = yd_mono_us() + ms * 1000;
-    while (yd_mono_us() < until) uv_run(&loop, UV_RUN_ONCE);
 }
 
 // Until a replica was told of so many.

@@ -4,22 +4,16 @@
 #include "core/mem.h"
 #include "daemon/log.h"
 #include "daemon/spool.h"
+#include "tests/unit/loop_rig.h"
 #include "tests/unit/redis_rig.h"
 #include "tests/unit/t.h"
 #include <errno.h>
 #include <sqlite3.h>
 
-static uv_loop_t loop;
-static uv_timer_t ticker;
 static yd_store *store;
 static yd_err err;
 static enum { IN_MEMORY, ON_DISK, IN_REDIS } durable; // which store the cases are about
 static char folder[64];
-
-static void on_tick(uv_timer_t *t)
-{
-    (void)t;
-}
 
 static void remove_folder(void)
 {
@@ -37,9 +31,7 @@ static int open_again(void)
 
 static void open_store(void)
 {
-    uv_loop_init(&loop);
-    uv_timer_init(&loop, &ticker);
-    uv_timer_start(&ticker, on_tick, 5, 5);
+    loop_begin(5);
     snprintf(folder, sizeof folder, "build/test-store-XXXXXX");
     if (durable) CHECK(mkdtemp(folder) != NULL);
     CHECK_MSG(open_again() == 0, "%s", err.detail);
@@ -62,9 +54,7 @@ static void close_only(void)
 static void close_store(void)
 {
     close_only();
-    uv_close((uv_handle_t *)&ticker, NULL);
-    while (uv_run(&loop, UV_RUN_DEFAULT)) continue;
-    CHECK(uv_loop_close(&loop) == 0);
+    loop_end();
     if (durable) remove_folder();
 }
 

@@ -3,21 +3,15 @@
 
 #include "daemon/clock.h"
 #include "daemon/log.h"
+#include "tests/unit/loop_rig.h"
 #include "tests/unit/redis_rig.h"
 
 #define STORES 3
 #define BURST  24
 
-static uv_loop_t loop;
-static uv_timer_t ticker;
 static yd_err err;
 static yd_store *store[STORES];
 static char folder[STORES][64];
-
-static void on_tick(uv_timer_t *t)
-{
-    (void)t;
-}
 
 static int begin(void)
 {
@@ -26,9 +20,7 @@ static int begin(void)
         return 1;
     }
     redis_start();
-    uv_loop_init(&loop);
-    uv_timer_init(&loop, &ticker);
-    uv_timer_start(&ticker, on_tick, 5, 5);
+    loop_begin(5);
     for (int i = 0; i < STORES; i++) {
         snprintf(folder[i], sizeof folder[i], "build/test-budget-XXXXXX");
         CHECK(mkdtemp(folder[i]) != NULL);
@@ -54,16 +46,8 @@ static void end(void)
         snprintf(command, sizeof command, "rm -rf '%.63s'", folder[i]);
         CHECK(system(command) == 0);
     }
-    uv_close((uv_handle_t *)&ticker, NULL);
-    while (uv_run(&loop, UV_RUN_DEFAULT)) continue;
-    CHECK(uv_loop_close(&loop) == 0);
+    loop_end();
     redis_end();
-}
-
-static void wait_ms(int64_t ms)
-{
-    const int64_t until = yd_mono_us() + ms * 1000;
-    while (yd_mono_us() < until) uv_run(&loop, UV_RUN_ONCE);
 }
 
 // ---- new records ---------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@
 #include "core/mem.h"
 
 #include "daemon/log.h"
+#include "tests/unit/loop_rig.h"
 #include "tests/unit/redis_rig.h"
 #include "tests/unit/t.h"
 #include <sys/stat.h>
@@ -27,8 +28,6 @@ typedef struct model_row {
     char result[24]; // "" none
 } model_row;
 
-static uv_loop_t loop;
-static uv_timer_t ticker;
 static yd_store *store;
 static yd_err err;
 static enum { IN_MEMORY, ON_DISK, IN_REDIS, WHOLLY_IN_REDIS } durable;
@@ -42,11 +41,6 @@ static unsigned roll(unsigned n)
 {
     seed = seed * 6364136223846793005u + 1442695040888963407u;
     return (unsigned)(seed >> 33) % n;
-}
-
-static void on_tick(uv_timer_t *t)
-{
-    (void)t;
 }
 
 static int open_store(void)
@@ -281,18 +275,14 @@ static void random_life(void)
     seed = 20;
     now_ms = 1000;
     last_order = 0;
-    uv_loop_init(&loop);
-    uv_timer_init(&loop, &ticker);
-    uv_timer_start(&ticker, on_tick, 5, 5);
+    loop_begin(5);
     snprintf(folder, sizeof folder, "build/test-model-XXXXXX");
     if (durable) CHECK(mkdtemp(folder) != NULL);
     CHECK_MSG(open_store() == 0, "%s", err.detail);
     for (int k = 0; k < OPS && !t_failed_checks; k++) one_operation();
     for (int i = 0; i < IDS; i++) compare(i);
     close_store();
-    uv_close((uv_handle_t *)&ticker, NULL);
-    while (uv_run(&loop, UV_RUN_DEFAULT)) continue;
-    CHECK(uv_loop_close(&loop) == 0);
+    loop_end();
     char command[128];
     snprintf(command, sizeof command, "rm -rf '%s'", folder);
     if (durable) CHECK(system(command) == 0);

@@ -7,13 +7,12 @@
 #include "core/mem.h"
 #include "daemon/clock.h"
 #include "daemon/log.h"
+#include "tests/unit/loop_rig.h"
 #include "tests/unit/redis_rig.h"
 
 #define STORES 3
 #define IDS    30
 
-static uv_loop_t loop;
-static uv_timer_t ticker;
 static yd_err err;
 static yd_store *store[STORES + 1];
 static char folder[STORES + 1][64];
@@ -24,11 +23,6 @@ static unsigned roll(unsigned n)
 {
     seed = seed * 6364136223846793005u + 1442695040888963407u;
     return (unsigned)(seed >> 33) % n;
-}
-
-static void on_tick(uv_timer_t *t)
-{
-    (void)t;
 }
 
 static int open_one(int i)
@@ -45,9 +39,7 @@ static int begin(int n, long snapshot_every, int64_t lease_ms)
     }
     redis_start();
     opt = (yd_redis_options){.several = n > 1, .lease_ms = lease_ms, .snapshot_every = snapshot_every, .spared_s = 1};
-    uv_loop_init(&loop);
-    uv_timer_init(&loop, &ticker);
-    uv_timer_start(&ticker, on_tick, 5, 5);
+    loop_begin(5);
     memset(store, 0, sizeof store);
     for (int i = 0; i <= STORES; i++) {
         snprintf(folder[i], sizeof folder[i], "build/test-several-XXXXXX");
@@ -80,16 +72,8 @@ static void end(void)
         snprintf(command, sizeof command, "rm -rf '%.63s'", folder[i]);
         CHECK(system(command) == 0);
     }
-    uv_close((uv_handle_t *)&ticker, NULL);
-    while (uv_run(&loop, UV_RUN_DEFAULT)) continue;
-    CHECK(uv_loop_close(&loop) == 0);
+    loop_end();
     redis_end();
-}
-
-static void wait_ms(int64_t ms)
-{
-    const int64_t until = yd_mono_us() + ms * 1000;
-    while (yd_mono_us() < until) uv_run(&loop, UV_RUN_ONCE);
 }
 
 // ---- operations ----------------------------------------------------------------------------------------------------
@@ -320,9 +304,7 @@ static pid_t start_holder(void)
     const pid_t pid = fork();
     if (pid == 0) {
         prctl(PR_SET_PDEATHSIG, SIGKILL);
-        uv_loop_init(&loop);
-        uv_timer_init(&loop, &ticker);
-        uv_timer_start(&ticker, on_tick, 5, 5);
+        loop_begin(5);
         if (open_one(0) || run_one(0, YD_OP_PUT, 1, YD_JOB_QUEUED) || run_one(0, YD_OP_CLAIM, 1, YD_JOB_QUEUED)) _exit(1);
         if (write(ends[1], "x", 1) != 1) _exit(1);
         uv_run(&loop, UV_RUN_DEFAULT);
