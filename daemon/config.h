@@ -138,7 +138,7 @@
     NUMBER(fake_load_us, 0, 0, 60000000, "time of each of the four steps in which the fake device loads a model")      \
     NUMBER(fake_nan_at, 0, 0, 1000000000, "the fake device predicts NaN in this unit; 0 never")                        \
     NUMBER(fake_fail_at, 0, 0, 1000000000, "the first fake device fails in this run; 0 never")                               \
-    TEXT(fake_fail_file, "", "while this file has a line NUMBER WORD, that fake device fails: runs with nomem, openings too with lost")
+    TEXT(fake_fail_file, "", "while this file has a line NUMBER WORD, that fake device fails: runs with nomem, openings too with lost; with other it is of another kind, with renewed the file of that model has changed")
 
 #define YD_TEXT_MAX   256
 #define YD_CHOICE_MAX 16
