@@ -305,7 +305,7 @@ static int flush(yd_parts_writer *w, yd_err *err)
     if (!p) return yd_fail(err, YD_E_NOMEM, "no memory for the list of parts of %s", w->path);
     p->bytes = w->fill;
     yd_sha256_hex(w->buffer, w->fill, p->digest);
-    snprintf(p->name, sizeof p->name, "%.*s.%04u.%.*s", NAME_MAX_BYTES - NAME_DIGITS - 16, base_of(w->path),
+    snprintf(p->name, sizeof p->name, "%.*s.%04u.%.*s", NAME_MAX_BYTES - NAME_DIGITS - 8, base_of(w->path),
              (unsigned)number % 10000, NAME_DIGITS, p->digest);
     char *path = path_of(w->written, p->name);
     int rc = path ? yd_file_write_atomic(path, w->buffer, w->fill, err)

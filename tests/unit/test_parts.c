@@ -116,6 +116,20 @@ static void each_replaces_the_other(void)
     CHECK(empty_folder() == 4);
 }
 
+// Parts carry the whole name, however long; a name that leaves no room for their number is refused.
+static void long_names(void)
+{
+    yd_err err = {0};
+    char name[256], begins[260];
+    snprintf(name, sizeof name, "%0236d", 0);
+    snprintf(begins, sizeof begins, "%s.0", name);
+    CHECK_MSG(save(name, 5, 65536, &err) == 0 && first_value(name) == 5, "%s", err.detail);
+    CHECK(count_files(begins) == 7);
+    empty_folder();
+    snprintf(name, sizeof name, "%0237d", 0);
+    CHECK(save(name, 5, 65536, &err) == YD_E_IO && empty_folder() == 0);
+}
+
 // A writer that is given up leaves the file that was there, also where they have parts in common.
 static void given_up(void)
 {
@@ -210,6 +224,7 @@ int main(int argc, char **argv)
     static const t_case cases[] = {
         {"same_bytes_as_in_a_piece", same_bytes_as_in_a_piece},
         {"each_replaces_the_other", each_replaces_the_other},
+        {"long_names", long_names},
         {"given_up", given_up},
         {"damaged_parts", damaged_parts},
         {"damaged_indexes", damaged_indexes},
