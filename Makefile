@@ -296,7 +296,7 @@ image-test: ## the Dockerfile's stages without an engine, and yodad in the resul
 conformance: all ## requests made from api/openapi.json against a real server: no 5xx, no answer it does not have (PyPI, into build/)
 	@tests/api/conformance
 
-analyze: ## look at every source with clang's static analyzer, clang-tidy and gcc -fanalyzer; any finding fails
+analyze: ## look at every source with clang's static analyzer and gcc -fanalyzer; any finding fails
 	@deploy/install-deps analyze
 	@tests/run analyze
 
