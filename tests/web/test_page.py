@@ -60,7 +60,7 @@ class Site:
 
 
 def test_watch_and_download(s):
-    s.fresh(quality="fast", attention="edge", lower_bound="0.1", steps="6")
+    s.fresh(quality="fast", attention="edge", lower_bound="0.1", steps="30")
     s.b.upload(s.picture("first.png", 40, 40))
     s.b.wait("return !document.getElementById('map').hidden", what="the attention map shows")
     s.b.js("""window.seen = new Set(); window.drawn = new Set(); window.looking = setInterval(() => {
