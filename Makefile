@@ -216,7 +216,7 @@ GPU_TEST_OBJ := $(call obj,$(addprefix tests/oracle/,oracle.c forward.c backward
 CHECK_OBJ := $(call obj,$(wildcard tests/gpu/check*.c) tests/gpu/saved.c)
 $(BIN)/gpu-check: $(CHECK_OBJ) $(call obj,tests/gpu/open_device.c) $(GPU_TEST_OBJ) $(O)/libcore.a
 $(BIN)/gpu-check-fake: $(CHECK_OBJ) $(call obj,tests/gpu/open_fake.c) $(GPU_TEST_OBJ) $(O)/libgpu.a $(O)/libcore.a
-$(BIN)/gpu-bench: $(call obj,tests/gpu/bench.c) $(GPU_TEST_OBJ) $(O)/libcore.a
+$(BIN)/gpu-bench: $(call obj,tests/gpu/bench.c tests/gpu/limits.c) $(GPU_TEST_OBJ) $(O)/libcore.a
 $(BIN)/gpu-check $(BIN)/gpu-check-fake $(BIN)/gpu-bench:
 	@mkdir -p $(@D)
 	$(call say,LD,$@)

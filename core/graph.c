@@ -391,27 +391,34 @@ static double conv_flops(const yd_tensor *map, const yd_tensor *w)
     return 2.0 * map->h * map->w * (double)yd_tensor_numel(w);
 }
 
+double yd_op_flops(const yd_graph *g, const yd_op *op)
+{
+    switch (op->kind) {
+    case YD_OP_CONV:
+        return conv_flops(T(g, op->out[0]), T(g, op->in[1]));
+    case YD_OP_CONVT:
+    case YD_OP_CONV_DX:
+        return conv_flops(T(g, op->in[0]), T(g, op->in[1]));
+    case YD_OP_CONV_DW:
+        return conv_flops(T(g, op->in[1]), T(g, op->out[0]));
+    case YD_OP_LINEAR:
+        return 2.0 * (double)yd_tensor_numel(T(g, op->in[1]));
+    case YD_OP_LINEAR_BWD:
+        return 4.0 * (double)yd_tensor_numel(T(g, op->in[1]));
+    case YD_OP_ATTENTION:
+    case YD_OP_ATTENTION_BWD: {
+        const yd_tensor *q = T(g, op->in[0]);
+        const double tokens = (double)q->h * q->w;
+        return (op->kind == YD_OP_ATTENTION ? 4.0 : 10.0) * tokens * tokens * (q->c / 3);
+    }
+    default:
+        return 0;
+    }
+}
+
 double yd_graph_flops(const yd_graph *g)
 {
     double sum = 0;
-    for (int i = 0; i < g->n_ops; i++) {
-        const yd_op *op = &g->ops[i];
-        switch (op->kind) {
-        case YD_OP_CONV: sum += conv_flops(T(g, op->out[0]), T(g, op->in[1])); break;
-        case YD_OP_CONVT:
-        case YD_OP_CONV_DX: sum += conv_flops(T(g, op->in[0]), T(g, op->in[1])); break;
-        case YD_OP_CONV_DW: sum += conv_flops(T(g, op->in[1]), T(g, op->out[0])); break;
-        case YD_OP_LINEAR: sum += 2.0 * (double)yd_tensor_numel(T(g, op->in[1])); break;
-        case YD_OP_LINEAR_BWD: sum += 4.0 * (double)yd_tensor_numel(T(g, op->in[1])); break;
-        case YD_OP_ATTENTION:
-        case YD_OP_ATTENTION_BWD: {
-            const yd_tensor *q = T(g, op->in[0]);
-            double tokens = (double)q->h * q->w;
-            sum += (op->kind == YD_OP_ATTENTION ? 4.0 : 10.0) * tokens * tokens * (q->c / 3);
-            break;
-        }
-        default: break;
-        }
-    }
+    for (int i = 0; i < g->n_ops; i++) sum += yd_op_flops(g, &g->ops[i]);
     return sum;
 }

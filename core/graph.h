@@ -168,7 +168,8 @@ size_t yd_tensor_numel(const yd_tensor *t);
 size_t yd_dtype_bytes(yd_dtype dt);
 const char *yd_op_name(yd_op_kind k);
 
-// Multiply-add operations * 2 of one sample of the forward/backward operators listed (convolutions, linear, attention only).
+// Multiply-add operations * 2 for one sample (convolutions, linear, attention only), of one operator and of all.
+double yd_op_flops(const yd_graph *g, const yd_op *op);
 double yd_graph_flops(const yd_graph *g);
 
 // For builders and autodiff: append a bare tensor / operator. Rarely needed elsewhere.

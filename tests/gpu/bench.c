@@ -1,14 +1,17 @@
 // gpu-bench: how long one network step takes on a device, as tables.
 //
-//   gpu-bench [--backend cuda[:N]|cpu] [--peak TFLOPS] [--seconds N] [--json FILE] [--small]
+//   gpu-bench [--backend cuda[:N]|cpu] [--peak TFLOPS] [--memory TBS] [--seconds N] [--json FILE] [--small]
+//   gpu-bench --limits [--peak TFLOPS] [--memory TBS]       the least times possible at those rates (an H200's by default), without a device
 //
 // A step is yd_backend.run: inputs to the device, every operator, the result back, waited for. Each figure is the median of runs that follow each
-// other, after three that do not count. The network is the paper's SR3 (128.8 million parameters, random weights), with feature maps in bf16. --peak is the device's own bf16 matrix product (tests/gpu/peak.cu). --small: tiny shapes, to try the program on a CPU.
+// other, after three that do not count. The network is the paper's SR3 (128.8 million parameters, random weights), with feature maps in bf16. --peak is the device's own bf16 matrix product, --memory what it copies (tests/gpu/peak.cu); with both each row says
+// how far it is from what they allow (tests/gpu/limits.h). --small: tiny shapes, to try the program on a CPU.
 // Rows for which --seconds has run out are said to be left out. Each row goes to the JSON file as a line, for tests/gpu/torch_bench.py.
 #include "tests/bench/bench.h"
 #include "core/backend_load.h"
 #include "core/engine.h"
 #include "core/mem.h"
+#include "tests/gpu/limits.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,18 +19,20 @@
 
 enum { WARM = 3, MOST_RUNS = 100 };
 #define ROW_SECONDS 0.6
+#define H200_FLOPS  989e12 // dense bf16, and the memory's rate, as its data sheet has them
+#define H200_BYTES  4.8e12
 
 typedef struct bench {
     const char *device;
-    yd_backend *be; // with the options of the table
-    double peak;    // multiply-adds * 2 per second; 0: not known
-    double until;   // the clock's reading at which no further row begins
+    yd_backend *be;      // with the options of the table
+    gpu_machine machine; // its own rates; 0: not known
+    double until;        // the clock's reading at which no further row begins
     FILE *json;
     int failed, left_out;
 } bench;
 
 typedef struct measured {
-    double seconds, flops; // of a run
+    double seconds, flops, limit; // of a run; limit: the least seconds
     int ok;
 } measured;
 
@@ -81,6 +86,7 @@ static measured measure(bench *b, const yd_model *m, int side, int batch, yd_dty
     if (!rc) {
         fill_inputs(b->be, e, g, batch);
         r.flops = yd_graph_flops(g) * batch;
+        if (b->machine.bytes > 0 && dt == YD_BF16) r.limit = gpu_limit_of(g, batch, &b->machine).seconds;
         rc = time_runs(b->be, e, &r.seconds, &err);
     }
     r.ok = !rc;
@@ -108,7 +114,7 @@ static int open_backend(bench *b, const yd_cuda_options *opt)
 
 static void head(const char *title)
 {
-    printf("\n%s\n side  batch     ms/step   ms/sample    TFLOP/s   of peak\n", title);
+    printf("\n%s\n side  batch     ms/step   ms/sample    TFLOP/s   of peak  ms limit\n", title);
 }
 
 static void row(bench *b, const yd_model *m, const char *mode, int side, int batch, yd_dtype dt)
@@ -121,7 +127,8 @@ static void row(bench *b, const yd_model *m, const char *mode, int side, int bat
     if (!r.ok) return;
     const double rate = r.flops / r.seconds;
     printf("%5d %6d  %10.3f  %10.3f %10.1f", side, batch, r.seconds * 1e3, r.seconds * 1e3 / batch, rate * 1e-12);
-    if (b->peak > 0) printf("  %6.1f%%", 100 * rate / b->peak);
+    if (b->machine.flops > 0) printf("  %6.1f%%", 100 * rate / b->machine.flops);
+    if (r.limit > 0) printf("  %8.3f", r.limit * 1e3);
     printf("\n");
     fflush(stdout);
     if (b->json)
@@ -130,7 +137,8 @@ static void row(bench *b, const yd_model *m, const char *mode, int side, int bat
                 mode, m->cfg.name, side, batch, r.seconds * 1e3, rate * 1e-12);
 }
 
-static const yd_cuda_options pinned = {.canvases = 1}, variant = {.batch_variant = 1}, eager = {.eager = 1}, tf32 = {.tf32 = 1};
+static const yd_cuda_options pinned = {.canvases = 1}, variant = {.batch_variant = 1}, eager = {.eager = 1},
+                             tf32 = {.tf32 = 1};
 
 // The shapes of the aims first: what the time leaves out is the rest.
 static void steps(bench *b, const yd_model *m, int small)
@@ -283,7 +291,9 @@ static int run(bench *b, int small)
     if (open_backend(b, &pinned)) return 1;
     b->be->info(b->be, &info);
     printf("%s: %s, %s, %s\n", info.name, info.device, info.isa, info.library);
-    if (b->peak > 0) printf("its own bf16 matrix product: %.1f TFLOP/s\n", b->peak * 1e-12);
+    if (b->machine.flops > 0)
+        printf("its own bf16 matrix product: %.1f TFLOP/s, its own copy: %.2f TB/s\n", b->machine.flops * 1e-12,
+               b->machine.bytes * 1e-12);
     yd_model *m = bench_paper_model();
     if (!m) return 1;
     if (small) m->cfg.window = 32, m->cfg.overlap = 8;
@@ -299,8 +309,8 @@ static int run(bench *b, int small)
 
 static int usage(void)
 {
-    fprintf(stderr,
-            "usage: gpu-bench [--backend cuda|cuda:N|cpu] [--peak TFLOPS] [--seconds N] [--json FILE] [--small]\n");
+    fprintf(stderr, "usage: gpu-bench [--backend cuda|cuda:N|cpu] [--peak TFLOPS] [--memory TBS] [--seconds N] [--json "
+                    "FILE] [--small] [--limits]\n");
     return 2;
 }
 
@@ -309,7 +319,7 @@ int main(int argc, char **argv)
     bench b = {.device = "cuda"};
     const char *json = NULL;
     double seconds = 200;
-    int small = 0, n, cuda;
+    int small = 0, limits = 0, n, cuda;
     yd_err err = {0};
     yd_cpu_prepare_process(argv);
     for (int i = 1; i < argc; i++) {
@@ -317,7 +327,11 @@ int main(int argc, char **argv)
         if (strcmp(argv[i], "--backend") == 0 && more)
             b.device = argv[++i];
         else if (strcmp(argv[i], "--peak") == 0 && more)
-            b.peak = strtod(argv[++i], NULL) * 1e12;
+            b.machine.flops = strtod(argv[++i], NULL) * 1e12;
+        else if (strcmp(argv[i], "--memory") == 0 && more)
+            b.machine.bytes = strtod(argv[++i], NULL) * 1e12;
+        else if (strcmp(argv[i], "--limits") == 0)
+            limits = 1;
         else if (strcmp(argv[i], "--seconds") == 0 && more)
             seconds = strtod(argv[++i], NULL);
         else if (strcmp(argv[i], "--json") == 0 && more)
@@ -326,6 +340,11 @@ int main(int argc, char **argv)
             small = 1;
         else
             return usage();
+    }
+    if (limits) {
+        if (b.machine.flops <= 0) b.machine.flops = H200_FLOPS;
+        if (b.machine.bytes <= 0) b.machine.bytes = H200_BYTES;
+        return gpu_limits_print(&b.machine);
     }
     if (yd_device_parse(b.device, &cuda, NULL, &err)) {
         fprintf(stderr, "gpu-bench: %s\n", err.detail);

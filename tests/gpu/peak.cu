@@ -1,5 +1,7 @@
-// gpu-peak: what a device's matrix units do at best, in TFLOP/s on one line: cublasLt's bf16 product of two 8192 x 8192 matrices with f32
-// accumulation, on random values (products of zeros take less power and run faster), the best of a few rounds.
+// gpu-peak: what a device does at best, on one line: TFLOP/s of its matrix units, TB/s of its memory.
+//
+// The first is cublasLt's bf16 product of two 8192 x 8192 matrices with f32 accumulation, on random values (products of zeros take less power and
+// run faster); the second a copy of a gigabyte, read and written counted together. Each is the best of a few rounds.
 //
 // gpu-peak [DEVICE] [SIDE]. Prints "skipped: ..." and ends well where there is no device.
 #include <cublasLt.h>
@@ -87,7 +89,29 @@ static double best_seconds(int side)
         CUDA(cudaEventElapsedTime(&ms, begin, end));
         if (round > 0 && ms * 1e-3 / PRODUCTS < best) best = ms * 1e-3 / PRODUCTS; // the first one warms up
     }
-    return best; // the process ends here: nothing is given back
+    return best; // the process ends soon: nothing is given back
+}
+
+static double best_copy_seconds(size_t bytes)
+{
+    char *from, *to;
+    CUDA(cudaMalloc((void **)&from, bytes));
+    CUDA(cudaMalloc((void **)&to, bytes));
+    CUDA(cudaMemset(from, 1, bytes));
+    cudaEvent_t begin, end;
+    CUDA(cudaEventCreate(&begin));
+    CUDA(cudaEventCreate(&end));
+    double best = 1e30;
+    for (int round = 0; round <= ROUNDS; round++) {
+        float ms;
+        CUDA(cudaEventRecord(begin, 0));
+        for (int i = 0; i < PRODUCTS; i++) CUDA(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, 0));
+        CUDA(cudaEventRecord(end, 0));
+        CUDA(cudaEventSynchronize(end));
+        CUDA(cudaEventElapsedTime(&ms, begin, end));
+        if (round > 0 && ms * 1e-3 / PRODUCTS < best) best = ms * 1e-3 / PRODUCTS;
+    }
+    return best;
 }
 
 int main(int argc, char **argv)
@@ -104,6 +128,8 @@ int main(int argc, char **argv)
         return 2;
     }
     CUDA(cudaSetDevice(device));
-    printf("%.1f\n", 2.0 * side * side * (double)side / best_seconds(side) * 1e-12);
+    const size_t bytes = (size_t)1 << 30;
+    const double product = 2.0 * side * side * (double)side / best_seconds(side), copy = 2.0 * (double)bytes / best_copy_seconds(bytes);
+    printf("%.1f %.3f\n", product * 1e-12, copy * 1e-12);
     return 0;
 }
