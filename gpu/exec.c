@@ -215,8 +215,10 @@ static int describe(yd_exec *e, yd_err *err)
     e->bufs = yd_calloc(yd_sz(e->cap_bufs), sizeof *e->bufs);
     e->staging = yd_calloc(nt, sizeof *e->staging);
     e->pgrads = yd_calloc(yd_sz(e->g->n_params) + 1, sizeof *e->pgrads);
-    if (!rc && (!e->bufs || !e->staging || !e->pgrads)) rc = no_memory(err);
+    e->with = yd_calloc(yd_sz(e->g->n_ops) + 1, sizeof *e->with);
+    if (!rc && (!e->bufs || !e->staging || !e->pgrads || !e->with)) rc = no_memory(err);
     for (int i = 0; i < e->g->n_ops && !rc; i++) {
+        e->with[i] = i;
         rc = check_ids(e, &e->g->ops[i], err);
         e->training |= e->g->ops[i].kind == YD_OP_LOSS;
     }
@@ -299,7 +301,8 @@ static int build(yd_exec *e, yd_err *err)
 {
     int rc = build_ends(e, YD_T_INPUT, -1, run_load, err);
     e->ops_from = e->n_steps;
-    for (e->at = 0; e->at < e->g->n_ops && !rc; e->at++) rc = build_operator(e, &e->g->ops[e->at], err);
+    for (e->at = 0; e->at < e->g->n_ops && !rc; e->at++)
+        if (e->with[e->at] == e->at) rc = build_operator(e, &e->g->ops[e->at], err);
     e->ops_to = e->n_steps;
     return rc ? rc : build_ends(e, YD_T_OUTPUT, e->g->n_ops, run_store, err);
 }
@@ -489,6 +492,7 @@ void yd_gpu_exec_free(yd_exec *e)
     yd_free(e->bufs);
     yd_free(e->staging);
     yd_free(e->pgrads);
+    yd_free(e->with);
     yd_free(e);
 }
 

@@ -96,6 +96,7 @@ struct yd_exec {
     char *arena, *scratch;
     size_t arena_bytes, scratch_bytes;
     int at;             // operator being compiled: the life of temporaries made now
+    int *with;          // by operator: the one whose step does its work too, itself included
     int training;       // the graph has a loss
     yd_gpu_span *spans; // on the device, of a training exec: what the optimiser goes through
     double *squares;    // likewise; sums per span

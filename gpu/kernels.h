@@ -60,9 +60,18 @@ int yd_gpu_not_finite(const yd_gpu_map *x, int *flags, int n, yd_gpu_stream stre
 
 // ---- vectors.cu: per-sample vectors, f32, [n][c] without gaps ----
 
-// LINEAR: y[out] = W[out][in] v[in] + b. b may be NULL.
-int yd_gpu_linear(const float *v, const float *w, const float *b, float *y, int in, int out, int n,
-                  yd_gpu_stream stream);
+// LINEAR, up to YD_GPU_LINEARS of them that read the same vectors, in one launch: y[out] = W[out][in] v[in] + b each. b may be NULL.
+#define YD_GPU_LINEARS 40
+typedef struct yd_gpu_linears {
+    const float *v;
+    int in, n, count;
+    struct {
+        const float *w, *b;
+        float *y;
+        int out;
+    } of[YD_GPU_LINEARS];
+} yd_gpu_linears;
+int yd_gpu_linear(const yd_gpu_linears *l, yd_gpu_stream stream); // l is copied
 // LINEAR_BWD: dv (or NULL), dw, db (or NULL), the last two summed over the batch.
 int yd_gpu_linear_bwd(const float *v, const float *w, const float *dy, float *dv, float *dw, float *db, int in, int out,
                       int n, yd_gpu_stream stream);

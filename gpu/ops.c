@@ -57,12 +57,20 @@ static int run_gnorm_bwd(yd_exec *e, yd_gpu_step *s, yd_err *err)
                            err);
 }
 
+// Of all operators that it does the work of.
 static int run_linear(yd_exec *e, yd_gpu_step *s, yd_err *err)
 {
-    return yd_gpu_launched(e, s,
-                           yd_gpu_linear(in_data(e, s, 0), in_data(e, s, 1), in_data(e, s, 2), out_data(e, s, 0),
-                                         in(e, s, 0)->c, out(e, s, 0)->c, e->n, e->gpu->stream),
-                           err);
+    yd_gpu_linears l = {.v = in_data(e, s, 0), .in = in(e, s, 0)->c, .n = e->n};
+    const int first = (int)(s->op - e->g->ops);
+    for (int i = first; i < e->g->n_ops; i++) {
+        const yd_op *op = &e->g->ops[i];
+        if (e->with[i] != first) continue;
+        l.of[l.count].w = e->bufs[op->in[1]].map.data;
+        l.of[l.count].b = op->in[2] == YD_NONE ? NULL : e->bufs[op->in[2]].map.data;
+        l.of[l.count].y = e->bufs[op->out[0]].map.data;
+        l.of[l.count++].out = e->bufs[op->out[0]].map.c;
+    }
+    return yd_gpu_launched(e, s, yd_gpu_linear(&l, e->gpu->stream), err);
 }
 
 static int run_linear_bwd(yd_exec *e, yd_gpu_step *s, yd_err *err)
@@ -200,6 +208,22 @@ static int check_linear(yd_exec *e, const yd_op *op, yd_err *err)
     return rc || op->out[0] == YD_NONE ? rc : need_vector(e, op, op->out[0], "vector's gradient", (int)inputs, err);
 }
 
+// Later layers that read the same vector, such as every block's projection of the noise level: one launch makes their results now.
+static int join_linear(yd_exec *e, const yd_op *op, yd_err *err)
+{
+    const int first = (int)(op - e->g->ops);
+    for (int i = first + 1, count = 1; i < e->g->n_ops && count < YD_GPU_LINEARS; i++) {
+        const yd_op *next = &e->g->ops[i];
+        if (next->kind != YD_OP_LINEAR || next->in[0] != op->in[0] || e->with[i] != i) continue;
+        int rc = check_linear(e, next, err);
+        if (rc) return rc;
+        e->with[i] = first;
+        e->bufs[next->out[0]].item.first = first;
+        count++;
+    }
+    return 0;
+}
+
 static int check_vector(yd_exec *e, const yd_op *op, yd_err *err)
 {
     int rc = need_vector(e, op, op->out[0], "result", 0, err);
@@ -264,6 +288,7 @@ int yd_gpu_make_simple(yd_exec *e, const yd_op *op, yd_err *err)
     case YD_OP_LINEAR:
     case YD_OP_LINEAR_BWD:
         rc = check_linear(e, op, err);
+        if (!rc && op->kind == YD_OP_LINEAR) rc = join_linear(e, op, err);
         run = op->kind == YD_OP_LINEAR ? run_linear : run_linear_bwd;
         break;
     case YD_OP_SILU:

@@ -3,12 +3,15 @@
 #include "gpu/kernels.h"
 #include "gpu/launch.h"
 
-int yd_gpu_linear(const float *v, const float *w, const float *b, float *y, int in, int out, int n, yd_gpu_stream stream)
+int yd_gpu_linear(const yd_gpu_linears *l, yd_gpu_stream stream)
 {
-    if (in < 1 || out < 1 || n < 1) return YD_REFUSED;
-    const yd_linear_args a = {v, w, b, y, in, out, n};
-    return YD_BLOCKS_1(yd_linear_args, yd_linear_block, YD_LINEAR_PHASES, YD_LINEAR_THREADS, a, yd_linear_blocks(&a), YD_LINEAR_SHARED,
-                       stream);
+    if (l->in < 1 || l->n < 1 || l->count < 1 || l->count > YD_GPU_LINEARS) return YD_REFUSED;
+    double blocks = 0;
+    for (int k = 0; k < l->count; k++) {
+        if (l->of[k].out < 1) return YD_REFUSED;
+        blocks += yd_linear_blocks(l->of[k].out, l->n);
+    }
+    return YD_BLOCKS_1(yd_gpu_linears, yd_linears_block, YD_LINEAR_PHASES, YD_LINEAR_THREADS, *l, blocks, YD_LINEAR_SHARED, stream);
 }
 
 int yd_gpu_linear_bwd(const float *v, const float *w, const float *dy, float *dv, float *dw, float *db, int in, int out, int n,

@@ -3,9 +3,11 @@
 #define YD_GPU_DEVICE_VECTORS_H
 
 #include "gpu/device/num.h"
+#include "gpu/kernels.h"
 
 // LINEAR: a block makes YD_LINEAR_ROWS outputs of YD_LINEAR_SAMPLES samples, 32 threads an output, so that a row of W is read once for
-// all of these samples. A sample's sum runs in 32 partial sums joined as a tree, whoever its mates are.
+// all of these samples. A sample's sum runs in 32 partial sums joined as a tree, whoever its mates are. Layers that read one vector share a launch:
+// their blocks follow each other.
 enum {
     YD_LINEAR_ROWS = 8,
     YD_LINEAR_LANES = 32,
@@ -21,9 +23,9 @@ typedef struct yd_linear_args {
     int in, out, n;
 } yd_linear_args;
 
-static YD_HD uint32_t yd_linear_blocks(const yd_linear_args *a)
+static YD_HD uint32_t yd_linear_blocks(int out, int n)
 {
-    return yd_ceil_div((uint32_t)a->out, YD_LINEAR_ROWS) * yd_ceil_div((uint32_t)a->n, YD_LINEAR_SAMPLES);
+    return yd_ceil_div((uint32_t)out, YD_LINEAR_ROWS) * yd_ceil_div((uint32_t)n, YD_LINEAR_SAMPLES);
 }
 
 static YD_HD void yd_linear_partial(const yd_linear_args *a, int row, int first, int lane, int thread, float *sums)
@@ -53,6 +55,14 @@ static YD_HD void yd_linear_block(const yd_linear_args *a, uint32_t block, int t
         const float sum = sums[lane * YD_LINEAR_THREADS + thread - lane];
         a->y[(size_t)(first + lane) * (size_t)a->out + (size_t)row] = a->b ? sum + a->b[row] : sum;
     }
+}
+
+static YD_HD void yd_linears_block(const yd_gpu_linears *l, uint32_t block, int thread, int phase, int vec, void *shared)
+{
+    int k = 0;
+    for (uint32_t own; k + 1 < l->count && block >= (own = yd_linear_blocks(l->of[k].out, l->n)); k++) block -= own;
+    const yd_linear_args a = {l->v, l->of[k].w, l->of[k].b, l->of[k].y, l->in, l->of[k].out, l->n};
+    yd_linear_block(&a, block, thread, phase, vec, shared);
 }
 
 typedef struct yd_linear_bwd_args {

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define ARGS 512
+#define ARGS 2048
 
 typedef struct node {
     int (*run)(const void *);

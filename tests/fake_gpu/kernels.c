@@ -105,10 +105,10 @@ LAUNCH(not_finite,
        (map_of(&args->x), args->flags, args->n, NULL))
 
 LAUNCH(linear,
-       (const float *v, const float *w, const float *b, float *y, int in, int out, int n, yd_gpu_stream stream),
-       const float *v; const float *w; const float *b; float *y; int in; int out; int n;,
-       LIST(v, w, b, y, in, out, n),
-       (args->v, args->w, args->b, args->y, args->in, args->out, args->n, NULL))
+       (const yd_gpu_linears *l, yd_gpu_stream stream),
+       yd_gpu_linears l;,
+       LIST(*l),
+       (&args->l, NULL))
 
 LAUNCH(linear_bwd,
        (const float *v, const float *w, const float *dy, float *dv, float *dw, float *db, int in, int out, int n, yd_gpu_stream

@@ -263,8 +263,12 @@ static int run_op(job *j, const yd_op *op)
     case YD_OP_LOSS:
         return run_loss(j, op);
     case YD_OP_LINEAR:
-        return yd_gpu_linear(floats_at(j, op->in[0]), floats_at(j, op->in[1]), floats_at(j, op->in[2]), floats_at(j, op->out[0]), x->c,
-                             y->c, j->n, NULL);
+        return yd_gpu_linear(&(yd_gpu_linears){.v = floats_at(j, op->in[0]),
+                                               .in = x->c,
+                                               .n = j->n,
+                                               .count = 1,
+                                               .of = {{floats_at(j, op->in[1]), floats_at(j, op->in[2]), floats_at(j, op->out[0]), y->c}}},
+                             NULL);
     case YD_OP_LINEAR_BWD:
         return yd_gpu_linear_bwd(floats_at(j, op->in[0]), floats_at(j, op->in[1]), floats_at(j, op->in[2]), floats_at(j, op->out[0]),
                                  floats_at(j, op->out[1]), floats_at(j, op->out[2]), x->c, j->o->g->tensors[op->in[2]].c, j->n, NULL);
