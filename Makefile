@@ -227,7 +227,20 @@ $(BIN)/gpu-peak: tests/gpu/peak.cu
 	$(call say,NVCC,$@)
 	$(Q)$(NVCC) $(NVCCFLAGS) -cudart static -o $@ $< $(filter-out -lcudnn %libcudnn%,$(CUDA_LINK)) -Xlinker -rpath=$(CUDA_HOME)/lib64
 
-.PHONY: gpu-check gpu-check-fake gpu-bench cuda-missing cuda-libraries
+# What cuDNN makes of our convolutions where there is no device, with something in place of the driver's library beside it.
+NO_DEVICE_OBJ := $(patsubst %,$(G)/%.o,gpu/conv.cu gpu/driver.cu gpu/matmul.cu tests/gpu/no_device.cu)
+$(BIN)/gpu-plans: $(call obj,tests/gpu/plans.c) $(NO_DEVICE_OBJ) $(O)/libgpu.a $(O)/libcore.a | $(BIN)/no-driver/libcuda.so.1
+	@mkdir -p $(@D)
+	$(call say,LD,$@)
+	$(Q)$(NVCC) -cudart static -o $@ $^ $(CUDA_LINK) -Xlinker -rpath=$(CUDA_HOME)/lib64 $(patsubst %,-Xcompiler %,$(filter -f%,$(LDFLAGS))) $(LIBS_CORE)
+
+$(BIN)/no-driver/libcuda.so.1: tests/gpu/no_driver.c
+	@mkdir -p $(@D)
+	$(call say,CC,$@)
+	$(Q)$(CC) $(CPPFLAGS) $(filter-out -fPIE -fopenmp,$(CFLAGS)) -fPIC -shared -o $@ $<
+
+.PHONY: gpu-check gpu-check-fake gpu-bench gpu-plans cuda-missing cuda-libraries
+gpu-plans: $(BIN)/gpu-plans
 gpu-check-fake: $(BIN)/gpu-check-fake
 gpu-check: $(BIN)/gpu-check $(if $(filter bare,$(VARIANT)),$(BIN)/yoda $(B)/yoda-cuda.so)
 gpu-bench: $(BIN)/gpu-bench $(if $(filter bare,$(VARIANT)),$(BIN)/gpu-peak $(B)/yoda-cuda.so)

@@ -3,15 +3,21 @@
 // A choice is an engine's global index with its knobs' values. It is found by asking cuDNN's ranking (mode A, then what always works) for the first
 // configuration that is fit: deterministic; f32 without tensor cores, Winograd or FFT unless TF32 is wanted; no reduced accumulation; a workspace
 // that is not too large. Rebuilt from a choice, a plan for another batch uses the same engine with the same tiles, which is what makes a sample's
-// bits independent of the batch. Engines that compile at run time do so here, when a model is loaded.
+// bits independent of the batch.
+//
+// Some engines compile their kernel when a plan is made, half a second each. What only they can do (is_compiled) is described as a graph of dynamic
+// shape with a kernel cache, so that a kernel is compiled once for all shapes and batches; exact f32, where it takes ten seconds, does without.
+// tests/gpu/plans.c makes all of these plans on a machine without a device.
 #include "gpu/cuda.h"
 
+#include <cstring>
 #include <new>
 
 static_assert(YD_GPU_KNOBS >= CUDNN_KNOB_TYPE_COUNTS, "a choice holds a value for each kind of knob");
 
-#define MAX_WORKSPACE  ((int64_t)512 << 20)
-#define MAX_CANDIDATES 24
+#define MAX_WORKSPACE  ((int64_t)1 << 30)
+#define MAX_CANDIDATES 120 // some forty are answered; those without tensor cores stand last
+#define MAX_NOTES      32
 #define TIMED          6 // of those that are fit, when choosing by time
 #define REPEATS        5
 
@@ -21,7 +27,7 @@ enum { ID_X = 1, ID_FILTER, ID_Y, ID_BIAS, ID_RES, ID_VIRTUAL };
 
 // Descriptors that are destroyed together. The first status that is not success stays, and later calls do nothing.
 struct bag {
-    desc_t list[64];
+    desc_t list[128];
     int n;
     cudnnStatus_t status;
 };
@@ -145,10 +151,19 @@ static desc_t pointwise(bag *b, desc_t x, desc_t other, desc_t y, double slope)
     return done(b, d);
 }
 
+// Only engines that compile their kernel do it: bf16 with an end or with f32 sums, TF32 with more than a bias.
+static bool is_compiled(const yd_gpu_conv_shape *s)
+{
+    if (s->pass != YD_GPU_FORWARD) return false;
+    if (s->type == YD_BF16) return s->bias || s->leaky || s->res || s->out == YD_F32;
+    return s->tf32 && (s->leaky || s->res);
+}
+
 // The operation graph of a shape. What stands between two operations is virtual and f32.
 static desc_t operation_graph(yd_cuda *c, bag *b, const yd_gpu_conv_shape *s)
 {
     const cudnnDataType_t in = type_of(s->type), out = type_of(s->out), f32 = CUDNN_DATA_FLOAT;
+    const bool dynamic = true;
     int left = s->bias + s->leaky + s->res, n = 0;
     int64_t id = ID_VIRTUAL;
     desc_t ops[4];
@@ -167,29 +182,69 @@ static desc_t operation_graph(yd_cuda *c, bag *b, const yd_gpu_conv_shape *s)
         at = to;
     }
     desc_t g = add(b, CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR);
-    set(b, g, CUDNN_ATTR_OPERATIONGRAPH_HANDLE, CUDNN_TYPE_HANDLE, 1, &c->cudnn);
+    if (is_compiled(s)) set(b, g, CUDNN_ATTR_OPERATIONGRAPH_IS_DYNAMIC_SHAPE_ENABLED, CUDNN_TYPE_BOOLEAN, 1, &dynamic);
+    if (!c->properties) set(b, g, CUDNN_ATTR_OPERATIONGRAPH_HANDLE, CUDNN_TYPE_HANDLE, 1, &c->cudnn);
     set(b, g, CUDNN_ATTR_OPERATIONGRAPH_OPS, CUDNN_TYPE_BACKEND_DESCRIPTOR, n, ops);
     return done(b, g);
 }
 
+// The cache for kernels of such graphs as this one, made when first asked for; NULL where there is none.
+static desc_t kernels_of(yd_cuda *c, const yd_gpu_conv_shape *s, desc_t graph)
+{
+    yd_gpu_conv_shape like = *s; // a kernel has all the rest in it, the activation's slope as a number
+    like.n = like.h = like.w = like.c = like.oh = like.ow = like.o = 0;
+    for (int i = 0; i < c->n_kernels; i++)
+        if (memcmp(&c->kernels[i].like, &like, sizeof like) == 0) return c->kernels[i].cache;
+    if (c->n_kernels == YD_CUDA_KERNELS) return nullptr; // then each plan compiles its own
+    bag b = {};
+    desc_t cache = add(&b, CUDNN_BACKEND_KERNEL_CACHE_DESCRIPTOR);
+    set_desc(&b, cache, CUDNN_ATTR_KERNEL_CACHE_OPERATION_GRAPH, graph);
+    done(&b, cache);
+    if (b.status) {
+        empty(&b);
+        return nullptr;
+    }
+    yd_cuda_kernels *x = &c->kernels[c->n_kernels++];
+    x->like = like;
+    x->cache = cache; // the driver's now
+    return cache;
+}
+
+void yd_cuda_drop_kernels(yd_cuda *d)
+{
+    while (d->n_kernels > 0) cudnnBackendDestroyDescriptor(d->kernels[--d->n_kernels].cache);
+}
+
 // --- choices
 
-// What an engine configuration is: index, knobs, and as bits the numerical notes of its engine. 0 when it cannot be read.
-static int read_config(desc_t config, yd_gpu_choice *out, unsigned *notes)
+// The bits of an engine's notes of one kind; all of them where they cannot be read.
+static unsigned notes_of(bag *b, desc_t engine, cudnnBackendAttributeName_t name, cudnnBackendAttributeType_t type)
+{
+    int note[MAX_NOTES]; // both kinds are enumerations
+    int64_t n = 0;
+    unsigned bits = 0;
+    if (!b->status) b->status = cudnnBackendGetAttribute(engine, name, type, MAX_NOTES, &n, note);
+    if (b->status || n > MAX_NOTES) return ~0u;
+    for (int64_t i = 0; i < n; i++) bits |= note[i] >= 0 && note[i] < 31 ? 1u << note[i] : 1u << 31;
+    return bits;
+}
+
+typedef struct config_notes {
+    unsigned numerical, behavior;
+} config_notes;
+
+// What an engine configuration is: index, knobs, and the notes of its engine. 0 when it cannot be read.
+static int read_config(desc_t config, yd_gpu_choice *out, config_notes *notes)
 {
     bag b = {};
     int64_t n = 0, index = -1, knobs = 0;
-    cudnnBackendNumericalNote_t note[CUDNN_NUMERICAL_NOTE_TYPE_COUNT];
     desc_t choice[YD_GPU_KNOBS];
     desc_t engine = add(&b, CUDNN_BACKEND_ENGINE_DESCRIPTOR);
     bag k = {};
-    *notes = 0;
     if (!b.status) b.status = cudnnBackendGetAttribute(config, CUDNN_ATTR_ENGINECFG_ENGINE, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &n, &engine);
     if (!b.status) b.status = cudnnBackendGetAttribute(engine, CUDNN_ATTR_ENGINE_GLOBAL_INDEX, CUDNN_TYPE_INT64, 1, &n, &index);
-    if (!b.status)
-        b.status = cudnnBackendGetAttribute(engine, CUDNN_ATTR_ENGINE_NUMERICAL_NOTE, CUDNN_TYPE_NUMERICAL_NOTE, CUDNN_NUMERICAL_NOTE_TYPE_COUNT, &n,
-                                            note);
-    for (int64_t i = 0; i < n && !b.status; i++) *notes |= 1u << note[i];
+    notes->numerical = notes_of(&b, engine, CUDNN_ATTR_ENGINE_NUMERICAL_NOTE, CUDNN_TYPE_NUMERICAL_NOTE);
+    notes->behavior = notes_of(&b, engine, CUDNN_ATTR_ENGINE_BEHAVIOR_NOTE, CUDNN_TYPE_BEHAVIOR_NOTE);
     for (int i = 0; i < YD_GPU_KNOBS && !b.status; i++) { // as many as there can be: it says how many there are
         choice[i] = add(&k, CUDNN_BACKEND_KNOB_CHOICE_DESCRIPTOR);
         b.status = k.status;
@@ -214,16 +269,18 @@ static int read_config(desc_t config, yd_gpu_choice *out, unsigned *notes)
     return ok;
 }
 
-static int is_fit(const yd_gpu_conv_shape *s, unsigned notes)
+static int is_fit(const yd_gpu_conv_shape *s, config_notes notes)
 {
     const unsigned never = 1u << CUDNN_NUMERICAL_NOTE_NONDETERMINISTIC | 1u << CUDNN_NUMERICAL_NOTE_REDUCED_PRECISION_REDUCTION;
-    const unsigned exact = 1u << CUDNN_NUMERICAL_NOTE_TENSOR_CORE | 1u << CUDNN_NUMERICAL_NOTE_DOWN_CONVERT_INPUTS | 1u << CUDNN_NUMERICAL_NOTE_FFT |
-                           1u << CUDNN_NUMERICAL_NOTE_WINOGRAD;
-    return !(notes & never) && (s->type == YD_BF16 || s->tf32 || !(notes & exact));
+    const unsigned inexact = 1u << CUDNN_NUMERICAL_NOTE_TENSOR_CORE | 1u << CUDNN_NUMERICAL_NOTE_DOWN_CONVERT_INPUTS | 1u << CUDNN_NUMERICAL_NOTE_FFT |
+                             1u << CUDNN_NUMERICAL_NOTE_WINOGRAD;
+    if (notes.numerical & never) return 0;
+    if (notes.behavior & 1u << CUDNN_BEHAVIOR_NOTE_RUNTIME_COMPILATION && !is_compiled(s)) return 0;
+    return s->type == YD_BF16 || s->tf32 || !(notes.numerical & inexact);
 }
 
 // An execution plan from a choice: in the bag, with its workspace.
-static desc_t plan_of(yd_cuda *c, bag *b, desc_t graph, const yd_gpu_choice *how, int64_t *workspace)
+static desc_t plan_of(yd_cuda *c, bag *b, const yd_gpu_conv_shape *s, desc_t graph, const yd_gpu_choice *how, int64_t *workspace)
 {
     const int64_t index = how->engine;
     int64_t n = 0;
@@ -231,6 +288,7 @@ static desc_t plan_of(yd_cuda *c, bag *b, desc_t graph, const yd_gpu_choice *how
     desc_t engine = add(b, CUDNN_BACKEND_ENGINE_DESCRIPTOR);
     set_desc(b, engine, CUDNN_ATTR_ENGINE_OPERATION_GRAPH, graph);
     set(b, engine, CUDNN_ATTR_ENGINE_GLOBAL_INDEX, CUDNN_TYPE_INT64, 1, &index);
+    if (c->properties) set_desc(b, engine, CUDNN_ATTR_ENGINE_DEVICEPROP, c->properties);
     done(b, engine);
     for (int i = 0; i < how->n_knobs; i++) {
         const cudnnBackendKnobType_t type = (cudnnBackendKnobType_t)how->knob[i].type;
@@ -245,8 +303,11 @@ static desc_t plan_of(yd_cuda *c, bag *b, desc_t graph, const yd_gpu_choice *how
     if (how->n_knobs) set(b, config, CUDNN_ATTR_ENGINECFG_KNOB_CHOICES, CUDNN_TYPE_BACKEND_DESCRIPTOR, how->n_knobs, knobs);
     done(b, config);
     desc_t plan = add(b, CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR);
-    set(b, plan, CUDNN_ATTR_EXECUTION_PLAN_HANDLE, CUDNN_TYPE_HANDLE, 1, &c->cudnn);
+    if (!c->properties) set(b, plan, CUDNN_ATTR_EXECUTION_PLAN_HANDLE, CUDNN_TYPE_HANDLE, 1, &c->cudnn);
+    if (c->properties) set_desc(b, plan, CUDNN_ATTR_EXECUTION_PLAN_DEVICEPROP, c->properties);
     set_desc(b, plan, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, config);
+    desc_t kernels = !b->status && is_compiled(s) ? kernels_of(c, s, graph) : nullptr;
+    if (kernels) set_desc(b, plan, CUDNN_ATTR_EXECUTION_PLAN_KERNEL_CACHE, kernels);
     done(b, plan);
     if (!b->status) b->status = cudnnBackendGetAttribute(plan, CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE, CUDNN_TYPE_INT64, 1, &n, workspace);
     return plan;
@@ -287,7 +348,7 @@ yd_gpu_outcome yd_cuda_conv_new(yd_gpu_driver *base, const yd_gpu_conv_shape *s,
     c->res = s->res;
     desc_t graph = operation_graph(d, &c->graph, s);
     c->rest.status = c->graph.status;
-    c->plan = plan_of(d, &c->rest, graph, how, &bytes);
+    c->plan = plan_of(d, &c->rest, s, graph, how, &bytes);
     yd_gpu_outcome o = c->rest.status ? not_made(d, c->rest.status) : bytes > MAX_WORKSPACE ? YD_GPU_UNSUPPORTED : YD_GPU_OK;
     if (o) {
         yd_cuda_conv_free(base, c);
@@ -397,6 +458,7 @@ static void ask(yd_cuda *d, const yd_gpu_conv_shape *s, desc_t graph, cudnnBacke
     desc_t heuristics = add(&b, CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR), config[MAX_CANDIDATES];
     set_desc(&b, heuristics, CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH, graph);
     set(&b, heuristics, CUDNN_ATTR_ENGINEHEUR_MODE, CUDNN_TYPE_HEUR_MODE, 1, &mode);
+    if (d->properties) set_desc(&b, heuristics, CUDNN_ATTR_ENGINEHEUR_DEVICEPROP, d->properties);
     done(&b, heuristics);
     for (int i = 0; i < MAX_CANDIDATES && !b.status; i++) {
         config[i] = add(&found, CUDNN_BACKEND_ENGINECFG_DESCRIPTOR);
@@ -407,7 +469,7 @@ static void ask(yd_cuda *d, const yd_gpu_conv_shape *s, desc_t graph, cudnnBacke
     if (count > MAX_CANDIDATES) count = MAX_CANDIDATES; // how many there are, not how many were given
     for (int64_t i = 0; i < count && *n < most && !b.status; i++) {
         yd_gpu_conv *c = nullptr;
-        unsigned notes;
+        config_notes notes;
         size_t workspace;
         if (!read_config(config[i], &list[*n], &notes) || !is_fit(s, notes)) continue;
         if (yd_cuda_conv_new(d, s, &list[*n], &c, &workspace)) continue;
@@ -430,7 +492,7 @@ yd_gpu_outcome yd_cuda_conv_choose(yd_gpu_driver *base, const yd_gpu_conv_shape 
     if (!o) ask(d, s, graph, CUDNN_HEUR_MODE_A, list, &n, most);
     if (!o && n == 0) ask(d, s, graph, CUDNN_HEUR_MODE_FALLBACK, list, &n, most);
     empty(&b);
-    if (!o) o = yd_cuda_judge(d, cudaPeekAtLastError()); // has an attempt taken the device with it?
+    if (!o && !d->properties) o = yd_cuda_judge(d, cudaPeekAtLastError()); // has an attempt taken the device with it?
     if (!o && n == 0) o = YD_GPU_UNSUPPORTED;
     if (o) return o;
     *out = list[0];

@@ -10,11 +10,22 @@ extern "C" {
 #include <cuda_runtime.h>
 #include <cudnn.h>
 
+// Kernels that cuDNN has compiled for convolutions that differ in their maps' sizes alone (conv.cu).
+#define YD_CUDA_KERNELS 64
+typedef struct yd_cuda_kernels {
+    yd_gpu_conv_shape like; // sizes 0
+    cudnnBackendDescriptor_t cache;
+} yd_cuda_kernels;
+
 struct yd_cuda : yd_gpu_driver {
     int device;
     cudaStream_t stream; // the one that there is, once stream_new was called
     cudnnHandle_t cudnn;
+    // Of a device that is not there, in place of the handle: plans can then be made and not run (tests/gpu/no_device.cu). NULL otherwise.
+    cudnnBackendDescriptor_t properties;
     cublasLtHandle_t lt;
+    yd_cuda_kernels kernels[YD_CUDA_KERNELS];
+    int n_kernels;
     yd_gpu_about facts;
     mutable char said[256]; // by the library, of the last failure
 };
@@ -35,6 +46,7 @@ yd_gpu_outcome yd_cuda_conv_new(yd_gpu_driver *d, const yd_gpu_conv_shape *shape
                                 yd_gpu_conv **out, size_t *workspace);
 yd_gpu_outcome yd_cuda_conv_run(yd_gpu_driver *d, yd_gpu_conv *c, const yd_gpu_conv_io *io, yd_gpu_stream s);
 void yd_cuda_conv_free(yd_gpu_driver *d, yd_gpu_conv *c);
+void yd_cuda_drop_kernels(yd_cuda *d); // when all convolutions have been freed
 yd_gpu_outcome yd_cuda_matmul_new(yd_gpu_driver *d, const yd_gpu_matmul_shape *shape, yd_gpu_matmul **out,
                                   size_t *workspace);
 yd_gpu_outcome yd_cuda_matmul_run(yd_gpu_driver *d, yd_gpu_matmul *m, const void *a, const void *b, void *c,

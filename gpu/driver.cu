@@ -230,6 +230,7 @@ static void cuda_close(yd_gpu_driver *base)
     yd_cuda *d = yd_cuda_of(base);
     cudaSetDevice(d->device);
     if (d->lt) cublasLtDestroy(d->lt);
+    yd_cuda_drop_kernels(d);
     if (d->cudnn) cudnnDestroy(d->cudnn);
     // A context that a sticky error has spoilt can, if at all, be used again only after it was taken down.
     if (is_sticky(cudaPeekAtLastError()) || is_sticky(cudaDeviceSynchronize())) cudaDeviceReset();

@@ -6,7 +6,7 @@
 //
 // Every launch
 //   * returns 0 or the cudaError_t as an int, of this launch alone (cudaPeekAtLastError is clean again afterwards); operands that it
-//     cannot take (more than 2^31 - 1 elements of work, h or w that do not fit together) give cudaErrorInvalidValue and launch nothing
+//     cannot take (more than 2^31 - 1 items of work, h or w that do not fit together) give cudaErrorInvalidValue and launch nothing
 //   * is asynchronous on `stream`, a cudaStream_t; allocates nothing and reads no memory of the host after it returned, so that it
 //     can be captured in a graph
 //   * is deterministic, and sample i of what it writes depends on sample i of what it reads alone: sums run in an order that the shape

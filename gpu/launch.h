@@ -90,6 +90,7 @@ static inline int yd_zero_async(void *p, size_t bytes, void *stream)
 #else
 
 extern int yd_host_order; // 0: threads and items from the first to the last; 1: from the last to the first
+extern int yd_host_dry;   // 1: a launch's grid is judged, and nothing is done
 
 static inline uint32_t yd_host_turn(uint32_t i, uint32_t count)
 {
@@ -99,7 +100,7 @@ static inline uint32_t yd_host_turn(uint32_t i, uint32_t count)
 static inline int yd_zero_async(void *p, size_t bytes, void *stream)
 {
     (void)stream;
-    memset(p, 0, bytes);
+    if (!yd_host_dry) memset(p, 0, bytes);
     return 0;
 }
 
@@ -107,7 +108,7 @@ static inline int yd_zero_async(void *p, size_t bytes, void *stream)
     __extension__({                                                                                                    \
         const double host_count = (double)(count);                                                                     \
         const int host_rc = yd_count_refused(host_count) ? YD_REFUSED : 0;                                             \
-        const uint32_t host_n = host_rc ? 0 : (uint32_t)host_count;                                                    \
+        const uint32_t host_n = host_rc || yd_host_dry ? 0 : (uint32_t)host_count;                                     \
         (void)(stream);                                                                                                \
         for (uint32_t host_i = 0; host_i < host_n; host_i++) ITEM(&(a), yd_host_turn(host_i, host_n), vec);            \
         host_rc;                                                                                                       \
@@ -118,7 +119,7 @@ static inline int yd_zero_async(void *p, size_t bytes, void *stream)
     __extension__({                                                                                                    \
         static double host_shared[YD_SHARED_MAX / sizeof(double)];                                                     \
         const int host_rc = yd_grid_refused((double)(blocks), shared) ? YD_REFUSED : 0;                                \
-        const uint32_t host_n = host_rc ? 0 : (uint32_t)(blocks);                                                      \
+        const uint32_t host_n = host_rc || yd_host_dry ? 0 : (uint32_t)(blocks);                                       \
         (void)(stream);                                                                                                \
         for (uint32_t host_b = 0; host_b < host_n; host_b++) {                                                         \
             memset(host_shared, 0xff, shared);                                                                         \

@@ -166,9 +166,9 @@ static YD_HD uint32_t yd_gn_strides(uint32_t pixels)
     return yd_ceil_div(pixels, YD_GN_PIXELS);
 }
 
-static YD_HD uint32_t yd_gnorm_items(const yd_gnorm_args *a, int vec)
+static inline double yd_gnorm_items(const yd_gnorm_args *a, int vec)
 {
-    return (uint32_t)a->n * yd_gn_strides(yd_pixels(&a->y)) * yd_ceil_div((uint32_t)a->y.padded, (uint32_t)vec);
+    return (double)a->n * yd_gn_strides(yd_pixels(&a->y)) * yd_ceil_div((uint32_t)a->y.padded, (uint32_t)vec);
 }
 
 // Item: a run of channels of up to YD_GN_PIXELS pixels, as far from each other as there are items, so that neighbours stay neighbours.

@@ -18,11 +18,6 @@ static YD_HD uint32_t yd_pixels(const yd_gpu_map *m)
     return (uint32_t)m->h * (uint32_t)m->w;
 }
 
-static YD_HD uint32_t yd_items(const yd_gpu_map *m, int n, int vec)
-{
-    return (uint32_t)n * yd_pixels(m) * yd_ceil_div((uint32_t)m->padded, (uint32_t)vec);
-}
-
 static YD_HD yd_item yd_item_of(const yd_gpu_map *m, uint32_t i, int vec)
 {
     const uint32_t runs = yd_ceil_div((uint32_t)m->padded, (uint32_t)vec), pixel = i / runs;
@@ -90,10 +85,16 @@ static inline int yd_map_same(const yd_gpu_map *a, const yd_gpu_map *b)
     return yd_map_good(a) && yd_map_good(b) && a->h == b->h && a->w == b->w && a->c == b->c;
 }
 
-// 1: n samples of it have no more elements, padding and all, than an index holds.
+// 1: n samples of it have no more pixels than an index holds.
 static inline int yd_map_fits(const yd_gpu_map *m, int n)
 {
-    return n > 0 && (double)n * m->h * m->w * m->padded <= 2147483647.0;
+    return n > 0 && (double)n * m->h * m->w <= 2147483647.0;
+}
+
+// Items of n samples: a launch refuses more than an index holds.
+static inline double yd_items(const yd_gpu_map *m, int n, int vec)
+{
+    return (double)n * yd_pixels(m) * yd_ceil_div((uint32_t)m->padded, (uint32_t)vec);
 }
 
 #endif

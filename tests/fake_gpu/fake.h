@@ -16,7 +16,7 @@ typedef struct fake_gpu {
     int no_fused, no_conv, no_wide,
         no_capture; // no engine with an end; none at all; none with bf16 in and f32 out; captures fail
     int conv_one_by_one, matmul_one_by_one; // pinned engines take one sample only
-    int idle;     // kernels, convolutions and products do nothing, and memory is handed out as zeros
+    int idle;     // kernels' grids are judged, and no more; convolutions and products do nothing; memory is handed out as zeros
     long fail_at; // the n-th call that can fail from now fails; 0: none
     yd_gpu_outcome fail_with;
     // read by tests

@@ -3,7 +3,7 @@
 #ifndef TESTS_GPU_HOST_H
 #define TESTS_GPU_HOST_H
 
-int yd_host_order;
+int yd_host_order, yd_host_dry;
 
 #include "gpu/canvas.cu"
 #include "gpu/elementwise.cu"

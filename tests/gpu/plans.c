@@ -1,0 +1,231 @@
+// What cuDNN makes of our convolutions on cards that this machine has not got (no_device.h): gpu-plans
+//
+// Each convolution of a table of shapes, and of whole networks compiled as for a device, must find an engine that is fit; one that was chosen for a
+// batch of 8 must take every batch; engines that compile must have compiled a kernel once for all sizes; and no launch of ours may ask for more than
+// a grid or a block may have. What engines then compute is a device's to show: make check-gpu.
+#include "core/model.h"
+#include "gpu/gpu.h"
+#include "tests/gpu/no_device.h"
+#include "tests/unit/t.h"
+
+#include <dlfcn.h>
+
+static const int batches[] = {1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64};
+enum { N_BATCHES = sizeof batches / sizeof *batches };
+
+// Kernels compiled and loaded so far; -1 where the driver is a real one.
+static int kernels(void)
+{
+    void *driver = dlopen("libcuda.so.1", RTLD_LAZY);
+    const int *n = driver ? dlsym(driver, "no_driver_kernels") : NULL;
+    return n ? *n : -1;
+}
+
+static yd_gpu_driver *card(int sm)
+{
+    char why[256] = "";
+    yd_gpu_driver *d = no_device_driver(sm, why);
+    CHECK_MSG(d, "cuDNN knows no sm_%d: %s", sm, why);
+    return d;
+}
+
+static const char *name_of(const yd_gpu_conv_shape *s)
+{
+    static char text[160];
+    static const char *const passes[] = {"fwd", "dx", "dw"};
+    snprintf(text, sizeof text, "%s %s>%s%s %dx%dx%d>%d k%d s%d p%d%s%s%s", passes[s->pass],
+             s->type == YD_BF16 ? "bf16" : "f32", s->out == YD_BF16 ? "bf16" : "f32", s->tf32 ? " tf32" : "", s->h,
+             s->w, s->c, s->o, s->k, s->stride, s->pad, s->bias ? " bias" : "", s->leaky ? " leaky" : "",
+             s->res ? " res" : "");
+    return text;
+}
+
+// One plan of what was chosen.
+static void made(yd_gpu_driver *d, const yd_gpu_conv_shape *s, const yd_gpu_choice *how)
+{
+    yd_gpu_conv *c = NULL;
+    size_t workspace;
+    CHECK_MSG(d->conv_new(d, s, how, &c, &workspace) == YD_GPU_OK, "%s: engine %d takes no batch of %d: %s", name_of(s),
+              how->engine, s->n, d->words(d));
+    d->conv_free(d, c);
+}
+
+// An engine, and plans of it for all batches: 1; no engine: 0. A filter's gradient has an engine for each batch.
+static int planned(yd_gpu_driver *d, yd_gpu_conv_shape s)
+{
+    yd_gpu_choice how;
+    int found = 0;
+    for (int i = 0; i < N_BATCHES; i++) {
+        s.n = s.pass == YD_GPU_DW ? batches[i] : 8;
+        const yd_gpu_outcome o = i == 0 || s.pass == YD_GPU_DW ? d->conv_choose(d, &s, 0, &how) : YD_GPU_OK;
+        CHECK_MSG(o == YD_GPU_OK || o == YD_GPU_UNSUPPORTED, "%s: %s", name_of(&s), d->words(d));
+        if (o) return 0;
+        s.n = batches[i];
+        made(d, &s, &how);
+        found = 1;
+    }
+    return found;
+}
+
+static yd_gpu_conv_shape shape_of(yd_gpu_pass pass, int side, int c, int o, int k, int stride, yd_dtype type, int tf32)
+{
+    return (yd_gpu_conv_shape){.pass = pass,
+                               .n = 8,
+                               .h = side,
+                               .w = side,
+                               .c = c,
+                               .oh = (side - 1) / stride + 1,
+                               .ow = (side - 1) / stride + 1,
+                               .o = o,
+                               .k = k,
+                               .stride = stride,
+                               .pad = k / 2,
+                               .type = type,
+                               .out = type,
+                               .tf32 = tf32};
+}
+
+// The bare sum and its two gradients; then the ends. Exact f32 has them fused at most with a bias.
+static void one_shape(yd_gpu_driver *d, yd_gpu_conv_shape s)
+{
+    CHECK_MSG(planned(d, s), "no engine: %s", name_of(&s));
+    for (yd_gpu_pass pass = YD_GPU_DX; pass <= YD_GPU_DW; pass++) {
+        yd_gpu_conv_shape gradient = s;
+        gradient.pass = pass;
+        CHECK_MSG(planned(d, gradient), "no engine: %s", name_of(&gradient));
+    }
+    for (int end = 1; end < 8; end++) {
+        yd_gpu_conv_shape f = s;
+        f.bias = end & 1, f.res = end >> 1 & 1, f.leaky = end >> 2, f.slope = f.leaky ? 0.2f : 0;
+        const int found = planned(d, f), compiles = f.res || f.leaky || s.type == YD_BF16;
+        if (s.type == YD_BF16 || s.tf32)
+            CHECK_MSG(found, "no engine: %s", name_of(&f));
+        else
+            CHECK_MSG(!found || !compiles, "an engine that compiles: %s", name_of(&f));
+    }
+    s.out = YD_F32;
+    if (s.type == YD_BF16) CHECK_MSG(planned(d, s), "no engine: %s", name_of(&s));
+}
+
+static const struct {
+    int side, c, o, k, stride;
+} shapes[] = {{128, 8, 64, 3, 1},    {128, 64, 64, 3, 1},  {128, 64, 8, 3, 1}, {128, 64, 64, 3, 2},
+              {64, 192, 128, 3, 1},  {64, 192, 128, 1, 1}, {33, 24, 40, 3, 1}, {17, 1024, 512, 3, 1},
+              {16, 512, 1536, 1, 1}, {7, 512, 512, 3, 2}};
+
+static void table(void)
+{
+    yd_gpu_driver *d = card(90);
+    const int before = kernels();
+    for (size_t i = 0; d && i < sizeof shapes / sizeof *shapes; i++)
+        for (int precision = 0; precision < 3; precision++)
+            one_shape(d, shape_of(YD_GPU_FORWARD, shapes[i].side, shapes[i].c, shapes[i].o, shapes[i].k,
+                                  shapes[i].stride, precision ? YD_F32 : YD_BF16, precision == 2));
+    if (!d) return;
+    printf("  sm_90: %ld shapes with an engine, %ld without, %ld plans, %d kernels compiled\n", no_device.chosen,
+           no_device.refused, no_device.made, kernels() - before);
+    CHECK_MSG(no_device.made > 2000 && kernels() - before < 100, "%d kernels for %ld plans", kernels() - before,
+              no_device.made);
+    d->close(d);
+}
+
+// --- networks
+
+#define MODEL(NETWORK)                                                                                                 \
+    "{\"format\": \"yoda-model-1\", \"name\": \"x\", \"network\": {" NETWORK                                           \
+    "}, \"scale\": 4, \"window\": 128, \"overlap\": 8}"
+
+static const struct net {
+    const char *name, *json;
+    int side, batch, train;
+    yd_dtype type;
+} nets[] = {
+#define SR3                                                                                                            \
+    MODEL("\"type\": \"sr3\", \"inner_channel\": 64, \"channel_multiplier\": [1, 2, 4, 8, 8], \"res_blocks\": 3, "     \
+          "\"attn_res\": [16], \"image_size\": 128")
+#define COMPACT                                                                                                        \
+    MODEL("\"type\": \"sr3\", \"inner_channel\": 24, \"channel_multiplier\": [1, 2, 3], \"res_blocks\": 2, "           \
+          "\"norm_groups\": 8, \"attn_res\": [], \"image_size\": 32, \"unshuffle\": 2, \"mid_attention\": false, "     \
+          "\"noise_scale\": 1000")
+#define SRDIFF                                                                                                         \
+    MODEL("\"type\": \"srdiff\", \"inner_channel\": 64, \"channel_multiplier\": [1, 2, 3, 4], \"up_scale\": 4, "       \
+          "\"rrdb_blocks\": 17, \"rrdb_features\": 64")
+    {"the paper's SR3", SR3, 128, 1, 0, YD_BF16},
+    {"the paper's SR3", SR3, 128, 64, 0, YD_BF16},
+    {"the paper's SR3", SR3, 512, 64, 0, YD_BF16},
+    {"the paper's SR3", SR3, 128, 8, 0, YD_F32},
+    {"the paper's SR3, training", SR3, 128, 16, 1, YD_BF16},
+    {"the paper's SR3, training", SR3, 64, 4, 1, YD_F32},
+    {"a compact SR3", COMPACT, 128, 33, 0, YD_BF16},
+    {"a compact SR3, training", COMPACT, 96, 32, 1, YD_BF16},
+    {"SRDiff", SRDIFF, 160, 8, 0, YD_BF16},
+    {"SRDiff", SRDIFF, 160, 2, 0, YD_F32},
+};
+
+// How many convolutions run as products with patches, and sample by sample.
+static void count_ways(const yd_exec *e, int *patches, int *alone)
+{
+    for (int i = 0; i < e->n_steps; i++) {
+        const yd_gpu_step *s = &e->steps[i];
+        *patches += s->conv.shape.k > 0 && !s->conv.conv;
+        *alone += s->conv.conv && s->conv.times > 1;
+    }
+}
+
+static void compile_one(yd_backend *be, const struct net *t)
+{
+    yd_model_config cfg;
+    yd_graph *g = NULL;
+    yd_weights *w = NULL;
+    yd_exec *e = NULL;
+    yd_err err = {0};
+    int patches = 0, alone = 0;
+    int rc = yd_model_config_parse(t->json, strlen(t->json), &cfg, &err);
+    if (!rc) rc = yd_net_build(&cfg.net, t->side, t->side, t->type, t->train, &g, &err);
+    const float **nothing = rc ? NULL : calloc((size_t)g->n_params + 1, sizeof *nothing);
+    if (!rc) rc = be->weights_new(be, g, nothing, t->train, &w, &err);
+    if (!rc) rc = be->compile(be, g, w, t->batch, &e, &err);
+    CHECK_MSG(rc == 0, "%s, %d pixels, batch %d: %s", t->name, t->side, t->batch, err.detail);
+    if (!rc) count_ways(e, &patches, &alone);
+    CHECK_MSG(patches == 0 && alone == 0,
+              "%s, %d pixels, batch %d: %d convolutions without an engine, %d sample by sample", t->name, t->side,
+              t->batch, patches, alone);
+    if (e) be->exec_free(e);
+    if (w) be->weights_free(w);
+    free((void *)nothing);
+    yd_graph_free(g);
+}
+
+static void networks(int sm)
+{
+    yd_gpu_driver *d = card(sm);
+    yd_backend *be = NULL;
+    yd_err err = {0};
+    if (!d) return;
+    const int before = kernels();
+    CHECK_MSG(yd_gpu_open(d, NULL, &be, &err) == 0, "%s", err.detail);
+    for (size_t i = 0; be && i < sizeof nets / sizeof *nets; i++) compile_one(be, &nets[i]);
+    printf("  sm_%d: %ld plans for %ld shapes, %d kernels compiled\n", sm, no_device.made, no_device.chosen,
+           kernels() - before);
+    if (be) be->close(be);
+}
+
+static void networks_of_sm_90(void)
+{
+    networks(90);
+}
+
+static void networks_of_sm_80(void)
+{
+    networks(80);
+}
+
+int main(int argc, char **argv)
+{
+    static const t_case cases[] = {
+        {"every convolution has a plan for every batch", table},
+        {"networks compile without falling back, sm_90", networks_of_sm_90},
+        {"networks compile without falling back, sm_80", networks_of_sm_80},
+    };
+    return t_main(argc, argv, cases, sizeof cases / sizeof *cases);
+}
