@@ -138,7 +138,8 @@ typedef struct yd_cuda_options {
     int eager;            // launch kernels one by one instead of replaying a captured graph
     int tf32;             // f32 products on TF32 units: quicker, ten bits of mantissa
     int batch_variant;    // each batch size may have its own engines: quicker, but a sample's last bits may depend on its mates
-    int tune;             // choose convolution engines by time when they are first met; only with plan_cache, so that a choice stays
+    int tune_ms;          // choose convolution engines by time when they are first met, so long for one model; then, and with 0, by the
+                          // library's ranking. Only with plan_cache, so that a choice stays; backends of a process that have one file agree
     size_t memory_limit;  // bytes that this backend may hold; 0: what is free when it is opened, less a reserve
     const char *plan_cache; // file that keeps the choices of engines by GPU, library version and shape; NULL: kept in memory only
     int canvases; // set a sixteenth of the memory aside for jobs' canvases (yd_canvas_ops)

@@ -44,6 +44,8 @@
     CHOICE(winograd, "auto", "auto|off", "quick convolutions that round a little differently, where they are quick")   \
     SWITCH(batch_invariant, 1, "on a GPU: a result does not depend on what else was in a run, bit for bit; off is a little quicker")  \
     SWITCH(tf32, 0, "on a GPU: products of f32 with ten bits of mantissa, which is quicker")                              \
+    CHOICE(tuning, "auto", "auto|on|off", "on a GPU: convolutions are tried and the quickest kept in state_dir when a model is first loaded; auto: unless others share the store") \
+    NUMBER(tuning_ms, 20000, 1, 3600000, "longest that this may take for one model on one GPU")                         \
     TEXT(attention_nets, "", "attention networks beside those in model_dir: PATH or NAME=PATH, separated by commas")    \
     NUMBER(attention_short_side, 224, 32, 2048, "pixels of the short side of pictures that attention networks are shown")   \
     NUMBER(attention_long_side, 480, 32, 2048, "pixels of their long side, at most")                                    \

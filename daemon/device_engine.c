@@ -25,18 +25,26 @@ typedef struct engine_device {
     seat seats[YD_SEATS];
 } engine_device;
 
-// What was chosen for a card's kernels is kept beside the jobs, a file for each card.
+// What was chosen for cards' kernels is kept beside the jobs, one file for all cards, so that those of one kind agree.
 static const char *plan_cache(engine_device *e)
 {
     if (!*e->cfg->state_dir) return NULL;
-    snprintf(e->plans, sizeof e->plans, "%s/cuda-plans-%d", e->cfg->state_dir, e->number);
+    snprintf(e->plans, sizeof e->plans, "%s/cuda-plans", e->cfg->state_dir);
     return e->plans;
+}
+
+// Other processes that have jobs of ours would have to have the same file.
+static int tune_ms(const yd_config *c)
+{
+    const int on = strcmp(c->tuning, "auto") == 0 ? !*c->store : strcmp(c->tuning, "on") == 0;
+    return on ? (int)c->tuning_ms : 0;
 }
 
 static int open_backend(engine_device *e, yd_err *err)
 {
     if (e->cuda) {
-        const yd_cuda_options go = {.device = e->number, .batch_variant = !e->cfg->batch_invariant, .tf32 = e->cfg->tf32, .plan_cache = plan_cache(e)};
+        const yd_cuda_options go = {.device = e->number, .batch_variant = !e->cfg->batch_invariant, .tf32 = e->cfg->tf32,
+                                    .plan_cache = plan_cache(e), .tune_ms = tune_ms(e->cfg)};
         return yd_cuda_open(&go, &e->backend, err);
     }
     const yd_cpu_options co = {.threads = (int)e->cfg->threads, .no_winograd = strcmp(e->cfg->winograd, "off") == 0};

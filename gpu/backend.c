@@ -71,7 +71,7 @@ static void gpu_info(const yd_backend *be, yd_backend_info *out)
     snprintf(out->isa, sizeof out->isa, "%s", g->about.isa);
     snprintf(out->library, sizeof out->library, "%s", g->about.library);
     snprintf(out->kernels, sizeof out->kernels, "%s%s%s-%d", g->opt.batch_variant ? "variant" : "pinned",
-             g->opt.tune && g->opt.plan_cache ? "-tuned" : "", g->opt.tf32 ? "-tf32" : "", KERNELS_VERSION);
+             yd_gpu_tunes(g) ? "-tuned" : "", g->opt.tf32 ? "-tf32" : "", KERNELS_VERSION);
     out->bf16 = 1;
     out->batch_pays = 1;
     out->memory_total = g->about.memory_total;

@@ -11,6 +11,7 @@
 #include "gpu/cuda.h"
 
 #include <cstring>
+#include <ctime>
 #include <new>
 
 static_assert(YD_GPU_KNOBS >= CUDNN_KNOB_TYPE_COUNTS, "a choice holds a value for each kind of knob");
@@ -384,11 +385,11 @@ struct arena {
     void *x, *filter, *y, *bias, *res, *workspace;
 };
 
-static yd_gpu_outcome reserve(yd_cuda *d, const yd_gpu_conv_shape *s, arena *a)
+static yd_gpu_outcome reserve(yd_cuda *d, const yd_gpu_conv_shape *s, size_t workspace, arena *a)
 {
     const size_t xs = (size_t)s->n * s->h * s->w * s->c * 4, ys = (size_t)s->n * s->oh * s->ow * s->o * 4, ws = (size_t)s->o * s->k * s->k * s->c * 4;
     void **const at[] = {&a->x, &a->filter, &a->y, &a->bias, &a->res, &a->workspace};
-    const size_t bytes[] = {xs, ws, ys, (size_t)s->o * 4, ys, (size_t)MAX_WORKSPACE};
+    const size_t bytes[] = {xs, ws, ys, (size_t)s->o * 4, ys, workspace + 1};
     for (int i = 0; i < 6; i++) {
         yd_gpu_outcome o = yd_cuda_judge(d, cudaMalloc(at[i], bytes[i]));
         if (!o && i < 5) o = yd_cuda_judge(d, cudaMemsetAsync(*at[i], 0, bytes[i], d->stream));
@@ -430,28 +431,45 @@ static yd_gpu_outcome time_one(yd_cuda *d, const yd_gpu_conv_shape *s, const yd_
     return o;
 }
 
-// The quickest of n. Where it cannot be measured, the first.
-static yd_gpu_outcome quickest(yd_cuda *d, const yd_gpu_conv_shape *s, const yd_gpu_choice *list, int n, yd_gpu_choice *out)
+// Engines that are fit, in order of rank.
+struct candidates {
+    yd_gpu_choice list[TIMED];
+    int n, most;
+    size_t workspace; // that the neediest of them asks for
+};
+
+static double seconds(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+// The quickest, of those that there is time for. Where it cannot be measured, the first.
+static yd_gpu_outcome quickest(yd_cuda *d, const yd_gpu_conv_shape *s, const candidates *from, double limit, yd_gpu_choice *out)
 {
     arena a = {};
     float best = 1e30f;
-    *out = list[0];
-    yd_gpu_outcome o = reserve(d, s, &a);
-    for (int i = 0; i < n && !o; i++) {
+    const double end = seconds() + limit;
+    yd_gpu_outcome o = reserve(d, s, from->workspace, &a);
+    for (int i = 0; i < from->n && !o && (i == 0 || seconds() < end); i++) {
         float ms;
-        const yd_gpu_outcome one = time_one(d, s, &list[i], &a, &ms);
+        const yd_gpu_outcome one = time_one(d, s, &from->list[i], &a, &ms);
         if (one == YD_GPU_LOST) o = one;
         if (one || ms >= best) continue;
         best = ms;
-        *out = list[i];
+        *out = from->list[i];
     }
-    if (o != YD_GPU_LOST) o = yd_cuda_judge(d, cudaStreamSynchronize(d->stream));
+    if (o != YD_GPU_LOST) {
+        const yd_gpu_outcome last = yd_cuda_judge(d, cudaStreamSynchronize(d->stream)); // what is given back may still be used
+        if (last) o = last;
+    }
     give_back(&a);
     return o == YD_GPU_NO_MEMORY ? YD_GPU_OK : o;
 }
 
-// Ask one mode of cuDNN's ranking; append to list those that are fit and can be made, up to `most`.
-static void ask(yd_cuda *d, const yd_gpu_conv_shape *s, desc_t graph, cudnnBackendHeurMode_t mode, yd_gpu_choice *list, int *n, int most)
+// Ask one mode of cuDNN's ranking for those that are fit and can be made.
+static void ask(yd_cuda *d, const yd_gpu_conv_shape *s, desc_t graph, cudnnBackendHeurMode_t mode, candidates *out)
 {
     bag b = {}, found = {};
     int64_t count = 0;
@@ -467,34 +485,34 @@ static void ask(yd_cuda *d, const yd_gpu_conv_shape *s, desc_t graph, cudnnBacke
     if (!b.status)
         b.status = cudnnBackendGetAttribute(heuristics, CUDNN_ATTR_ENGINEHEUR_RESULTS, CUDNN_TYPE_BACKEND_DESCRIPTOR, MAX_CANDIDATES, &count, config);
     if (count > MAX_CANDIDATES) count = MAX_CANDIDATES; // how many there are, not how many were given
-    for (int64_t i = 0; i < count && *n < most && !b.status; i++) {
+    for (int64_t i = 0; i < count && out->n < out->most && !b.status; i++) {
         yd_gpu_conv *c = nullptr;
         config_notes notes;
         size_t workspace;
-        if (!read_config(config[i], &list[*n], &notes) || !is_fit(s, notes)) continue;
-        if (yd_cuda_conv_new(d, s, &list[*n], &c, &workspace)) continue;
+        if (!read_config(config[i], &out->list[out->n], &notes) || !is_fit(s, notes)) continue;
+        if (yd_cuda_conv_new(d, s, &out->list[out->n], &c, &workspace)) continue;
         yd_cuda_conv_free(d, c);
-        ++*n;
+        if (workspace > out->workspace) out->workspace = workspace;
+        out->n++;
     }
     empty(&found);
     empty(&b);
 }
 
-yd_gpu_outcome yd_cuda_conv_choose(yd_gpu_driver *base, const yd_gpu_conv_shape *s, int by_time, yd_gpu_choice *out)
+yd_gpu_outcome yd_cuda_conv_choose(yd_gpu_driver *base, const yd_gpu_conv_shape *s, double by_time, yd_gpu_choice *out)
 {
     yd_cuda *d = yd_cuda_of(base);
-    const int most = by_time ? TIMED : 1;
-    yd_gpu_choice list[TIMED];
+    candidates found = {};
     bag b = {};
-    int n = 0;
+    found.most = by_time > 0 ? TIMED : 1;
     desc_t graph = operation_graph(d, &b, s);
     yd_gpu_outcome o = b.status ? not_made(d, b.status) : YD_GPU_OK;
-    if (!o) ask(d, s, graph, CUDNN_HEUR_MODE_A, list, &n, most);
-    if (!o && n == 0) ask(d, s, graph, CUDNN_HEUR_MODE_FALLBACK, list, &n, most);
+    if (!o) ask(d, s, graph, CUDNN_HEUR_MODE_A, &found);
+    if (!o && found.n == 0) ask(d, s, graph, CUDNN_HEUR_MODE_FALLBACK, &found);
     empty(&b);
     if (!o && !d->properties) o = yd_cuda_judge(d, cudaPeekAtLastError()); // has an attempt taken the device with it?
-    if (!o && n == 0) o = YD_GPU_UNSUPPORTED;
+    if (!o && found.n == 0) o = YD_GPU_UNSUPPORTED;
     if (o) return o;
-    *out = list[0];
-    return by_time && n > 1 ? quickest(d, s, list, n, out) : YD_GPU_OK;
+    *out = found.list[0];
+    return found.n > 1 ? quickest(d, s, &found, by_time, out) : YD_GPU_OK;
 }

@@ -41,7 +41,7 @@ yd_gpu_outcome yd_cudnn_judge(yd_cuda *d, cudnnStatus_t s);
 yd_gpu_outcome yd_cublas_judge(yd_cuda *d, cublasStatus_t s);
 
 // conv.cu, matmul.cu
-yd_gpu_outcome yd_cuda_conv_choose(yd_gpu_driver *d, const yd_gpu_conv_shape *shape, int by_time, yd_gpu_choice *out);
+yd_gpu_outcome yd_cuda_conv_choose(yd_gpu_driver *d, const yd_gpu_conv_shape *shape, double by_time, yd_gpu_choice *out);
 yd_gpu_outcome yd_cuda_conv_new(yd_gpu_driver *d, const yd_gpu_conv_shape *shape, const yd_gpu_choice *how,
                                 yd_gpu_conv **out, size_t *workspace);
 yd_gpu_outcome yd_cuda_conv_run(yd_gpu_driver *d, yd_gpu_conv *c, const yd_gpu_conv_io *io, yd_gpu_stream s);

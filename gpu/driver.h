@@ -104,9 +104,9 @@ struct yd_gpu_driver {
     yd_gpu_outcome (*graph_launch)(yd_gpu_driver *d, yd_gpu_graph g, yd_gpu_stream s);
     void (*graph_free)(yd_gpu_driver *d, yd_gpu_graph g);
 
-    // Choose how to compute a shape: by the library's own ranking, or by time among its first. UNSUPPORTED: no engine that is deterministic and
-    // precise enough (f32 without tf32: no tensor cores; never reduced accumulation) takes it.
-    yd_gpu_outcome (*conv_choose)(yd_gpu_driver *d, const yd_gpu_conv_shape *shape, int by_time, yd_gpu_choice *out);
+    // Choose how to compute a shape: by the library's own ranking, or among its first by time, of which so many seconds may be spent.
+    // UNSUPPORTED: no engine that is deterministic and precise enough (f32 without tf32: no tensor cores; never reduced accumulation) takes it.
+    yd_gpu_outcome (*conv_choose)(yd_gpu_driver *d, const yd_gpu_conv_shape *shape, double by_time, yd_gpu_choice *out);
     // Prepare one. UNSUPPORTED: that engine does not take that shape.
     yd_gpu_outcome (*conv_new)(yd_gpu_driver *d, const yd_gpu_conv_shape *shape, const yd_gpu_choice *how,
                                yd_gpu_conv **out, size_t *workspace);

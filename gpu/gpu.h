@@ -56,6 +56,7 @@ struct yd_weights {
     size_t count;   // elements of one part, padded so that each parameter starts on 256 bytes
     float *part[4]; // by yd_weights_part, on the device; M, V, EMA only when training
     yd_gpu_packed *packed;
+    double tuning_s; // that choosing engines by time may still take
 };
 
 typedef struct yd_gpu_buf {
@@ -120,6 +121,11 @@ static inline int yd_gpu_code(const yd_err *err)
 static inline int yd_round8(int c)
 {
     return (c + 7) / 8 * 8;
+}
+// Are engines chosen by time?
+static inline int yd_gpu_tunes(const yd_gpu *g)
+{
+    return g->opt.tune_ms > 0 && g->opt.plan_cache != NULL;
 }
 static inline const yd_tensor *yd_gpu_tensor(const yd_exec *e, yd_tid t)
 {

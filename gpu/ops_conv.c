@@ -11,12 +11,31 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #define PIN_BATCH 8
 
 // --- choosing and preparing
 
-static int choose(yd_exec *e, const yd_gpu_conv_shape *shape, const char *key, yd_gpu_choice *out, yd_err *err)
+static double seconds(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+// By time as long as there is some left for these weights' model.
+static yd_gpu_outcome choose_now(yd_exec *e, const yd_gpu_conv_shape *shape, yd_gpu_choice *out)
+{
+    yd_gpu *g = e->gpu;
+    const double from = seconds(), left = e->w->tuning_s;
+    memset(out, 0, sizeof *out);
+    const yd_gpu_outcome o = g->d->conv_choose(g->d, shape, left, out);
+    if (left > 0) e->w->tuning_s = left - (seconds() - from);
+    return o;
+}
+
+static int choose_locked(yd_exec *e, const yd_gpu_conv_shape *shape, const char *key, yd_gpu_choice *out, yd_err *err)
 {
     yd_gpu *g = e->gpu;
     const yd_gpu_choice *kept = yd_gpu_plans_get(g->plans, key);
@@ -24,14 +43,21 @@ static int choose(yd_exec *e, const yd_gpu_conv_shape *shape, const char *key, y
         *out = *kept;
         return 0;
     }
-    memset(out, 0, sizeof *out);
-    const yd_gpu_outcome o = g->d->conv_choose(g->d, shape, g->opt.tune && g->opt.plan_cache != NULL, out);
+    const yd_gpu_outcome o = choose_now(e, shape, out);
     if (o == YD_GPU_UNSUPPORTED)
         out->engine = -1;
     else if (o)
         return yd_gpu_check(g, o, "choosing a convolution's engine", err);
     if (g->verbose) fprintf(stderr, "cuda: %s: engine %d\n", key, out->engine);
     return yd_gpu_plans_put(g->plans, key, out, err);
+}
+
+static int choose(yd_exec *e, const yd_gpu_conv_shape *shape, const char *key, yd_gpu_choice *out, yd_err *err)
+{
+    yd_gpu_plans_lock(e->gpu->plans);
+    const int rc = choose_locked(e, shape, key, out, err);
+    yd_gpu_plans_unlock(e->gpu->plans);
+    return rc;
 }
 
 // Prepare by a choice. 1 done, 0 that engine does not take the shape, negative: error.
@@ -56,7 +82,7 @@ static int find_plan(yd_exec *e, const yd_gpu_conv_shape *shape, yd_gpu_conv_pla
     yd_gpu_choice how;
     yd_gpu_conv_shape s = *shape;
     memset(plan, 0, sizeof *plan);
-    yd_gpu_plans_key(e->gpu->plans, shape, !pinned, key);
+    yd_gpu_plans_key(e->gpu->plans, shape, !pinned, yd_gpu_tunes(e->gpu), key);
     if (pinned) s.n = PIN_BATCH;
     int rc = choose(e, &s, key, &how, err);
     if (rc || how.engine < 0) return rc;

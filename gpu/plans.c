@@ -1,8 +1,9 @@
-// The plan cache: see plans.h. A sorted array of keys and choices; a few hundred at most.
+// The plan cache: see plans.h. A sorted array of keys and choices, a few hundred at most, for each file.
 #include "gpu/plans.h"
 #include "core/file.h"
 #include "core/mem.h"
 
+#include <pthread.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,12 +18,22 @@ typedef struct plan {
     yd_gpu_choice choice;
 } plan;
 
-struct yd_gpu_plans {
+// What is known of one file, or of none.
+typedef struct table {
+    struct table *next;
     char *path;
+    plan *list; // by key
+    int n, cap, dropped, changed, users;
+    pthread_mutex_t lock;
+} table;
+
+struct yd_gpu_plans {
+    table *t;
     char device[160]; // first part of every key
-    plan *list;       // by key
-    int n, cap, dropped, changed;
 };
+
+static table *tables; // those with files
+static pthread_mutex_t tables_lock = PTHREAD_MUTEX_INITIALIZER;
 
 // FNV-1a: against a torn write or a flipped bit, not against an enemy.
 static uint64_t checksum(const char *text, size_t n)
@@ -33,7 +44,7 @@ static uint64_t checksum(const char *text, size_t n)
 }
 
 // Where key is, or would be.
-static int find(const yd_gpu_plans *p, const char *key, int *there)
+static int find(const table *p, const char *key, int *there)
 {
     int lo = 0, hi = p->n;
     *there = 0;
@@ -51,11 +62,11 @@ static int find(const yd_gpu_plans *p, const char *key, int *there)
 const yd_gpu_choice *yd_gpu_plans_get(const yd_gpu_plans *p, const char *key)
 {
     int there;
-    const int at = find(p, key, &there);
-    return there ? &p->list[at].choice : NULL;
+    const int at = find(p->t, key, &there);
+    return there ? &p->t->list[at].choice : NULL;
 }
 
-static int put(yd_gpu_plans *p, const char *key, const yd_gpu_choice *c, yd_err *err)
+static int put(table *p, const char *key, const yd_gpu_choice *c, yd_err *err)
 {
     int there;
     const int at = find(p, key, &there);
@@ -80,8 +91,8 @@ int yd_gpu_plans_put(yd_gpu_plans *p, const char *key, const yd_gpu_choice *c, y
 {
     if (!*key || strpbrk(key, "\t\n") || strlen(key) >= YD_GPU_KEY || c->n_knobs < 0 || c->n_knobs > YD_GPU_KNOBS)
         return yd_fail(err, YD_E_INVALID, "'%.60s' cannot be kept in the plan cache", key);
-    int rc = put(p, key, c, err);
-    if (!rc) p->changed = 1;
+    int rc = put(p->t, key, c, err);
+    if (!rc) p->t->changed = 1;
     return rc;
 }
 
@@ -119,7 +130,7 @@ static int parse_choice(const char *text, yd_gpu_choice *c)
 }
 
 // Take one line of the file, without its end. 1 kept, 0 damaged, negative: no memory.
-static int take_line(yd_gpu_plans *p, char *line, yd_err *err)
+static int take_line(table *p, char *line, yd_err *err)
 {
     yd_gpu_choice c;
     char *choice = strchr(line, '\t'), *sum = choice ? strchr(choice + 1, '\t') : NULL, *end = NULL;
@@ -131,7 +142,7 @@ static int take_line(yd_gpu_plans *p, char *line, yd_err *err)
     return rc ? rc : 1;
 }
 
-static int take_text(yd_gpu_plans *p, char *text, size_t len, yd_err *err)
+static int take_text(table *p, char *text, size_t len, yd_err *err)
 {
     char *line = text, *const end = text + len;
     for (int number = 0; line < end; number++) {
@@ -154,7 +165,7 @@ static int take_text(yd_gpu_plans *p, char *text, size_t len, yd_err *err)
     return 0;
 }
 
-static int read_file(yd_gpu_plans *p, yd_err *err)
+static int read_file(table *p, yd_err *err)
 {
     void *bytes = NULL;
     size_t len = 0;
@@ -169,6 +180,62 @@ static int read_file(yd_gpu_plans *p, yd_err *err)
     return rc;
 }
 
+static void free_table(table *t)
+{
+    if (!t) return;
+    pthread_mutex_destroy(&t->lock);
+    yd_free(t->list);
+    yd_free(t->path);
+    yd_free(t);
+}
+
+static int new_table(const char *path, table **out, yd_err *err)
+{
+    int rc = 0;
+    table *t = yd_calloc(1, sizeof *t);
+    if (!t) return yd_fail(err, YD_E_NOMEM, "no memory for the plan cache");
+    pthread_mutex_init(&t->lock, NULL);
+    if (path) {
+        t->path = yd_strdup(path);
+        rc = t->path ? read_file(t, err) : yd_fail(err, YD_E_NOMEM, "no memory for the plan cache");
+    }
+    if (rc)
+        free_table(t);
+    else
+        *out = t;
+    return rc;
+}
+
+// The table of a file, read if nobody has it. A path of another spelling is another file.
+static int enter_table(const char *path, table **out, yd_err *err)
+{
+    int rc = 0;
+    table *t;
+    pthread_mutex_lock(&tables_lock);
+    for (t = tables; t && strcmp(t->path, path) != 0;) t = t->next;
+    if (!t && (rc = new_table(path, &t, err)) == 0) {
+        t->next = tables;
+        tables = t;
+    }
+    if (!rc) t->users++;
+    pthread_mutex_unlock(&tables_lock);
+    *out = t;
+    return rc;
+}
+
+// What was not written is still needed: a device that is opened again must take the same engines.
+static void leave_table(table *t)
+{
+    pthread_mutex_lock(&tables_lock);
+    table **at = &tables;
+    while (*at != t) at = &(*at)->next;
+    if (--t->users == 0 && !t->changed) {
+        *at = t->next;
+        free_table(t);
+    }
+    pthread_mutex_unlock(&tables_lock);
+}
+
 int yd_gpu_plans_open(const char *path, const yd_gpu_about *about, yd_gpu_plans **out, yd_err *err)
 {
     *out = NULL;
@@ -177,55 +244,70 @@ int yd_gpu_plans_open(const char *path, const yd_gpu_about *about, yd_gpu_plans 
     snprintf(p->device, sizeof p->device, "%.90s|%.20s|%.40s", about->device, about->isa, about->library);
     for (char *c = p->device; *c; c++)
         if (*c == '\t' || *c == '\n') *c = ' ';
-    int rc = 0;
-    if (path) {
-        p->path = yd_strdup(path);
-        rc = p->path ? read_file(p, err) : yd_fail(err, YD_E_NOMEM, "no memory for the plan cache");
-    }
-    if (rc) {
-        yd_gpu_plans_close(p);
-        return rc;
-    }
-    *out = p;
-    return 0;
+    int rc = path ? enter_table(path, &p->t, err) : new_table(NULL, &p->t, err);
+    if (rc)
+        yd_free(p);
+    else
+        *out = p;
+    return rc;
 }
 
 void yd_gpu_plans_close(yd_gpu_plans *p)
 {
     if (!p) return;
-    yd_free(p->list);
-    yd_free(p->path);
+    if (p->t->path)
+        leave_table(p->t);
+    else
+        free_table(p->t);
     yd_free(p);
 }
 
-void yd_gpu_plans_key(const yd_gpu_plans *p, const yd_gpu_conv_shape *s, int with_n, char key[YD_GPU_KEY])
+void yd_gpu_plans_lock(yd_gpu_plans *p)
+{
+    pthread_mutex_lock(&p->t->lock);
+}
+
+void yd_gpu_plans_unlock(yd_gpu_plans *p)
+{
+    pthread_mutex_unlock(&p->t->lock);
+}
+
+void yd_gpu_plans_key(const yd_gpu_plans *p, const yd_gpu_conv_shape *s, int with_n, int by_time, char key[YD_GPU_KEY])
 {
     static const char *const passes[] = {"fwd", "dx", "dw"}, *const types[] = {"f32", "bf16"};
     char n[16] = "";
     if (with_n) snprintf(n, sizeof n, " n%d", s->n);
-    snprintf(key, YD_GPU_KEY, "%.120s|%s%s %dx%dx%d %dx%dx%d k%d s%d p%d %s>%s%s%s%s%s", p->device, passes[s->pass], n,
-             s->h, s->w, s->c, s->oh, s->ow, s->o, s->k, s->stride, s->pad, types[s->type], types[s->out],
-             s->bias ? " bias" : "", s->leaky ? " leaky" : "", s->res ? " res" : "", s->tf32 ? " tf32" : "");
+    snprintf(key, YD_GPU_KEY, "%.120s|%s%s %dx%dx%d %dx%dx%d k%d s%d p%d %s>%s%s%s%s%s%s", p->device, passes[s->pass],
+             n, s->h, s->w, s->c, s->oh, s->ow, s->o, s->k, s->stride, s->pad, types[s->type], types[s->out],
+             s->bias ? " bias" : "", s->leaky ? " leaky" : "", s->res ? " res" : "", s->tf32 ? " tf32" : "",
+             by_time ? " timed" : "");
 }
 
-int yd_gpu_plans_save(yd_gpu_plans *p, yd_err *err)
+static int write_file(table *t, yd_err *err)
 {
-    if (!p->path || !p->changed) return 0;
     size_t size, len = 0;
-    if (yd_mul_size((size_t)p->n, LINE, &size) || yd_add_size(size, sizeof HEADER + 1, &size))
+    if (yd_mul_size((size_t)t->n, LINE, &size) || yd_add_size(size, sizeof HEADER + 1, &size))
         return yd_fail(err, YD_E_NOMEM, "the plan cache has too many entries");
     char *text = yd_malloc(size);
     if (!text) return yd_fail(err, YD_E_NOMEM, "no memory to write the plan cache");
     len = (size_t)snprintf(text, size, "%s\n", HEADER);
-    for (int i = 0; i < p->n; i++) len += print_line(&p->list[i], text + len, size - len);
-    int rc = yd_file_write_atomic(p->path, text, len, err);
+    for (int i = 0; i < t->n; i++) len += print_line(&t->list[i], text + len, size - len);
+    int rc = yd_file_write_atomic(t->path, text, len, err);
     yd_free(text);
-    if (!rc) p->changed = 0;
+    if (!rc) t->changed = 0;
+    return rc;
+}
+
+int yd_gpu_plans_save(yd_gpu_plans *p, yd_err *err)
+{
+    yd_gpu_plans_lock(p);
+    const int rc = p->t->path && p->t->changed ? write_file(p->t, err) : 0;
+    yd_gpu_plans_unlock(p);
     return rc;
 }
 
 int yd_gpu_plans_count(const yd_gpu_plans *p, int *dropped)
 {
-    if (dropped) *dropped = p->dropped;
-    return p->n;
+    if (dropped) *dropped = p->t->dropped;
+    return p->t->n;
 }

@@ -73,6 +73,7 @@ int yd_gpu_weights_new(yd_backend *be, const yd_graph *g, const float *const *ho
     if (!w) return yd_fail(err, YD_E_NOMEM, "no memory for the weights");
     w->gpu = gpu;
     w->n_params = g->n_params;
+    w->tuning_s = yd_gpu_tunes(gpu) ? gpu->opt.tune_ms * 1e-3 : 0;
     w->params = yd_calloc(yd_sz(g->n_params) + 1, sizeof *w->params);
     rc = w->params ? lay_out(w, g, err) : yd_fail(err, YD_E_NOMEM, "no memory for the weights");
     for (int k = 0; k < parts && !rc; k++) {

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #define ARGS 2048
 
@@ -321,14 +322,18 @@ static int refused(const yd_gpu_conv_shape *s)
     return fake.no_conv || (fake.no_fused && end) || (fake.no_wide && s->type == YD_BF16 && s->out == YD_F32);
 }
 
-static yd_gpu_outcome fake_conv_choose(yd_gpu_driver *d, const yd_gpu_conv_shape *s, int by_time, yd_gpu_choice *out)
+static yd_gpu_outcome fake_conv_choose(yd_gpu_driver *d, const yd_gpu_conv_shape *s, double by_time, yd_gpu_choice *out)
 {
     (void)d;
     const yd_gpu_outcome o = turn();
     if (o) return o;
     if (s->c % 8 || s->o % 8) abort(); // what real engines want
     fake.choices++;
-    *out = (yd_gpu_choice){.engine = 7 + by_time, .n_knobs = 1, .knob = {{2, s->n}}};
+    if (by_time > 0) {
+        fake.timed++;
+        nanosleep(&(struct timespec){0, fake.choose_ms * 1000000}, NULL);
+    }
+    *out = (yd_gpu_choice){.engine = 7 + (by_time > 0), .n_knobs = 1, .knob = {{2, s->n}}};
     return refused(s) ? YD_GPU_UNSUPPORTED : YD_GPU_OK;
 }
 

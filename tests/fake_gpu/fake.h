@@ -17,11 +17,13 @@ typedef struct fake_gpu {
         no_capture; // no engine with an end; none at all; none with bf16 in and f32 out; captures fail
     int conv_one_by_one, matmul_one_by_one; // pinned engines take one sample only
     int idle;     // kernels' grids are judged, and no more; convolutions and products do nothing; memory is handed out as zeros
+    long choose_ms; // that choosing an engine by time takes, below 1000
     long fail_at; // the n-th call that can fail from now fails; 0: none
     yd_gpu_outcome fail_with;
     // read by tests
     long calls;                     // that can fail
     long allocs, prepared, choices; // memory of either kind; convolutions and products; engines chosen
+    long timed;                     // of those by time
     long live;                      // objects and memory blocks that are not yet released
     size_t bytes, peak;             // of device memory
     long graph_launches, launches;  // launches: kernels and copies that were not replayed

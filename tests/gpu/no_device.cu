@@ -26,7 +26,7 @@ static yd_cuda card;
 static yd_gpu_driver driver;
 static uintptr_t next_address;
 
-static yd_gpu_outcome no_choose(yd_gpu_driver *d, const yd_gpu_conv_shape *s, int by_time, yd_gpu_choice *out)
+static yd_gpu_outcome no_choose(yd_gpu_driver *d, const yd_gpu_conv_shape *s, double by_time, yd_gpu_choice *out)
 {
     (void)d, (void)by_time;
     const yd_gpu_outcome o = yd_cuda_conv_choose(&card, s, 0, out);

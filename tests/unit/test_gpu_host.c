@@ -8,6 +8,8 @@
 #include "gpu/plans.h"
 #include "gpu/replay.h"
 #include "tests/fake_gpu/fake.h"
+#include <pthread.h>
+#include <time.h>
 #include <unistd.h>
 
 static unsigned long long state = 88172645463325252u;
@@ -128,15 +130,17 @@ static void test_keys(void)
     snprintf(newer.library, sizeof newer.library, "cuDNN 9.20.0");
     CHECK(yd_gpu_plans_open(NULL, &about, &p, NULL) == 0 && yd_gpu_plans_open(NULL, &newer, &other, NULL) == 0);
     const yd_gpu_conv_shape s = a_shape();
-    yd_gpu_plans_key(p, &s, 0, base);
+    yd_gpu_plans_key(p, &s, 0, 0, base);
     CHECK(strstr(base, "NVIDIA H200") && strstr(base, "9.19.0"));
-    yd_gpu_plans_key(other, &s, 0, key);
+    yd_gpu_plans_key(other, &s, 0, 0, key);
     CHECK(strcmp(key, base) != 0);
     yd_gpu_conv_shape t = s;
     t.n = 9;
-    yd_gpu_plans_key(p, &t, 0, key);
+    yd_gpu_plans_key(p, &t, 0, 0, key);
     CHECK(strcmp(key, base) == 0); // not where engines are pinned
-    yd_gpu_plans_key(p, &t, 1, key);
+    yd_gpu_plans_key(p, &t, 1, 0, key);
+    CHECK(strcmp(key, base) != 0);
+    yd_gpu_plans_key(p, &s, 0, 1, key);
     CHECK(strcmp(key, base) != 0);
     for (int field = 0; field < 15; field++) {
         t = s;
@@ -150,7 +154,7 @@ static void test_keys(void)
             t.out = YD_F32;
         else
             t.pass = YD_GPU_DX;
-        yd_gpu_plans_key(p, &t, 0, key);
+        yd_gpu_plans_key(p, &t, 0, 0, key);
         CHECK_MSG(strcmp(key, base) != 0, "field %d is no part of the key", field);
     }
     yd_gpu_plans_close(p);
@@ -201,8 +205,88 @@ static void test_round_trip(void)
     CHECK(yd_gpu_plans_put(p, "key 007", &c, NULL) == 0 && same(yd_gpu_plans_get(p, "key 007"), &c) &&
           yd_gpu_plans_count(p, NULL) == 200);
     CHECK(yd_gpu_plans_put(p, "a\tb", &c, NULL) == YD_E_INVALID && yd_gpu_plans_put(p, "", &c, NULL) == YD_E_INVALID);
-    yd_gpu_plans_close(p); // not saved
+    const yd_gpu_choice was = a_choice(6);
+    CHECK(yd_gpu_plans_put(p, "key 007", &was, NULL) == 0 && yd_gpu_plans_save(p, NULL) == 0);
+    yd_gpu_plans_close(p);
     CHECK(count_intact(200, &dropped) == 200);
+}
+
+// Backends of one file see each other's choices, and choices that could not be written outlive them; those of no file are their own.
+static void test_shared(void)
+{
+    yd_gpu_plans *a, *b;
+    const yd_gpu_choice c = a_choice(5), d = a_choice(6);
+    char text[256];
+    void *bytes = NULL;
+    size_t len = 0;
+    int dropped;
+    write_cache(2);
+    CHECK(yd_gpu_plans_open(path, &about, &a, NULL) == 0 && yd_gpu_plans_open(path, &about, &b, NULL) == 0);
+    CHECK(yd_gpu_plans_put(a, "new", &c, NULL) == 0 && same(yd_gpu_plans_get(b, "new"), &c));
+    yd_gpu_plans_close(a);
+    CHECK(same(yd_gpu_plans_get(b, "new"), &c));
+    yd_gpu_plans_close(b); // nobody has it, and nobody has saved it
+    CHECK(yd_gpu_plans_open(path, &about, &a, NULL) == 0 && same(yd_gpu_plans_get(a, "new"), &c));
+    CHECK(yd_gpu_plans_save(a, NULL) == 0);
+    yd_gpu_plans_close(a);
+    // What is in the file is enough now: one that was put there meanwhile is read.
+    CHECK(yd_file_read(path, 1 << 20, &bytes, &len, NULL) == 0);
+    write_cache(1);
+    CHECK(count_intact(2, &dropped) == 1);
+    CHECK(yd_file_write_atomic(path, bytes, len, NULL) == 0);
+    yd_free(bytes);
+    CHECK(yd_gpu_plans_open(path, &about, &a, NULL) == 0 && same(yd_gpu_plans_get(a, "new"), &c));
+    yd_gpu_plans_close(a);
+    snprintf(text, sizeof text, "%s-of-another", path);
+    CHECK(yd_gpu_plans_open(NULL, &about, &a, NULL) == 0 && yd_gpu_plans_open(text, &about, &b, NULL) == 0);
+    CHECK(yd_gpu_plans_put(a, "own", &d, NULL) == 0 && !yd_gpu_plans_get(b, "own"));
+    yd_gpu_plans_close(a);
+    yd_gpu_plans_close(b);
+}
+
+typedef struct chooser {
+    pthread_t thread;
+    int number, took;
+} chooser;
+
+static int choosing, chosen; // under the table's lock
+
+// As a backend does: what is not there is chosen, which takes a while.
+static void *choose_one(void *arg)
+{
+    chooser *x = arg;
+    yd_gpu_plans *p;
+    if (yd_gpu_plans_open(path, &about, &p, NULL)) return NULL;
+    yd_gpu_plans_lock(p);
+    const yd_gpu_choice *there = yd_gpu_plans_get(p, "raced for");
+    if (there) {
+        x->took = there->engine;
+    } else {
+        choosing++;
+        nanosleep(&(struct timespec){0, 5000000}, NULL);
+        const yd_gpu_choice own = a_choice(x->number);
+        x->took = x->number;
+        chosen += choosing;
+        yd_gpu_plans_put(p, "raced for", &own, NULL);
+    }
+    yd_gpu_plans_unlock(p);
+    yd_gpu_plans_save(p, NULL);
+    yd_gpu_plans_close(p);
+    return NULL;
+}
+
+static void test_race(void)
+{
+    enum { N = 8 };
+    chooser x[N];
+    write_cache(1);
+    for (int i = 0; i < N; i++) {
+        x[i] = (chooser){.number = 10 + i, .took = -1};
+        CHECK(pthread_create(&x[i].thread, NULL, choose_one, &x[i]) == 0);
+    }
+    for (int i = 0; i < N; i++) pthread_join(x[i].thread, NULL);
+    for (int i = 0; i < N; i++) CHECK(x[i].took == x[0].took && x[i].took >= 10);
+    CHECK(chosen == 1);
 }
 
 // Any one byte of the file changed, or the file cut anywhere: what is read is what was written, less at most the lines that were hit.
@@ -367,6 +451,8 @@ int main(int argc, char **argv)
         {"the budget follows from the free memory", test_budget},
         {"a plan's key has everything that decides it", test_keys},
         {"plans come back from disk as they were", test_round_trip},
+        {"backends of one file share their choices", test_shared},
+        {"backends that choose at the same time choose once", test_race},
         {"a damaged plan cache costs what was damaged", test_damage},
         {"the plan cache without memory", test_plans_nomem},
         {"launches become a graph on the second run", test_replay},
