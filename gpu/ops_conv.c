@@ -87,7 +87,9 @@ static int find_plan(yd_exec *e, const yd_gpu_conv_shape *shape, yd_gpu_conv_pla
     int rc = choose(e, &s, key, &how, err);
     if (rc || how.engine < 0) return rc;
     plan->times = 1;
-    rc = prepare(e, shape, &how, plan, err);
+    // An engine that names no tiles may choose them by the batch.
+    const int whole = !pinned || shape->n == 1 || how.n_knobs > 0;
+    rc = whole ? prepare(e, shape, &how, plan, err) : 0;
     if (rc || !pinned || shape->n == 1) return rc;
     s.n = 1;
     plan->times = shape->n;

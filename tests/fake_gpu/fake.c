@@ -333,7 +333,7 @@ static yd_gpu_outcome fake_conv_choose(yd_gpu_driver *d, const yd_gpu_conv_shape
         fake.timed++;
         nanosleep(&(struct timespec){0, fake.choose_ms * 1000000}, NULL);
     }
-    *out = (yd_gpu_choice){.engine = 7 + (by_time > 0), .n_knobs = 1, .knob = {{2, s->n}}};
+    *out = (yd_gpu_choice){.engine = 7 + (by_time > 0), .n_knobs = !fake.no_tiles, .knob = {{2, s->n}}};
     return refused(s) ? YD_GPU_UNSUPPORTED : YD_GPU_OK;
 }
 
@@ -349,7 +349,7 @@ static yd_gpu_outcome fake_conv_new(yd_gpu_driver *d, const yd_gpu_conv_shape *s
     *out = malloc(sizeof **out);
     if (!*out) abort();
     (*out)->shape = *s;
-    (*out)->lean = 1 + 1e-7 * (double)how->knob[0].value;
+    (*out)->lean = 1 + 1e-7 * (double)(how->n_knobs ? how->knob[0].value : s->n);
     *workspace = 1000;
     fake.prepared++;
     fake.live++;

@@ -15,6 +15,7 @@ typedef struct fake_gpu {
     size_t memory_total, memory_free;
     int no_fused, no_conv, no_wide,
         no_capture; // no engine with an end; none at all; none with bf16 in and f32 out; captures fail
+    int no_tiles; // engines name no tiles, and choose them by the batch
     int conv_one_by_one, matmul_one_by_one; // pinned engines take one sample only
     int idle;     // kernels' grids are judged, and no more; convolutions and products do nothing; memory is handed out as zeros
     long choose_ms; // that choosing an engine by time takes, below 1000

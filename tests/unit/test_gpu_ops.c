@@ -163,11 +163,12 @@ static void test_one_by_one(void)
 }
 
 // Sample 1 of a batch is what it is alone.
-static void test_mates(void)
+static void mates(int no_tiles)
 {
     for (size_t i = 0; i < n_specs; i++) {
-        if (specs[i].n < 2) continue;
+        if (specs[i].n < 2 || (no_tiles && !uses_libraries(specs[i].kind))) continue;
         fake_reset();
+        fake.no_tiles = no_tiles;
         yd_graph *g = one_op_graph(&specs[i]);
         oracle *o = one_op_oracle(g, &specs[i]);
         device batch, alone;
@@ -190,6 +191,16 @@ static void test_mates(void)
     }
 }
 
+static void test_mates(void)
+{
+    mates(0);
+}
+
+static void test_no_tiles(void)
+{
+    mates(1);
+}
+
 int main(int argc, char **argv)
 {
     static const t_case cases[] = {
@@ -200,6 +211,7 @@ int main(int argc, char **argv)
         {"without engines for convolutions", test_no_engines},
         {"with pinned engines that take one sample", test_one_by_one},
         {"a sample does not depend on its mates", test_mates},
+        {"nor where engines choose their tiles by the batch", test_no_tiles},
     };
     specs = one_op_table(&n_specs);
     return t_main(argc, argv, cases, sizeof cases / sizeof *cases);
