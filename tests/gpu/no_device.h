@@ -22,6 +22,9 @@ typedef struct no_device_counts { // since the driver was made
 yd_gpu_driver *no_device_driver(int sm, char why[256]);
 extern no_device_counts no_device;
 
+// products.cu: a matrix product as its descriptors for cublasLt have it, by loops over matrices of f32. NULL, or what is wrong.
+const char *no_device_product(const yd_gpu_matmul_shape *shape, const float *a, const float *b, float *c);
+
 #ifdef __cplusplus
 }
 #endif

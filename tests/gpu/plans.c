@@ -2,7 +2,7 @@
 //
 // Each convolution of a table of shapes, and of whole networks compiled as for a device, must find an engine that is fit; one that was chosen for a
 // batch of 8 must take every batch; engines that compile must have compiled a kernel once for all sizes; and no launch of ours may ask for more than
-// a grid or a block may have. What engines then compute is a device's to show: make check-gpu.
+// a grid or a block may have. Matrix products must be what they are meant to be. What engines then compute is a device's to show: make check-gpu.
 #include "core/model.h"
 #include "gpu/gpu.h"
 #include "tests/gpu/no_device.h"
@@ -223,10 +223,66 @@ static void networks_of_sm_80(void)
     networks(80);
 }
 
+// --- products
+
+enum { ROOM = 4096 };
+
+static float element(const float *m, int transposed, long ld, int i, int j)
+{
+    return transposed ? m[j * ld + i] : m[i * ld + j];
+}
+
+// What driver.h says of a product, row-major.
+static void expected(const yd_gpu_matmul_shape *s, const float *a, const float *b, float *c)
+{
+    for (int t = 0; t < s->batch; t++)
+        for (int i = 0; i < s->m; i++)
+            for (int j = 0; j < s->n; j++) {
+                float sum = 0, *to = c + t * s->step_c + i * s->ldc + j;
+                for (int l = 0; l < s->k; l++)
+                    sum += element(a + t * s->step_a, s->trans_a, s->lda, i, l) *
+                           element(b + t * s->step_b, s->trans_b, s->ldb, l, j);
+                *to = s->alpha * sum + (s->beta != 0 ? s->beta * *to : 0);
+            }
+}
+
+// Every form that attention and convolutions as products ask for; small whole numbers, so that sums are exact in any order.
+static void products(void)
+{
+    static float a[ROOM], b[ROOM], c[ROOM], want[ROOM];
+    for (int i = 0; i < ROOM; i++) a[i] = (float)(i * 7 % 11 - 5), b[i] = (float)(i * 5 % 13 - 6);
+    for (int form = 0; form < 16; form++) {
+        const int ta = form & 1, tb = form >> 1 & 1, batch = form & 4 ? 3 : 1;
+        yd_gpu_matmul_shape s = {.m = 5,
+                                 .n = 7,
+                                 .k = 6,
+                                 .batch = batch,
+                                 .trans_a = ta,
+                                 .trans_b = tb,
+                                 .lda = 19,
+                                 .ldb = 23,
+                                 .ldc = 11,
+                                 .step_a = 200,
+                                 .step_b = 190,
+                                 .step_c = 70,
+                                 .ab = YD_BF16,
+                                 .out = YD_F32,
+                                 .alpha = 2,
+                                 .beta = form & 8 ? 1.0f : 0.0f,
+                                 .align = 16};
+        for (int i = 0; i < ROOM; i++) c[i] = want[i] = (float)(i % 17);
+        const char *wrong = no_device_product(&s, a, b, c);
+        expected(&s, a, b, want);
+        CHECK_MSG(!wrong, "form %d: %s", form, wrong);
+        CHECK_MSG(memcmp(c, want, sizeof c) == 0, "form %d: another product", form);
+    }
+}
+
 int main(int argc, char **argv)
 {
     static const t_case cases[] = {
         {"every convolution has a plan for every batch", table},
+        {"products are told to cublasLt as they are meant", products},
         {"networks compile without falling back, sm_90", networks_of_sm_90},
         {"networks compile without falling back, sm_80", networks_of_sm_80},
     };
