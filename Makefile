@@ -212,7 +212,7 @@ $(O)/fuzz/%: $(O)/tests/fuzz/%.o $(DAEMON_OBJ) $(O)/libcore.a
 
 # What a CUDA device is checked and measured by (tests/gpu/run): VARIANT=bare wherever it runs, so that it needs none of our packages. The
 # programs run on the CPU too, where they are of another variant.
-GPU_TEST_OBJ := $(call obj,$(addprefix tests/oracle/,oracle.c forward.c backward.c one_op.c) tests/bench/common.c)
+GPU_TEST_OBJ := $(call obj,$(addprefix tests/oracle/,oracle.c forward.c backward.c one_op.c device.c) tests/bench/common.c)
 CHECK_OBJ := $(call obj,$(wildcard tests/gpu/check*.c) tests/gpu/saved.c)
 $(BIN)/gpu-check: $(CHECK_OBJ) $(call obj,tests/gpu/open_device.c) $(GPU_TEST_OBJ) $(O)/libcore.a
 $(BIN)/gpu-check-fake: $(CHECK_OBJ) $(call obj,tests/gpu/open_fake.c) $(GPU_TEST_OBJ) $(O)/libgpu.a $(O)/libcore.a

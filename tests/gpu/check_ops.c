@@ -2,6 +2,7 @@
 // are chosen by: batches to 33, channels to 512, maps that fill no tile. In f32, bf16 and both mixed. Each is run twice and its samples
 // alone, which must not change a bit.
 #include "tests/gpu/check.h"
+#include "tests/oracle/device.h"
 #include "tests/oracle/one_op.h"
 
 #include <math.h>
@@ -66,66 +67,6 @@ static const spec more[] = {
     S(YD_OP_LOSS, 33, 7, 9, 3, .p = 1),
     S(YD_OP_LOSS, 17, 32, 32, 3, .p = 2),
 };
-
-// ---- one graph on the backend
-
-typedef struct device {
-    yd_backend *be;
-    yd_weights *w;
-    yd_exec *e;
-} device;
-
-static void device_close(device *d)
-{
-    if (d->e) d->be->exec_free(d->e);
-    if (d->w) d->be->weights_free(d->w);
-}
-
-static int put_weights(device *d, const oracle *o, yd_err *err)
-{
-    const yd_graph *g = o->g;
-    float **host = calloc((size_t)g->n_params + 1, sizeof *host);
-    for (int i = 0; i < g->n_params; i++) {
-        const size_t count = oracle_count(o, g->params[i]);
-        host[i] = malloc(count * sizeof(float));
-        for (size_t j = 0; j < count; j++) host[i][j] = (float)o->t[g->params[i]][j];
-    }
-    int rc = d->be->weights_new(d->be, g, (const float *const *)host, 0, &d->w, err);
-    for (int i = 0; i < g->n_params; i++) free(host[i]);
-    free(host);
-    return rc;
-}
-
-// Compile for samples first..first+n-1 of the oracle's inputs and run.
-static int device_run(device *d, yd_backend *be, const oracle *o, int first, int n, yd_err *err)
-{
-    const yd_graph *g = o->g;
-    *d = (device){.be = be};
-    int rc = put_weights(d, o, err);
-    if (!rc) rc = be->compile(be, g, d->w, n, &d->e, err);
-    for (int t = 0; t < g->n_tensors && !rc; t++) {
-        if (g->tensors[t].kind != YD_T_INPUT) continue;
-        const size_t per = yd_tensor_numel(&g->tensors[t]);
-        float *stage = be->buffer(d->e, t);
-        for (size_t i = 0; i < per * (size_t)n; i++) stage[i] = (float)o->t[t][(size_t)first * per + i];
-    }
-    return rc ? rc : be->run(d->e, err);
-}
-
-// A result of the last run, which the caller frees; NULL when it cannot be had.
-static float *device_read(const device *d, const yd_graph *g, yd_tid t, int n)
-{
-    const size_t count = yd_tensor_numel(&g->tensors[t]) * (size_t)(g->tensors[t].kind == YD_T_PGRAD ? 1 : n);
-    float *out = malloc(count * sizeof *out);
-    const float *stage = d->be->buffer(d->e, t);
-    if (stage)
-        memcpy(out, stage, count * sizeof *out);
-    else if (d->be->peek(d->e, t, out, NULL)) {
-        free(out);
-        return NULL;
-    }
-    return out;
-}
 
 // ---- one row: all shapes of one operator in one pair of types
 

@@ -4,66 +4,30 @@
 // batches.
 #include "gpu/gpu.h"
 #include "tests/fake_gpu/fake.h"
+#include "tests/oracle/device.h"
 #include "tests/oracle/one_op.h"
 #include "tests/unit/t.h"
 
 static const spec *specs;
 static size_t n_specs;
 
-typedef struct device {
-    yd_backend *be;
-    yd_weights *w;
-    yd_exec *e;
-} device;
-
-static void device_close(device *d)
-{
-    if (d->e) d->be->exec_free(d->e);
-    if (d->w) d->be->weights_free(d->w);
-    if (d->be) d->be->close(d->be);
-}
-
-static void fill_inputs(const device *d, const oracle *o, int first, int n)
-{
-    for (int t = 0; t < o->g->n_tensors; t++) {
-        if (o->g->tensors[t].kind != YD_T_INPUT) continue;
-        const size_t per = yd_tensor_numel(&o->g->tensors[t]);
-        float *stage = d->be->buffer(d->e, t);
-        for (size_t i = 0; i < per * (size_t)n; i++) stage[i] = (float)o->t[t][(size_t)first * per + i];
-    }
-}
-
-// Samples first..first+n-1 of the oracle's inputs, run on a new backend. 0 or the error, printed.
-static int device_run(device *d, const yd_cuda_options *opt, const oracle *o, int first, int n)
+// A new backend and the oracle's samples on it. 0 or the error, printed.
+static int run_on(device *d, const yd_cuda_options *opt, const oracle *o, int first, int n)
 {
     yd_err err = {0};
-    const yd_graph *g = o->g;
+    yd_backend *be = NULL;
     *d = (device){0};
-    float **host = calloc((size_t)g->n_params + 1, sizeof *host);
-    for (int i = 0; i < g->n_params; i++) {
-        const size_t count = oracle_count(o, g->params[i]);
-        host[i] = malloc(count * sizeof(float));
-        for (size_t j = 0; j < count; j++) host[i][j] = (float)o->t[g->params[i]][j];
-    }
-    int rc = yd_gpu_open(fake_driver(), opt, &d->be, &err);
-    if (!rc) rc = d->be->weights_new(d->be, g, (const float *const *)host, 0, &d->w, &err);
-    for (int i = 0; i < g->n_params; i++) free(host[i]);
-    free(host);
-    if (!rc) rc = d->be->compile(d->be, g, d->w, n, &d->e, &err);
-    if (!rc) fill_inputs(d, o, first, n);
-    if (!rc) rc = d->be->run(d->e, &err);
+    int rc = yd_gpu_open(fake_driver(), opt, &be, &err);
+    if (!rc) rc = device_run(d, be, o, first, n, &err);
     if (rc) printf("  %s\n", err.detail);
     return rc;
 }
 
-static float *device_read(const device *d, const yd_graph *g, yd_tid t, int n)
+static void close_all(device *d)
 {
-    const int gradient = g->tensors[t].kind == YD_T_PGRAD;
-    const size_t count = yd_tensor_numel(&g->tensors[t]) * (size_t)(gradient ? 1 : n);
-    float *out = malloc(count * sizeof *out), *stage = d->be->buffer(d->e, t);
-    if (stage) memcpy(out, stage, count * sizeof *out);
-    else CHECK(d->be->peek(d->e, t, out, NULL) == 0);
-    return out;
+    yd_backend *be = d->be;
+    device_close(d);
+    if (be) be->close(be);
 }
 
 static const yd_cuda_options keeping = {.keep_activations = 1};
@@ -75,7 +39,7 @@ static void compare(const spec *s, double f32_limit, double bf16_limit)
     oracle *o = one_op_oracle(g, s);
     oracle_run(o, 0);
     device d;
-    const int rc = device_run(&d, &keeping, o, 0, s->n);
+    const int rc = run_on(&d, &keeping, o, 0, s->n);
     CHECK_MSG(rc == 0, "%s", one_op_label(s));
     CHECK(rc || fake.graph_launches >= 2); // the warm-up's and the run's: what is compared came out of a graph
     for (int k = 0; k < YD_OP_MAX_OUT && !rc; k++) {
@@ -86,12 +50,14 @@ static void compare(const spec *s, double f32_limit, double bf16_limit)
         for (size_t i = 0; i < count; i++) want[i] = (float)o->t[t][i];
         const int half = s->dt == YD_BF16 || s->out_dt == YD_BF16;
         const double diff = t_rel_diff(got, want, count), limit = half ? bf16_limit : f32_limit;
-        CHECK_MSG(diff <= limit, "%s: %s is off by %.3g, allowed %.3g", one_op_label(s), g->tensors[t].name, diff, limit);
+        CHECK_MSG(diff <= limit, "%s: %s is off by %.3g, allowed %.3g", one_op_label(s), g->tensors[t].name, diff,
+                  limit);
         free(got);
         free(want);
     }
-    device_close(&d);
-    CHECK_MSG(fake.live == 0 && fake.bytes == 0, "%s: %ld objects and %zu bytes are left", one_op_label(s), fake.live, fake.bytes);
+    close_all(&d);
+    CHECK_MSG(fake.live == 0 && fake.bytes == 0, "%s: %ld objects and %zu bytes are left", one_op_label(s), fake.live,
+              fake.bytes);
     oracle_free(o);
     yd_graph_free(g);
 }
@@ -113,7 +79,8 @@ static void set_way(const way *w)
 
 static int uses_libraries(yd_op_kind k)
 {
-    return k == YD_OP_CONV || k == YD_OP_CONVT || k == YD_OP_CONV_DX || k == YD_OP_CONV_DW || k == YD_OP_ATTENTION || k == YD_OP_ATTENTION_BWD;
+    return k == YD_OP_CONV || k == YD_OP_CONVT || k == YD_OP_CONV_DX || k == YD_OP_CONV_DW || k == YD_OP_ATTENTION ||
+           k == YD_OP_ATTENTION_BWD;
 }
 
 static void all(const way *w, yd_dtype in, yd_dtype out, int everything)
@@ -172,20 +139,21 @@ static void mates(int no_tiles)
         yd_graph *g = one_op_graph(&specs[i]);
         oracle *o = one_op_oracle(g, &specs[i]);
         device batch, alone;
-        int rc = device_run(&batch, &keeping, o, 0, specs[i].n);
-        if (!rc) rc = device_run(&alone, &keeping, o, 1, 1);
+        int rc = run_on(&batch, &keeping, o, 0, specs[i].n);
+        if (!rc) rc = run_on(&alone, &keeping, o, 1, 1);
         CHECK_MSG(rc == 0, "%s", one_op_label(&specs[i]));
         for (int k = 0; k < YD_OP_MAX_OUT && !rc; k++) {
             const yd_tid t = g->ops[0].out[k];
             if (t == YD_NONE || g->tensors[t].kind == YD_T_PGRAD) continue;
             const size_t per = yd_tensor_numel(&g->tensors[t]);
             float *a = device_read(&batch, g, t, specs[i].n), *b = device_read(&alone, g, t, 1);
-            CHECK_MSG(memcmp(a + per, b, per * sizeof *a) == 0, "%s: %s depends on its mates", one_op_label(&specs[i]), g->tensors[t].name);
+            CHECK_MSG(memcmp(a + per, b, per * sizeof *a) == 0, "%s: %s depends on its mates", one_op_label(&specs[i]),
+                      g->tensors[t].name);
             free(a);
             free(b);
         }
-        device_close(&batch);
-        if (!rc) device_close(&alone);
+        close_all(&batch);
+        if (!rc) close_all(&alone);
         oracle_free(o);
         yd_graph_free(g);
     }

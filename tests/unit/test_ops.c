@@ -2,6 +2,7 @@
 // tests/oracle/one_op.c; the oracle's gradients against finite differences of the oracle's own forward; and the
 // promise that a sample's bytes depend on nothing else.
 #include "core/cpu/vec.h"
+#include "tests/oracle/device.h"
 #include "tests/oracle/one_op.h"
 #include "tests/unit/t.h"
 #include <sys/wait.h>
@@ -20,56 +21,13 @@ static size_t n_specs;
 
 static yd_backend *backend[2]; // one and two threads, activations kept
 
-typedef struct device {
-    yd_backend *be;
-    yd_weights *w;
-    yd_exec *e;
-} device;
-
-static void device_close(device *d)
-{
-    if (d->e) d->be->exec_free(d->e);
-    if (d->w) d->be->weights_free(d->w);
-}
-
-// Samples first..first+n-1 of the oracle's inputs, run on the backend. 0 or the error, printed.
-static int device_run(device *d, yd_backend *be, const oracle *o, int first, int n)
+// Of the oracle's samples, or the error, printed.
+static int run_on(device *d, yd_backend *be, const oracle *o, int first, int n)
 {
     yd_err err = {0};
-    const yd_graph *g = o->g;
-    *d = (device){.be = be};
-    float **host = calloc((size_t)g->n_params + 1, sizeof *host);
-    for (int i = 0; i < g->n_params; i++) {
-        size_t count = oracle_count(o, g->params[i]);
-        host[i] = malloc(count * sizeof(float));
-        for (size_t j = 0; j < count; j++) host[i][j] = (float)o->t[g->params[i]][j];
-    }
-    int rc = be->weights_new(be, g, (const float *const *)host, 0, &d->w, &err);
-    for (int i = 0; i < g->n_params; i++) free(host[i]);
-    free(host);
-    if (!rc) rc = be->compile(be, g, d->w, n, &d->e, &err);
-    for (int t = 0; t < g->n_tensors && !rc; t++) {
-        if (g->tensors[t].kind != YD_T_INPUT) continue;
-        size_t per = yd_tensor_numel(&g->tensors[t]);
-        float *stage = be->buffer(d->e, t);
-        for (size_t i = 0; i < per * (size_t)n; i++) stage[i] = (float)o->t[t][(size_t)first * per + i];
-    }
-    if (!rc) rc = be->run(d->e, &err);
+    const int rc = device_run(d, be, o, first, n, &err);
     if (rc) printf("  %s\n", err.detail);
     return rc;
-}
-
-// A result of the last run as floats; the caller frees it.
-static float *device_read(const device *d, const yd_graph *g, yd_tid t, int n)
-{
-    size_t count = yd_tensor_numel(&g->tensors[t]) * (size_t)(g->tensors[t].kind == YD_T_PGRAD ? 1 : n);
-    float *out = malloc(count * sizeof *out);
-    float *stage = d->be->buffer(d->e, t);
-    if (stage)
-        memcpy(out, stage, count * sizeof *out);
-    else
-        CHECK(d->be->peek(d->e, t, out, NULL) == 0);
-    return out;
 }
 
 static void compare(const spec *s, double f32_limit, double bf16_limit)
@@ -79,7 +37,7 @@ static void compare(const spec *s, double f32_limit, double bf16_limit)
     oracle *o = one_op_oracle(g, s);
     oracle_run(o, 0);
     device d;
-    int rc = device_run(&d, backend[1], o, 0, s->n);
+    int rc = run_on(&d, backend[1], o, 0, s->n);
     CHECK_MSG(rc == 0, "%s", one_op_label(s));
     for (int k = 0; k < YD_OP_MAX_OUT && !rc; k++) {
         yd_tid t = g->ops[0].out[k];
@@ -129,7 +87,7 @@ static void check_same_bytes(const spec *s)
     yd_graph *g = one_op_graph(s);
     oracle *o = one_op_oracle(g, s);
     device two, one;
-    int rc = device_run(&two, backend[1], o, 0, s->n), rc1 = device_run(&one, backend[0], o, 0, s->n);
+    int rc = run_on(&two, backend[1], o, 0, s->n), rc1 = run_on(&one, backend[0], o, 0, s->n);
     CHECK_MSG(rc == 0 && rc1 == 0, "%s", one_op_label(s));
     for (int k = 0; k < YD_OP_MAX_OUT && !rc && !rc1; k++) {
         yd_tid t = g->ops[0].out[k];
@@ -142,7 +100,7 @@ static void check_same_bytes(const spec *s)
         size_t per = yd_tensor_numel(&g->tensors[t]);
         for (int i = 0; i < s->n && g->tensors[t].kind != YD_T_PGRAD; i++) {
             device alone;
-            if (device_run(&alone, backend[1], o, i, 1) == 0) {
+            if (run_on(&alone, backend[1], o, i, 1) == 0) {
                 b = device_read(&alone, g, t, 1);
                 CHECK_MSG(memcmp(a + (size_t)i * per, b, per * sizeof *b) == 0,
                           "%s: sample %d of %s differs when alone", one_op_label(s), i, g->tensors[t].name);
