@@ -77,7 +77,9 @@ static int prepare(yd_exec *e, const yd_gpu_conv_shape *shape, const yd_gpu_choi
 // Find a plan for a shape of all samples. 1 found, 0 there is none, negative: error.
 static int find_plan(yd_exec *e, const yd_gpu_conv_shape *shape, yd_gpu_conv_plan *plan, yd_err *err)
 {
-    const int pinned = !e->gpu->opt.batch_variant && shape->pass != YD_GPU_DW; // DW adds up the batch anyway
+    // DW adds up the batch anyway, and in training so does what follows from a DX.
+    const int pinned =
+        !e->gpu->opt.batch_variant && shape->pass != YD_GPU_DW && !(e->training && shape->pass == YD_GPU_DX);
     char key[YD_GPU_KEY];
     yd_gpu_choice how;
     yd_gpu_conv_shape s = *shape;

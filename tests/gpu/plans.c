@@ -138,7 +138,8 @@ static void table(void)
 
 static const struct net {
     const char *name, *json;
-    int side, batch, train;
+    int side, batch;
+    enum { RUNNING, TRAINING, ENCODER } what;
     yd_dtype type;
 } nets[] = {
 #define SR3                                                                                                            \
@@ -151,16 +152,17 @@ static const struct net {
 #define SRDIFF                                                                                                         \
     MODEL("\"type\": \"srdiff\", \"inner_channel\": 64, \"channel_multiplier\": [1, 2, 3, 4], \"up_scale\": 4, "       \
           "\"rrdb_blocks\": 17, \"rrdb_features\": 64")
-    {"the paper's SR3", SR3, 128, 1, 0, YD_BF16},
-    {"the paper's SR3", SR3, 128, 64, 0, YD_BF16},
-    {"the paper's SR3", SR3, 512, 64, 0, YD_BF16},
-    {"the paper's SR3", SR3, 128, 8, 0, YD_F32},
-    {"the paper's SR3, training", SR3, 128, 16, 1, YD_BF16},
-    {"the paper's SR3, training", SR3, 64, 4, 1, YD_F32},
-    {"a compact SR3", COMPACT, 128, 33, 0, YD_BF16},
-    {"a compact SR3, training", COMPACT, 96, 32, 1, YD_BF16},
-    {"SRDiff", SRDIFF, 160, 8, 0, YD_BF16},
-    {"SRDiff", SRDIFF, 160, 2, 0, YD_F32},
+    {"the paper's SR3", SR3, 128, 1, RUNNING, YD_BF16},
+    {"the paper's SR3", SR3, 128, 64, RUNNING, YD_BF16},
+    {"the paper's SR3", SR3, 512, 64, RUNNING, YD_BF16},
+    {"the paper's SR3", SR3, 128, 8, RUNNING, YD_F32},
+    {"the paper's SR3, training", SR3, 128, 16, TRAINING, YD_BF16},
+    {"the paper's SR3, training", SR3, 64, 4, TRAINING, YD_F32},
+    {"a compact SR3", COMPACT, 128, 33, RUNNING, YD_BF16},
+    {"a compact SR3, training", COMPACT, 96, 32, TRAINING, YD_BF16},
+    {"SRDiff", SRDIFF, 160, 8, RUNNING, YD_BF16},
+    {"SRDiff", SRDIFF, 160, 2, RUNNING, YD_F32},
+    {"SRDiff's encoder", SRDIFF, 640, 1, ENCODER, YD_F32},
 };
 
 // How many convolutions run as products with patches, and sample by sample.
@@ -173,6 +175,15 @@ static void count_ways(const yd_exec *e, int *patches, int *alone)
     }
 }
 
+static int build(const struct net *t, const yd_net_config *net, yd_graph **g, yd_err *err)
+{
+    if (t->what == ENCODER) return yd_net_build_encoder(net, t->side, t->side, g, err);
+    const int rc = yd_net_build(net, t->side, t->side, t->type, t->what == TRAINING, g, err);
+    if (rc || t->what != TRAINING) return rc;
+    yd_graph_backward(*g, yd_graph_find(*g, "out"), 1);
+    return yd_graph_finish(*g, err);
+}
+
 static void compile_one(yd_backend *be, const struct net *t)
 {
     yd_model_config cfg;
@@ -182,9 +193,9 @@ static void compile_one(yd_backend *be, const struct net *t)
     yd_err err = {0};
     int patches = 0, alone = 0;
     int rc = yd_model_config_parse(t->json, strlen(t->json), &cfg, &err);
-    if (!rc) rc = yd_net_build(&cfg.net, t->side, t->side, t->type, t->train, &g, &err);
+    if (!rc) rc = build(t, &cfg.net, &g, &err);
     const float **nothing = rc ? NULL : calloc((size_t)g->n_params + 1, sizeof *nothing);
-    if (!rc) rc = be->weights_new(be, g, nothing, t->train, &w, &err);
+    if (!rc) rc = be->weights_new(be, g, nothing, t->what == TRAINING, &w, &err);
     if (!rc) rc = be->compile(be, g, w, t->batch, &e, &err);
     CHECK_MSG(rc == 0, "%s, %d pixels, batch %d: %s", t->name, t->side, t->batch, err.detail);
     if (!rc) count_ways(e, &patches, &alone);
