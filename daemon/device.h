@@ -34,6 +34,9 @@ struct yd_device {
 // What the configuration's dtype means for a model on a machine with or without bf16: the type of each engine. Returns how many.
 int yd_device_dtypes(const yd_config *cfg, const yd_model_config *model, int has_bf16, yd_dtype out[YD_ENGINES_MAX]);
 
+// How long engines of a GPU may be measured for one model: 0 for not at all, as `tuning` has it.
+int yd_device_tune_ms(const yd_config *cfg);
+
 // The engines of core on a backend: the CPU's, or a GPU by its number. cfg is borrowed. YD_E_NOMEM.
 int yd_device_engine_new(const yd_config *cfg, int cuda, int number, yd_device **out, yd_err *err);
 

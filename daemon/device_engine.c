@@ -34,7 +34,7 @@ static const char *plan_cache(engine_device *e)
 }
 
 // Other processes that have jobs of ours would have to have the same file.
-static int tune_ms(const yd_config *c)
+int yd_device_tune_ms(const yd_config *c)
 {
     const int on = strcmp(c->tuning, "auto") == 0 ? !*c->store : strcmp(c->tuning, "on") == 0;
     return on ? (int)c->tuning_ms : 0;
@@ -44,7 +44,7 @@ static int open_backend(engine_device *e, yd_err *err)
 {
     if (e->cuda) {
         const yd_cuda_options go = {.device = e->number, .batch_variant = !e->cfg->batch_invariant, .tf32 = e->cfg->tf32,
-                                    .plan_cache = plan_cache(e), .tune_ms = tune_ms(e->cfg)};
+                                    .plan_cache = plan_cache(e), .tune_ms = yd_device_tune_ms(e->cfg)};
         return yd_cuda_open(&go, &e->backend, err);
     }
     const yd_cpu_options co = {.threads = (int)e->cfg->threads, .no_winograd = strcmp(e->cfg->winograd, "off") == 0};

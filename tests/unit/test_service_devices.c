@@ -337,10 +337,29 @@ static void closed_in_the_middle(void)
     }
 }
 
+// Engines are measured where the result is nobody else's concern, or where that was asked for.
+static void measured_engines(void)
+{
+    static const struct {
+        const char *tuning, *store;
+        int ms;
+    } want[] = {{"auto", "", 700}, {"auto", "redis://127.0.0.1", 0}, {"on", "redis://127.0.0.1", 700}, {"off", "", 0}, {"off", "redis://127.0.0.1", 0}};
+    yd_config c;
+    yd_config_init(&c);
+    CHECK(yd_device_tune_ms(&c) == 20000);
+    for (size_t i = 0; i < sizeof want / sizeof *want; i++) {
+        CHECK(yd_config_set(&c, "tuning", want[i].tuning, NULL) == 0 && yd_config_set(&c, "store", want[i].store, NULL) == 0 &&
+              yd_config_set(&c, "tuning_ms", "700", NULL) == 0);
+        CHECK_MSG(yd_device_tune_ms(&c) == want[i].ms, "%s with '%s'", want[i].tuning, want[i].store);
+    }
+    CHECK(yd_config_set(&c, "tuning", "maybe", NULL) != 0);
+}
+
 int main(int argc, char **argv)
 {
     static const t_case cases[] = {
         {"devices: the same bytes on any of them", the_same_bytes},
+        {"devices: whose engines are measured", measured_engines},
         {"devices: a run fails, and jobs go on", a_run_fails},
         {"devices: none is left, for a while", none_is_left},
         {"devices: a job that none can bear", a_job_no_device_can_bear},
