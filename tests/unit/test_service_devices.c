@@ -1,4 +1,5 @@
 // Several devices, and devices that fail: the same bytes wherever a unit ran, jobs that go on elsewhere or later, and what is said of it.
+#include "daemon/device.h"
 #include "tests/unit/service_rig.h"
 
 #include <unistd.h>
