@@ -228,7 +228,7 @@ $(BIN)/gpu-peak: tests/gpu/peak.cu
 	$(Q)$(NVCC) $(NVCCFLAGS) -cudart static -o $@ $< $(filter-out -lcudnn %libcudnn%,$(CUDA_LINK)) -Xlinker -rpath=$(CUDA_HOME)/lib64
 
 # What cuDNN makes of our convolutions where there is no device, with something in place of the driver's library beside it.
-NO_DEVICE_OBJ := $(patsubst %,$(G)/%.o,gpu/conv.cu gpu/driver.cu tests/gpu/no_device.cu tests/gpu/products.cu)
+NO_DEVICE_OBJ := $(patsubst %,$(G)/%.o,gpu/attention.cu gpu/conv.cu gpu/driver.cu tests/gpu/no_device.cu tests/gpu/products.cu)
 $(BIN)/gpu-plans: $(call obj,tests/gpu/plans.c) $(NO_DEVICE_OBJ) $(O)/libgpu.a $(O)/libcore.a | $(BIN)/no-driver/libcuda.so.1
 	@mkdir -p $(@D)
 	$(call say,LD,$@)

@@ -130,6 +130,12 @@ typedef struct yd_cpu_options {
 void yd_cpu_prepare_process(char **argv);
 int yd_cpu_open(const yd_cpu_options *opt, yd_backend **out, yd_err *err);
 
+typedef enum {
+    YD_ATTENTION_BEST,     // one kernel of the library up to the 256 channels that it documents, else products around a softmax
+    YD_ATTENTION_PRODUCTS, // always products
+    YD_ATTENTION_FUSED,    // one kernel wherever the library has one
+} yd_cuda_attention;
+
 // Of the CUDA backend, which core/backend_load.h opens. All zero is the default.
 typedef struct yd_cuda_options {
     int device;           // index among the devices that CUDA shows, from 0
@@ -138,6 +144,7 @@ typedef struct yd_cuda_options {
     int eager;            // launch kernels one by one instead of replaying a captured graph
     int tf32;             // f32 products on TF32 units: quicker, ten bits of mantissa
     int batch_variant;    // each batch size may have its own engines: quicker, but a sample's last bits may depend on its mates
+    yd_cuda_attention attention; // of bf16 maps, to run a network
     int tune_ms;          // choose convolution engines by time when they are first met, so long for one model; then, and with 0, by the
                           // library's ranking. Only with plan_cache, so that a choice stays; backends of a process that have one file agree
     size_t memory_limit;  // bytes that this backend may hold; 0: what is free when it is opened, less a reserve

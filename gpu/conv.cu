@@ -1,4 +1,5 @@
-// Convolutions by cuDNN 9's graph API (the backend descriptors): a graph of one convolution and, for FORWARD, the pointwise operations of its end.
+// Convolutions by cuDNN 9's graph API (the backend descriptors): a graph of one convolution and, for FORWARD, the pointwise operations of its end;
+// and for whatever graph, so for attention's (attention.cu), the engine that computes it.
 //
 // A choice is an engine's global index with its knobs' values. It is found by asking cuDNN's ranking (mode A, then what always works) for the first
 // configuration that is fit: deterministic; f32 without tensor cores, Winograd or FFT unless TF32 is wanted; no reduced accumulation; a workspace
@@ -8,8 +9,9 @@
 // Some engines compile their kernel when a plan is made, half a second each. What only they can do (is_compiled) is described as a graph of dynamic
 // shape with a kernel cache, so that a kernel is compiled once for all shapes and batches; exact f32, where it takes ten seconds, does without.
 // tests/gpu/plans.c makes all of these plans on a machine without a device.
-#include "gpu/cuda.h"
+#include "gpu/cudnn_bag.h"
 
+#include <cmath>
 #include <cstring>
 #include <ctime>
 #include <new>
@@ -22,55 +24,7 @@ static_assert(YD_GPU_KNOBS >= CUDNN_KNOB_TYPE_COUNTS, "a choice holds a value fo
 #define TIMED          6 // of those that are fit, when choosing by time
 #define REPEATS        5
 
-typedef cudnnBackendDescriptor_t desc_t;
-
 enum { ID_X = 1, ID_FILTER, ID_Y, ID_BIAS, ID_RES, ID_VIRTUAL };
-
-// Descriptors that are destroyed together. The first status that is not success stays, and later calls do nothing.
-struct bag {
-    desc_t list[128];
-    int n;
-    cudnnStatus_t status;
-};
-
-static desc_t add(bag *b, cudnnBackendDescriptorType_t type)
-{
-    desc_t d = nullptr;
-    if (b->status) return nullptr;
-    if (b->n == (int)(sizeof b->list / sizeof *b->list)) {
-        b->status = CUDNN_STATUS_BAD_PARAM_SIZE_INSUFFICIENT;
-        return nullptr;
-    }
-    b->status = cudnnBackendCreateDescriptor(type, &d);
-    if (!b->status) b->list[b->n++] = d;
-    return d;
-}
-
-static void empty(bag *b)
-{
-    while (b->n > 0) cudnnBackendDestroyDescriptor(b->list[--b->n]);
-}
-
-static void set(bag *b, desc_t d, cudnnBackendAttributeName_t name, cudnnBackendAttributeType_t type, int64_t n, const void *values)
-{
-    if (!b->status) b->status = cudnnBackendSetAttribute(d, name, type, n, values);
-}
-
-static void set_desc(bag *b, desc_t d, cudnnBackendAttributeName_t name, desc_t value)
-{
-    set(b, d, name, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &value);
-}
-
-static desc_t done(bag *b, desc_t d)
-{
-    if (!b->status) b->status = cudnnBackendFinalize(d);
-    return d;
-}
-
-static cudnnDataType_t type_of(yd_dtype t)
-{
-    return t == YD_BF16 ? CUDNN_DATA_BFLOAT16 : CUDNN_DATA_FLOAT;
-}
 
 // [n][h][w][c] without gaps, as cuDNN's n, c, h, w.
 static desc_t tensor(bag *b, int64_t id, cudnnDataType_t type, int64_t n, int64_t h, int64_t w, int64_t c, bool is_virtual)
@@ -163,8 +117,8 @@ static bool is_compiled(const yd_gpu_conv_shape *s)
 // The operation graph of a shape. What stands between two operations is virtual and f32.
 static desc_t operation_graph(yd_cuda *c, bag *b, const yd_gpu_conv_shape *s)
 {
+    if (s->pass == YD_GPU_ATTENTION) return yd_cuda_attention_graph(c, b, s);
     const cudnnDataType_t in = type_of(s->type), out = type_of(s->out), f32 = CUDNN_DATA_FLOAT;
-    const bool dynamic = true;
     int left = s->bias + s->leaky + s->res, n = 0;
     int64_t id = ID_VIRTUAL;
     desc_t ops[4];
@@ -182,11 +136,7 @@ static desc_t operation_graph(yd_cuda *c, bag *b, const yd_gpu_conv_shape *s)
         ops[n++] = pointwise(b, at, other, to, (double)s->slope);
         at = to;
     }
-    desc_t g = add(b, CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR);
-    if (is_compiled(s)) set(b, g, CUDNN_ATTR_OPERATIONGRAPH_IS_DYNAMIC_SHAPE_ENABLED, CUDNN_TYPE_BOOLEAN, 1, &dynamic);
-    if (!c->properties) set(b, g, CUDNN_ATTR_OPERATIONGRAPH_HANDLE, CUDNN_TYPE_HANDLE, 1, &c->cudnn);
-    set(b, g, CUDNN_ATTR_OPERATIONGRAPH_OPS, CUDNN_TYPE_BACKEND_DESCRIPTOR, n, ops);
-    return done(b, g);
+    return graph_of(c, b, ops, n, is_compiled(s));
 }
 
 // The cache for kernels of such graphs as this one, made when first asked for; NULL where there is none.
@@ -276,7 +226,7 @@ static int is_fit(const yd_gpu_conv_shape *s, config_notes notes)
     const unsigned inexact = 1u << CUDNN_NUMERICAL_NOTE_TENSOR_CORE | 1u << CUDNN_NUMERICAL_NOTE_DOWN_CONVERT_INPUTS | 1u << CUDNN_NUMERICAL_NOTE_FFT |
                              1u << CUDNN_NUMERICAL_NOTE_WINOGRAD;
     if (notes.numerical & never) return 0;
-    if (notes.behavior & 1u << CUDNN_BEHAVIOR_NOTE_RUNTIME_COMPILATION && !is_compiled(s)) return 0;
+    if (notes.behavior & 1u << CUDNN_BEHAVIOR_NOTE_RUNTIME_COMPILATION && !is_compiled(s) && s->pass != YD_GPU_ATTENTION) return 0;
     return s->type == YD_BF16 || s->tf32 || !(notes.numerical & inexact);
 }
 
@@ -317,13 +267,52 @@ static desc_t plan_of(yd_cuda *c, bag *b, const yd_gpu_conv_shape *s, desc_t gra
 struct yd_gpu_conv {
     bag graph, rest; // the operation graph; engine, knobs and plan
     desc_t plan;
-    int bias, res;
+    yd_gpu_conv_shape shape;
+    size_t workspace;
+    // Of ATTENTION, whose kernel is compiled for one shape and batch: kept once for all that have the same.
+    yd_cuda *of;
+    yd_gpu_conv *next;
+    int refs;
+    yd_gpu_choice how;
+    alignas(16) float scale; // read when a run is launched or recorded
 };
+
+static bool same_choice(const yd_gpu_choice *a, const yd_gpu_choice *b)
+{
+    if (a->engine != b->engine || a->n_knobs != b->n_knobs) return false;
+    for (int i = 0; i < a->n_knobs; i++)
+        if (a->knob[i].type != b->knob[i].type || a->knob[i].value != b->knob[i].value) return false;
+    return true;
+}
+
+// The one that has been made for a shape of ATTENTION; NULL when there is none.
+static yd_gpu_conv *kept(yd_cuda *d, const yd_gpu_conv_shape *s, const yd_gpu_choice *how)
+{
+    for (yd_gpu_conv *c = d->attention; c; c = c->next)
+        if (c->shape.n == s->n && c->shape.h == s->h && c->shape.w == s->w && c->shape.o == s->o && same_choice(&c->how, how)) return c;
+    return nullptr;
+}
+
+static void keep(yd_cuda *d, yd_gpu_conv *c, const yd_gpu_choice *how)
+{
+    c->of = d;
+    c->how = *how;
+    c->next = d->attention;
+    d->attention = c;
+}
+
+static void forget(yd_gpu_conv *c)
+{
+    yd_gpu_conv **at = &c->of->attention;
+    while (*at && *at != c) at = &(*at)->next;
+    if (*at) *at = c->next;
+}
 
 void yd_cuda_conv_free(yd_gpu_driver *base, yd_gpu_conv *c)
 {
     (void)base;
-    if (!c) return;
+    if (!c || --c->refs > 0) return;
+    if (c->of) forget(c);
     empty(&c->rest);
     empty(&c->graph);
     delete c;
@@ -343,10 +332,18 @@ yd_gpu_outcome yd_cuda_conv_new(yd_gpu_driver *base, const yd_gpu_conv_shape *s,
     *out = nullptr;
     *workspace = 0;
     if (how->engine < 0 || how->n_knobs < 0 || how->n_knobs > YD_GPU_KNOBS) return YD_GPU_UNSUPPORTED;
-    yd_gpu_conv *c = new (std::nothrow) yd_gpu_conv();
+    yd_gpu_conv *c = s->pass == YD_GPU_ATTENTION ? kept(d, s, how) : nullptr;
+    if (c) {
+        c->refs++;
+        *out = c;
+        *workspace = c->workspace;
+        return YD_GPU_OK;
+    }
+    c = new (std::nothrow) yd_gpu_conv();
     if (!c) return YD_GPU_NO_MEMORY;
-    c->bias = s->bias;
-    c->res = s->res;
+    c->refs = 1;
+    c->shape = *s;
+    c->scale = 1 / sqrtf((float)s->o);
     desc_t graph = operation_graph(d, &c->graph, s);
     c->rest.status = c->graph.status;
     c->plan = plan_of(d, &c->rest, s, graph, how, &bytes);
@@ -355,20 +352,35 @@ yd_gpu_outcome yd_cuda_conv_new(yd_gpu_driver *base, const yd_gpu_conv_shape *s,
         yd_cuda_conv_free(base, c);
         return o;
     }
+    if (s->pass == YD_GPU_ATTENTION) keep(d, c, how);
     *out = c;
-    *workspace = bytes > 0 ? (size_t)bytes : 0;
+    *workspace = c->workspace = bytes > 0 ? (size_t)bytes : 0;
     return YD_GPU_OK;
+}
+
+// What a convolution reads and writes, by the graph's numbers; how many there are.
+static int conv_pointers(const yd_gpu_conv_shape *s, const yd_gpu_conv_io *io, int64_t *ids, const void **at)
+{
+    int n = 0;
+    ids[n] = ID_X, at[n++] = io->x;
+    ids[n] = ID_FILTER, at[n++] = io->filter;
+    ids[n] = ID_Y, at[n++] = io->y;
+    if (s->bias) ids[n] = ID_BIAS, at[n++] = io->bias;
+    if (s->res) ids[n] = ID_RES, at[n++] = io->res;
+    return n;
 }
 
 yd_gpu_outcome yd_cuda_conv_run(yd_gpu_driver *base, yd_gpu_conv *c, const yd_gpu_conv_io *io, yd_gpu_stream s)
 {
     yd_cuda *d = yd_cuda_of(base);
     bag b = {};
-    int64_t ids[5] = {ID_X, ID_FILTER, ID_Y}, n = 3;
-    const void *at[5] = {io->x, io->filter, io->y};
+    int64_t ids[YD_CUDA_ATTENTION_POINTERS], n = YD_CUDA_ATTENTION_POINTERS;
+    const void *at[YD_CUDA_ATTENTION_POINTERS];
     (void)s; // the handle's
-    if (c->bias) ids[n] = ID_BIAS, at[n++] = io->bias;
-    if (c->res) ids[n] = ID_RES, at[n++] = io->res;
+    if (c->shape.pass == YD_GPU_ATTENTION)
+        yd_cuda_attention_pointers(&c->shape, io, &c->scale, ids, at);
+    else
+        n = conv_pointers(&c->shape, io, ids, at);
     desc_t pack = add(&b, CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR);
     set(&b, pack, CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS, CUDNN_TYPE_INT64, n, ids);
     set(&b, pack, CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS, CUDNN_TYPE_VOID_PTR, n, at);
@@ -468,11 +480,20 @@ static yd_gpu_outcome quickest(yd_cuda *d, const yd_gpu_conv_shape *s, const can
     return o == YD_GPU_NO_MEMORY ? YD_GPU_OK : o;
 }
 
-// Ask one mode of cuDNN's ranking for those that are fit and can be made.
-static void ask(yd_cuda *d, const yd_gpu_conv_shape *s, desc_t graph, cudnnBackendHeurMode_t mode, candidates *out)
+static yd_gpu_outcome can_be_made(yd_cuda *d, const yd_gpu_conv_shape *s, const yd_gpu_choice *how, size_t *workspace)
+{
+    yd_gpu_conv *c = nullptr;
+    const yd_gpu_outcome o = yd_cuda_conv_new(d, s, how, &c, workspace);
+    yd_cuda_conv_free(d, c);
+    return o;
+}
+
+// Ask one mode of cuDNN's ranking for those that are fit and can be made. Fails only where one could not be tried.
+static yd_gpu_outcome ask(yd_cuda *d, const yd_gpu_conv_shape *s, desc_t graph, cudnnBackendHeurMode_t mode, candidates *out)
 {
     bag b = {}, found = {};
     int64_t count = 0;
+    yd_gpu_outcome o = YD_GPU_OK;
     desc_t heuristics = add(&b, CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR), config[MAX_CANDIDATES];
     set_desc(&b, heuristics, CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH, graph);
     set(&b, heuristics, CUDNN_ATTR_ENGINEHEUR_MODE, CUDNN_TYPE_HEUR_MODE, 1, &mode);
@@ -486,17 +507,19 @@ static void ask(yd_cuda *d, const yd_gpu_conv_shape *s, desc_t graph, cudnnBacke
         b.status = cudnnBackendGetAttribute(heuristics, CUDNN_ATTR_ENGINEHEUR_RESULTS, CUDNN_TYPE_BACKEND_DESCRIPTOR, MAX_CANDIDATES, &count, config);
     if (count > MAX_CANDIDATES) count = MAX_CANDIDATES; // how many there are, not how many were given
     for (int64_t i = 0; i < count && out->n < out->most && !b.status; i++) {
-        yd_gpu_conv *c = nullptr;
         config_notes notes;
         size_t workspace;
         if (!read_config(config[i], &out->list[out->n], &notes) || !is_fit(s, notes)) continue;
-        if (yd_cuda_conv_new(d, s, &out->list[out->n], &c, &workspace)) continue;
-        yd_cuda_conv_free(d, c);
+        o = s->pass == YD_GPU_ATTENTION ? yd_cuda_attention_try(d, s, &out->list[out->n], &workspace)
+                                        : can_be_made(d, s, &out->list[out->n], &workspace);
+        if (o == YD_GPU_LOST || o == YD_GPU_NO_MEMORY) break;
+        if (o) continue;
         if (workspace > out->workspace) out->workspace = workspace;
         out->n++;
     }
     empty(&found);
     empty(&b);
+    return o == YD_GPU_LOST || o == YD_GPU_NO_MEMORY ? o : YD_GPU_OK;
 }
 
 yd_gpu_outcome yd_cuda_conv_choose(yd_gpu_driver *base, const yd_gpu_conv_shape *s, double by_time, yd_gpu_choice *out)
@@ -507,8 +530,8 @@ yd_gpu_outcome yd_cuda_conv_choose(yd_gpu_driver *base, const yd_gpu_conv_shape 
     found.most = by_time > 0 ? TIMED : 1;
     desc_t graph = operation_graph(d, &b, s);
     yd_gpu_outcome o = b.status ? not_made(d, b.status) : YD_GPU_OK;
-    if (!o) ask(d, s, graph, CUDNN_HEUR_MODE_A, &found);
-    if (!o && found.n == 0) ask(d, s, graph, CUDNN_HEUR_MODE_FALLBACK, &found);
+    if (!o) o = ask(d, s, graph, CUDNN_HEUR_MODE_A, &found);
+    if (!o && found.n == 0) o = ask(d, s, graph, CUDNN_HEUR_MODE_FALLBACK, &found);
     empty(&b);
     if (!o && !d->properties) o = yd_cuda_judge(d, cudaPeekAtLastError()); // has an attempt taken the device with it?
     if (!o && found.n == 0) o = YD_GPU_UNSUPPORTED;

@@ -26,6 +26,7 @@ struct yd_cuda : yd_gpu_driver {
     cublasLtHandle_t lt;
     yd_cuda_kernels kernels[YD_CUDA_KERNELS];
     int n_kernels;
+    struct yd_gpu_conv *attention; // plans of attention that are in use
     yd_gpu_about facts;
     mutable char said[256]; // by the library, of the last failure
 };

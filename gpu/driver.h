@@ -24,10 +24,13 @@ typedef struct yd_gpu_choice {
     } knob[YD_GPU_KNOBS];
 } yd_gpu_choice;
 
-typedef enum { YD_GPU_FORWARD, YD_GPU_DX, YD_GPU_DW } yd_gpu_pass;
+typedef enum { YD_GPU_FORWARD, YD_GPU_DX, YD_GPU_DW, YD_GPU_ATTENTION } yd_gpu_pass;
 
 // One convolution of x [n,h,w,c] with a filter [o,k,k,c] to y [n,oh,ow,o]; or, by `pass`, from y and the filter to x, or from x and y to the
 // filter. All NHWC without gaps, x and filter of `type`; sums in f32. FORWARD alone may have an end: y = f(sum + bias) + res.
+//
+// ATTENTION is no convolution, but its engines are found, kept and pinned like a convolution's: x is q, k and v [n,h,w,3*o], y [n,h,w,o] one head's
+// softmax(q k^T / sqrt o) v over the h*w pixels of each sample. c = 3*o, oh = h, ow = w, k = stride = 1, pad = 0; no filter; type = out = bf16.
 typedef struct yd_gpu_conv_shape {
     yd_gpu_pass pass;
     int n, h, w, c, oh, ow, o, k, stride, pad;
@@ -106,6 +109,7 @@ struct yd_gpu_driver {
 
     // Choose how to compute a shape: by the library's own ranking, or among its first by time, of which so many seconds may be spent.
     // UNSUPPORTED: no engine that is deterministic and precise enough (f32 without tf32: no tensor cores; never reduced accumulation) takes it.
+    // An engine for ATTENTION has been tried before it is given: what it computed was right.
     yd_gpu_outcome (*conv_choose)(yd_gpu_driver *d, const yd_gpu_conv_shape *shape, double by_time, yd_gpu_choice *out);
     // Prepare one. UNSUPPORTED: that engine does not take that shape.
     yd_gpu_outcome (*conv_new)(yd_gpu_driver *d, const yd_gpu_conv_shape *shape, const yd_gpu_choice *how,

@@ -64,11 +64,11 @@ typedef struct yd_gpu_buf {
     yd_gpu_map map;   // of one sample; data is set when the arena is there
 } yd_gpu_buf;
 
-// A convolution through cuDNN that was found: for all samples at once, or one by one where the pinned engine does not take the batch.
+// A convolution, or attention, through cuDNN that was found: for all samples at once, or for a part of them at a time.
 typedef struct yd_gpu_conv_plan {
     yd_gpu_conv *conv;
     yd_gpu_conv_shape shape; // as prepared
-    int times;               // 1, or the number of samples
+    int times;               // runs of it, each of as many samples
 } yd_gpu_conv_plan;
 
 #define YD_GPU_ROLES 8
@@ -196,6 +196,8 @@ int yd_gpu_make_conv_dw(yd_exec *e, const yd_op *op, yd_err *err);
 // `filter` < 0, the packed parameter. DW adds the samples in order.
 int yd_gpu_make_gemm_conv(yd_exec *e, const yd_op *op, const yd_gpu_conv_shape *shape, int x, int y, int filter,
                           yd_gpu_packed *packed, yd_err *err);
+// A step that has neither filter nor end, by the engine of its shape (ATTENTION). 1 done, 0 no engine takes it, negative: error.
+int yd_gpu_make_engine(yd_exec *e, const yd_op *op, const yd_gpu_conv_shape *shape, int x, int y, yd_err *err);
 int yd_gpu_make_attention(yd_exec *e, const yd_op *op, yd_err *err);
 int yd_gpu_make_attention_bwd(yd_exec *e, const yd_op *op, yd_err *err);
 // A product prepared, its workspace counted in the scratch after the first `behind` bytes; UNSUPPORTED for a pinned batch is *out NULL with 0.

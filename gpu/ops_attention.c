@@ -1,5 +1,6 @@
-// ATTENTION and ATTENTION_BWD: batched matrix products of cublasLt with a softmax kernel between them. One head of all channels, which is more
-// than fused kernels take (512 in SR3); it is a hundredth of a network's work.
+// ATTENTION and ATTENTION_BWD. One head of all channels. To run a network: one kernel of cuDNN (attention.cu) where maps are bf16 and there are at most
+// 256 channels, if it has an engine for that. Else, and in training, which needs the softmax: batched matrix products of cublasLt with a softmax kernel
+// between them. SR3's 512 channels go this way; it is a hundredth of a network's work.
 //
 //   scores = q k^T (f32)    p = softmax(scores / sqrt c)    y = p v
 //   dv = p^T dy    dp = dy v^T (f32)    ds = p (dp - sum p dp) / sqrt c    dq = ds k    dk = ds^T q
@@ -9,6 +10,9 @@
 
 #include <math.h>
 #include <stddef.h>
+#include <stdio.h>
+
+#define FUSED_CHANNELS 256 // of a head: what cuDNN documents
 
 typedef struct product {
     yd_gpu_matmul_shape shape;
@@ -137,8 +141,7 @@ typedef struct attention {
     yd_dtype type;
 } attention;
 
-// Check the operator and append scores and softmax: p [tokens][tokens].
-static int begin(yd_exec *e, const yd_op *op, attention *a, yd_err *err)
+static int check(yd_exec *e, const yd_op *op, attention *a, yd_err *err)
 {
     int rc = yd_gpu_need(e, op, op->in[0], "map", 0, 0, 0, err);
     if (rc) return rc;
@@ -147,35 +150,91 @@ static int begin(yd_exec *e, const yd_op *op, attention *a, yd_err *err)
     if ((long long)m.h * m.w * e->n > INT32_MAX)
         return yd_gpu_refuse(e, op, YD_E_UNSUPPORTED, "it has too many tokens", err);
     *a = (attention){.tokens = m.h * m.w, .c = m.c / 3, .qkv = op->in[0], .type = m.dtype};
+    return 0;
+}
+
+// Append scores and softmax: p [tokens][tokens].
+static int begin(yd_exec *e, const yd_op *op, attention *a, yd_err *err)
+{
     const int scores = yd_gpu_temp(e, YD_F32, a->tokens, 1, a->tokens, a->tokens, err);
     if (scores < 0) return yd_gpu_code(err);
     a->p = a->type == YD_F32 ? scores : yd_gpu_temp(e, a->type, a->tokens, 1, a->tokens, a->tokens, err);
     if (a->p < 0) return yd_gpu_code(err);
-    rc = make_product(e, op,
-                      (product){.shape = {.m = a->tokens, .n = a->tokens, .k = a->c, .trans_b = 1},
-                                .a = a->qkv,
-                                .b = a->qkv,
-                                .c = scores,
-                                .at_b = a->c},
-                      err);
+    int rc = make_product(e, op,
+                          (product){.shape = {.m = a->tokens, .n = a->tokens, .k = a->c, .trans_b = 1},
+                                    .a = a->qkv,
+                                    .b = a->qkv,
+                                    .c = scores,
+                                    .at_b = a->c},
+                          err);
     return rc ? rc : softmax_step(e, op, run_softmax, scores, a->p, -1, err);
+}
+
+// Why one kernel cannot compute it; NULL when it may.
+static const char *not_fused(const yd_exec *e, const attention *a, int y)
+{
+    const yd_gpu_map *x = &e->bufs[a->qkv].map;
+    if (e->gpu->opt.attention == YD_ATTENTION_PRODUCTS) return "the option";
+    if (e->training) return "its gradient";
+    if (a->type != YD_BF16) return "its f32 maps";
+    if (a->c % 8 || (a->c > FUSED_CHANNELS && e->gpu->opt.attention != YD_ATTENTION_FUSED)) return "its channels";
+    if (a->tokens < 2 || x->pitch != x->c || e->bufs[y].map.pitch != a->c) return "its layout";
+    return NULL;
+}
+
+// One kernel for all of it. 1 done, 0 it cannot be, negative: error.
+static int fused(yd_exec *e, const yd_op *op, const attention *a, int y, yd_err *err)
+{
+    const yd_gpu_map *x = &e->bufs[a->qkv].map;
+    const yd_gpu_conv_shape shape = {.pass = YD_GPU_ATTENTION,
+                                     .n = e->n,
+                                     .h = x->h,
+                                     .w = x->w,
+                                     .c = x->c,
+                                     .oh = x->h,
+                                     .ow = x->w,
+                                     .o = a->c,
+                                     .k = 1,
+                                     .stride = 1,
+                                     .type = YD_BF16,
+                                     .out = YD_BF16};
+    const char *why = not_fused(e, a, y);
+    const int rc = why ? 0 : yd_gpu_make_engine(e, op, &shape, a->qkv, y, err);
+    if (rc >= 0 && e->gpu->verbose) {
+        const char *how = rc ? "one kernel" : "products and softmax, because of ";
+        fprintf(stderr, "cuda: ATTENTION '%s', %d tokens of %d, batch %d: %s%s\n", yd_gpu_tensor(e, op->out[0])->name,
+                a->tokens, a->c, e->n, how,
+                rc    ? ""
+                : why ? why
+                      : "a lack of engines");
+    }
+    return rc;
+}
+
+static int products(yd_exec *e, const yd_op *op, attention *a, int y, yd_err *err)
+{
+    int rc = begin(e, op, a, err);
+    if (!rc) rc = clear_padding(e, op, y, err);
+    if (rc) return rc;
+    return make_product(
+        e, op,
+        (product){
+            .shape = {.m = a->tokens, .n = a->c, .k = a->tokens}, .a = a->p, .b = a->qkv, .c = y, .at_b = 2 * a->c},
+        err);
 }
 
 int yd_gpu_make_attention(yd_exec *e, const yd_op *op, yd_err *err)
 {
     attention a = {0};
-    int rc = begin(e, op, &a, err);
+    int rc = check(e, op, &a, err);
     const yd_gpu_map *m = rc ? NULL : &e->bufs[op->in[0]].map;
     if (!rc) rc = yd_gpu_need(e, op, op->out[0], "result", m->h, m->w, a.c, err);
     const int y = rc ? -1 : as_type(e, op, op->out[0], a.type, 0, err);
     if (y < 0) return rc ? rc : yd_gpu_code(err);
-    rc = clear_padding(e, op, y, err);
-    if (!rc)
-        rc = make_product(
-            e, op,
-            (product){.shape = {.m = a.tokens, .n = a.c, .k = a.tokens}, .a = a.p, .b = a.qkv, .c = y, .at_b = 2 * a.c},
-            err);
-    return rc || y == op->out[0] ? rc : yd_gpu_make_copy(e, op, y, op->out[0], err);
+    rc = fused(e, op, &a, y, err);
+    if (rc == 0) rc = products(e, op, &a, y, err);
+    if (rc < 0) return rc;
+    return y == op->out[0] ? 0 : yd_gpu_make_copy(e, op, y, op->out[0], err);
 }
 
 static int gradients(yd_exec *e, const yd_op *op, const attention *a, int dy, int dqkv, yd_err *err)
@@ -208,7 +267,8 @@ static int gradients(yd_exec *e, const yd_op *op, const attention *a, int dy, in
 int yd_gpu_make_attention_bwd(yd_exec *e, const yd_op *op, yd_err *err)
 {
     attention a = {0};
-    int rc = begin(e, op, &a, err);
+    int rc = check(e, op, &a, err);
+    if (!rc) rc = begin(e, op, &a, err);
     if (rc) return rc;
     const yd_gpu_map m = e->bufs[op->in[0]].map;
     rc = yd_gpu_need(e, op, op->in[1], "gradient", m.h, m.w, a.c, err);

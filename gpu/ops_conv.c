@@ -74,7 +74,16 @@ static int prepare(yd_exec *e, const yd_gpu_conv_shape *shape, const yd_gpu_choi
     return 1;
 }
 
-// Find a plan for a shape of all samples. 1 found, 0 there is none, negative: error.
+// Does an engine say which tiles it has? One that does not (no knob, or one left at -1) may choose them by the batch.
+static int names_tiles(const yd_gpu_choice *how)
+{
+    for (int i = 0; i < how->n_knobs; i++)
+        if (how->knob[i].value < 0) return 0;
+    return how->n_knobs > 0;
+}
+
+// Find a plan for a shape of all samples. Attention's kernel is compiled for one batch, in a third of a second: the largest power of two that divides
+// the samples at a time, so that there are few. 1 found, 0 there is none, negative: error.
 static int find_plan(yd_exec *e, const yd_gpu_conv_shape *shape, yd_gpu_conv_plan *plan, yd_err *err)
 {
     // DW adds up the batch anyway, and in training so does what follows from a DX.
@@ -83,16 +92,17 @@ static int find_plan(yd_exec *e, const yd_gpu_conv_shape *shape, yd_gpu_conv_pla
     char key[YD_GPU_KEY];
     yd_gpu_choice how;
     yd_gpu_conv_shape s = *shape;
+    if (shape->pass == YD_GPU_ATTENTION) s.n = shape->n & -shape->n;
+    const yd_gpu_conv_shape part = s;
     memset(plan, 0, sizeof *plan);
-    yd_gpu_plans_key(e->gpu->plans, shape, !pinned, yd_gpu_tunes(e->gpu), key);
+    yd_gpu_plans_key(e->gpu->plans, &part, !pinned, yd_gpu_tunes(e->gpu), key);
     if (pinned) s.n = PIN_BATCH;
     int rc = choose(e, &s, key, &how, err);
     if (rc || how.engine < 0) return rc;
-    plan->times = 1;
-    // An engine that names no tiles may choose them by the batch.
-    const int whole = !pinned || shape->n == 1 || how.n_knobs > 0;
-    rc = whole ? prepare(e, shape, &how, plan, err) : 0;
-    if (rc || !pinned || shape->n == 1) return rc;
+    plan->times = shape->n / part.n;
+    const int whole = !pinned || part.n == 1 || names_tiles(&how);
+    rc = whole ? prepare(e, &part, &how, plan, err) : 0;
+    if (rc || !pinned || part.n == 1) return rc;
     s.n = 1;
     plan->times = shape->n;
     return prepare(e, &s, &how, plan, err);
@@ -115,9 +125,12 @@ static int run_plan(yd_exec *e, yd_gpu_step *s, yd_err *err)
 {
     yd_gpu *g = e->gpu;
     const yd_gpu_map *x = &e->bufs[s->buf[0]].map, *y = &e->bufs[s->buf[1]].map;
-    const size_t x_bytes = sample_bytes(x), y_bytes = sample_bytes(y);
+    const size_t x_bytes = sample_bytes(x) * yd_sz(e->n / s->conv.times),
+                 y_bytes = sample_bytes(y) * yd_sz(e->n / s->conv.times);
     yd_gpu_conv_io io = {.workspace = e->scratch,
-                         .filter = s->filter ? s->filter->data : e->bufs[s->buf[3]].map.data,
+                         .filter = s->filter       ? s->filter->data
+                                   : s->buf[3] < 0 ? NULL
+                                                   : e->bufs[s->buf[3]].map.data,
                          .bias = s->bias ? s->bias->data : NULL};
     for (int i = 0; i < s->conv.times; i++) {
         io.x = sample_of(x->data, x_bytes, i);
@@ -241,6 +254,14 @@ static yd_gpu_step *plan_step(yd_exec *e, const yd_op *op, const yd_gpu_conv_pla
     s->buf[0] = x;
     s->buf[1] = y;
     return s;
+}
+
+int yd_gpu_make_engine(yd_exec *e, const yd_op *op, const yd_gpu_conv_shape *shape, int x, int y, yd_err *err)
+{
+    yd_gpu_conv_plan plan;
+    int rc = find_plan(e, shape, &plan, err);
+    if (rc <= 0) return rc;
+    return plan_step(e, op, &plan, x, y, err) ? 1 : yd_gpu_code(err);
 }
 
 // The bare sum of FORWARD or DX, from cuDNN or as a product.

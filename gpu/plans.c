@@ -274,7 +274,7 @@ void yd_gpu_plans_unlock(yd_gpu_plans *p)
 
 void yd_gpu_plans_key(const yd_gpu_plans *p, const yd_gpu_conv_shape *s, int with_n, int by_time, char key[YD_GPU_KEY])
 {
-    static const char *const passes[] = {"fwd", "dx", "dw"}, *const types[] = {"f32", "bf16"};
+    static const char *const passes[] = {"fwd", "dx", "dw", "attention"}, *const types[] = {"f32", "bf16"};
     char n[16] = "";
     if (with_n) snprintf(n, sizeof n, " n%d", s->n);
     snprintf(key, YD_GPU_KEY, "%.120s|%s%s %dx%dx%d %dx%dx%d k%d s%d p%d %s>%s%s%s%s%s%s", p->device, passes[s->pass],

@@ -319,6 +319,7 @@ struct yd_gpu_matmul {
 static int refused(const yd_gpu_conv_shape *s)
 {
     const int end = s->bias || s->res || s->leaky;
+    if (s->pass == YD_GPU_ATTENTION) return fake.no_attention || s->type != YD_BF16 || s->out != YD_BF16 || (s->o > 256 && !fake.wide_attention);
     return fake.no_conv || (fake.no_fused && end) || (fake.no_wide && s->type == YD_BF16 && s->out == YD_F32);
 }
 
@@ -328,6 +329,7 @@ static yd_gpu_outcome fake_conv_choose(yd_gpu_driver *d, const yd_gpu_conv_shape
     const yd_gpu_outcome o = turn();
     if (o) return o;
     if (s->c % 8 || s->o % 8) abort(); // what real engines want
+    if (s->pass == YD_GPU_ATTENTION && (s->c != 3 * s->o || s->oh != s->h || s->ow != s->w || s->h * s->w < 2)) abort();
     fake.choices++;
     if (by_time > 0) {
         fake.timed++;
@@ -352,6 +354,7 @@ static yd_gpu_outcome fake_conv_new(yd_gpu_driver *d, const yd_gpu_conv_shape *s
     (*out)->lean = 1 + 1e-7 * (double)(how->n_knobs ? how->knob[0].value : s->n);
     *workspace = 1000;
     fake.prepared++;
+    fake.attentions += s->pass == YD_GPU_ATTENTION;
     fake.live++;
     return YD_GPU_OK;
 }

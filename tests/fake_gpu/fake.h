@@ -14,7 +14,9 @@ typedef struct fake_gpu {
     // set by tests
     size_t memory_total, memory_free;
     int no_fused, no_conv, no_wide,
-        no_capture; // no engine with an end; none at all; none with bf16 in and f32 out; captures fail
+        no_capture,   // no engine with an end; none at all; none with bf16 in and f32 out; captures fail
+        no_attention,   // none for attention
+        wide_attention; // one for attention of more than 256 channels
     int no_tiles; // engines name no tiles, and choose them by the batch
     int conv_one_by_one, matmul_one_by_one; // pinned engines take one sample only
     int idle;     // kernels' grids are judged, and no more; convolutions and products do nothing; memory is handed out as zeros
@@ -25,6 +27,7 @@ typedef struct fake_gpu {
     long calls;                     // that can fail
     long allocs, prepared, choices; // memory of either kind; convolutions and products; engines chosen
     long timed;                     // of those by time
+    long attentions;                // of what was prepared
     long live;                      // objects and memory blocks that are not yet released
     size_t bytes, peak;             // of device memory
     long graph_launches, launches;  // launches: kernels and copies that were not replayed

@@ -1,5 +1,6 @@
 // Plain loops for what cuDNN and cublasLt compute: see loops.h.
 #include "tests/fake_gpu/loops.h"
+#include <math.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -109,8 +110,46 @@ static const void *sample(const void *data, yd_dtype dtype, size_t per, size_t i
     return (const char *)data + per * i * yd_dtype_bytes(dtype);
 }
 
+// softmax(q k^T / sqrt o) v of one sample, x [tokens][3*o].
+static void attend(const yd_gpu_conv_shape *s, const float *x, void *y, size_t first, double lean)
+{
+    const size_t tokens = (size_t)s->h * (size_t)s->w, o = (size_t)s->o;
+    double *p = calloc(tokens + o, sizeof *p), *sum = p + tokens;
+    if (!p) abort();
+    for (size_t i = 0; i < tokens; i++) {
+        double most = -INFINITY, total = 0;
+        for (size_t t = 0; t < tokens; t++) {
+            p[t] = 0;
+            for (size_t k = 0; k < o; k++) p[t] += (double)x[3 * o * i + k] * (double)x[3 * o * t + o + k];
+            p[t] /= sqrt((double)o);
+            if (p[t] > most) most = p[t];
+        }
+        memset(sum, 0, o * sizeof *sum);
+        for (size_t t = 0; t < tokens; t++) {
+            total += p[t] = exp(p[t] - most);
+            for (size_t k = 0; k < o; k++) sum[k] += p[t] * (double)x[3 * o * t + 2 * o + k];
+        }
+        for (size_t k = 0; k < o; k++) loops_put(y, s->out, first + o * i + k, lean * sum[k] / total);
+    }
+    free(p);
+}
+
+static void attention(const yd_gpu_conv_shape *s, const yd_gpu_conv_io *io, double lean)
+{
+    const size_t per = (size_t)s->h * (size_t)s->w * (size_t)s->c;
+    for (size_t i = 0; i < (size_t)s->n; i++) {
+        float *x = floats(sample(io->x, s->type, per, i), s->type, per);
+        attend(s, x, io->y, per / 3 * i, lean);
+        free(x);
+    }
+}
+
 void loops_conv(const yd_gpu_conv_shape *s, const yd_gpu_conv_io *io, double lean)
 {
+    if (s->pass == YD_GPU_ATTENTION) {
+        attention(s, io, lean);
+        return;
+    }
     const size_t xs = (size_t)s->h * (size_t)s->w * (size_t)s->c, ys = (size_t)s->oh * (size_t)s->ow * (size_t)s->o;
     const size_t ws = (size_t)s->o * (size_t)s->k * (size_t)s->k * (size_t)s->c;
     const size_t count = s->pass == YD_GPU_DX ? xs : s->pass == YD_GPU_DW ? ws : ys;

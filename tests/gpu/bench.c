@@ -73,15 +73,13 @@ static void fill_inputs(yd_backend *be, yd_exec *e, const yd_graph *g, int n)
     }
 }
 
-static measured measure(bench *b, const yd_model *m, int side, int batch, yd_dtype dt)
+static measured measure_graph(bench *b, const yd_graph *g, const float *const *params, int side, int batch, yd_dtype dt)
 {
-    yd_graph *g = NULL;
     yd_weights *w = NULL;
     yd_exec *e = NULL;
     yd_err err = {0};
     measured r = {0};
-    int rc = yd_net_build(&m->cfg.net, side, side, dt, 0, &g, &err);
-    if (!rc) rc = b->be->weights_new(b->be, g, (const float *const *)m->params, 0, &w, &err);
+    int rc = b->be->weights_new(b->be, g, params, 0, &w, &err);
     if (!rc) rc = b->be->compile(b->be, g, w, batch, &e, &err);
     if (!rc) {
         fill_inputs(b->be, e, g, batch);
@@ -96,6 +94,18 @@ static measured measure(bench *b, const yd_model *m, int side, int batch, yd_dty
         printf("%5d %6d   %s\n", side, batch, err.detail), b->failed++;
     if (e) b->be->exec_free(e);
     if (w) b->be->weights_free(w);
+    return r;
+}
+
+static measured measure(bench *b, const yd_model *m, int side, int batch, yd_dtype dt)
+{
+    yd_graph *g = NULL;
+    yd_err err = {0};
+    measured r = {0};
+    if (yd_net_build(&m->cfg.net, side, side, dt, 0, &g, &err))
+        printf("%5d %6d   %s\n", side, batch, err.detail), b->failed++;
+    else
+        r = measure_graph(b, g, (const float *const *)m->params, side, batch, dt);
     yd_graph_free(g);
     return r;
 }
@@ -188,6 +198,75 @@ static void shipped(bench *b, int small)
             row(b, m, "pinned", small ? 32 : m->cfg.window, batch, YD_BF16);
     }
     yd_model_free(m);
+}
+
+// ---- attention, one kernel or products: layers of a 1x1 convolution to q, k and v and their attention, after each other
+
+enum { LAYERS = 8 };
+
+// NULL when there is no memory. All layers read one set of weights: params[0] [3c][c][1][1].
+static yd_graph *attention_layers(int side, int c)
+{
+    const int dims[4] = {3 * c, c, 1, 1}, out[4] = {8, c, 1, 1};
+    yd_graph *g = yd_graph_new();
+    yd_err err = {0};
+    if (!g) return NULL;
+    yd_tid x = yd_graph_input(g, "x", side, side, c, YD_BF16);
+    const yd_tid w = yd_graph_param(g, "qkv", 4, dims), last = yd_graph_param(g, "last", 4, out);
+    for (int i = 0; i < LAYERS; i++) {
+        char name[16];
+        snprintf(name, sizeof name, "qkv.%d", i);
+        const yd_tid qkv = yd_graph_conv(g, name, x, w, YD_NONE, YD_NONE, 1, 0);
+        snprintf(name, sizeof name, "y.%d", i);
+        x = yd_graph_attention(g, name, qkv);
+    }
+    yd_graph_output(g, yd_graph_conv(g, "out", x, last, YD_NONE, YD_NONE, 1, 0));
+    if (!yd_graph_finish(g, &err)) return g;
+    printf("%s\n", err.detail);
+    yd_graph_free(g);
+    return NULL;
+}
+
+static double attention_ms(bench *b, int side, int c, int batch, yd_cuda_attention way)
+{
+    yd_graph *g = attention_layers(side, c);
+    float *w = g ? yd_malloc(3 * (size_t)c * (size_t)c * sizeof *w) : NULL;
+    measured r = {0};
+    if (w && !open_backend(b, &(yd_cuda_options){.attention = way})) {
+        for (size_t i = 0; i < 3 * (size_t)c * (size_t)c; i++)
+            w[i] = (float)((i * 2654435761u >> 7) % 512) * (1.0f / 2048) - 0.125f;
+        r = measure_graph(b, g, (const float *const[]){w, w}, side, batch, YD_BF16);
+    }
+    b->failed += !w;
+    yd_free(w);
+    yd_graph_free(g);
+    return r.seconds * 1e3 / LAYERS;
+}
+
+static void attentions(bench *b, int small)
+{
+    static const int shapes[][3] = {{16, 64, 16}, {16, 128, 16}, {16, 256, 1},  {16, 256, 16},
+                                    {32, 256, 4}, {16, 512, 1},  {16, 512, 16}, {64, 128, 1}};
+    printf("\na 1x1 convolution and attention, bf16: matrix products around a softmax, and one kernel wherever there "
+           "is one\n"
+           " side  channels  batch   products ms   kernel ms   quicker\n");
+    for (size_t i = 0; i < (small ? 1 : sizeof shapes / sizeof *shapes); i++) {
+        const int side = small ? 4 : shapes[i][0], c = small ? 16 : shapes[i][1], batch = small ? 1 : shapes[i][2];
+        if (bench_now_s() > b->until) {
+            b->left_out++;
+            continue;
+        }
+        const double plain = attention_ms(b, side, c, batch, YD_ATTENTION_PRODUCTS),
+                     one = attention_ms(b, side, c, batch, YD_ATTENTION_FUSED);
+        if (plain <= 0 || one <= 0) continue;
+        printf("%5d %9d %6d    %10.4f  %10.4f  %7.2fx\n", side, c, batch, plain, one, plain / one);
+        fflush(stdout);
+        if (b->json)
+            fprintf(b->json,
+                    "{\"mode\": \"attention\", \"side\": %d, \"channels\": %d, \"batch\": %d, \"products_ms\": %.6f, "
+                    "\"kernel_ms\": %.6f}\n",
+                    side, c, batch, plain, one);
+    }
 }
 
 // ---- whole steps of jobs, as the daemon has them done
@@ -302,6 +381,7 @@ static int run(bench *b, int small)
     precisions(b, m, small);
     yd_model_free(m);
     shipped(b, small);
+    attentions(b, small);
     if (b->be) b->be->close(b->be);
     if (b->left_out) printf("\n%d rows are left out: the time was over\n", b->left_out);
     return b->failed ? 1 : 0;

@@ -61,6 +61,13 @@ static const spec more[] = {
     S(YD_OP_ATTENTION, 33, 4, 4, 32, .o = 0),
     S(YD_OP_ATTENTION, 5, 8, 8, 128, .o = 0),
     S(YD_OP_ATTENTION, 1, 23, 9, 40, .o = 0),
+    S(YD_OP_ATTENTION, 17, 5, 3, 32, .o = 0),
+    S(YD_OP_ATTENTION, 3, 13, 7, 64, .o = 0),
+    S(YD_OP_ATTENTION, 2, 17, 31, 128, .o = 0),
+    S(YD_OP_ATTENTION, 9, 11, 9, 192, .o = 0),
+    S(YD_OP_ATTENTION, 8, 16, 16, 256, .o = 0),
+    S(YD_OP_ATTENTION, 2, 9, 15, 256, .o = 0),
+    S(YD_OP_ATTENTION, 3, 7, 9, 512, .o = 0),
     S(YD_OP_ATTENTION_BWD, 1, 8, 8, 512, .o = 0),
     S(YD_OP_ATTENTION_BWD, 17, 4, 5, 32, .o = 0),
     S(YD_OP_ATTENTION_BWD, 3, 16, 16, 64, .o = 0),
@@ -173,30 +180,58 @@ static int has_types(yd_op_kind k)
            k != YD_OP_EMBED;
 }
 
-static void check_op(check *c, yd_op_kind kind)
+static const struct {
+    const char *name;
+    yd_dtype dt, out_dt;
+} types[] = {{"f32", YD_F32, YD_F32},
+             {"bf16", YD_BF16, YD_BF16},
+             {"bf16 to f32", YD_BF16, YD_F32},
+             {"f32 to bf16", YD_F32, YD_BF16}};
+
+// All shapes of one operator in one pair of types; `how` ends the row's name.
+static void check_row(check *c, yd_op_kind kind, size_t pair, const char *how)
 {
-    static const struct {
-        const char *name;
-        yd_dtype dt, out_dt;
-    } types[] = {{"f32", YD_F32, YD_F32},
-                 {"bf16", YD_BF16, YD_BF16},
-                 {"bf16 to f32", YD_BF16, YD_F32},
-                 {"f32 to bf16", YD_F32, YD_BF16}};
     size_t n_table;
     const spec *table = one_op_table(&n_table);
-    for (size_t k = 0; k < (has_types(kind) ? sizeof types / sizeof *types : 1); k++) {
-        char name[64];
-        row r = {.worst = -1, .allowed = 1};
-        snprintf(name, sizeof name, "%s, %s", yd_op_name(kind), types[k].name);
-        if (!check_begin(c, "operator", name)) continue;
-        for (size_t i = 0; i < n_table + sizeof more / sizeof *more; i++) {
-            const spec s = one_op_with_types(i < n_table ? table[i] : more[i - n_table], types[k].dt, types[k].out_dt);
-            const int bits = types[k].dt == types[k].out_dt && (c->on_gpu || kind != YD_OP_CONV_DW);
-            if (s.kind == kind) run_case(c, &r, &s, c->on_gpu ? 1e-4 : 2e-5, bits);
-        }
-        check_end(c, r.wrong + r.unlike == 0, "%d shapes, %d wrong, %d with changing bits; at most %.1e of %.0e",
-                  r.cases, r.wrong, r.unlike, r.worst, r.allowed);
+    char name[64];
+    row r = {.worst = -1, .allowed = 1};
+    snprintf(name, sizeof name, "%s, %s%s", yd_op_name(kind), types[pair].name, how);
+    if (!check_begin(c, "operator", name)) return;
+    for (size_t i = 0; i < n_table + sizeof more / sizeof *more; i++) {
+        const spec s =
+            one_op_with_types(i < n_table ? table[i] : more[i - n_table], types[pair].dt, types[pair].out_dt);
+        const int bits = types[pair].dt == types[pair].out_dt && (c->on_gpu || kind != YD_OP_CONV_DW);
+        if (s.kind == kind) run_case(c, &r, &s, c->on_gpu ? 1e-4 : 2e-5, bits);
     }
+    check_end(c, r.wrong + r.unlike == 0, "%d shapes, %d wrong, %d with changing bits; at most %.1e of %.0e", r.cases,
+              r.wrong, r.unlike, r.worst, r.allowed);
+}
+
+// The ways of attention that are not the default: the backend says which it took with YODA_CUDA_VERBOSE=1.
+static void check_attention(check *c)
+{
+    static const struct {
+        const char *how;
+        yd_cuda_attention way;
+    } ways[] = {{" by products", YD_ATTENTION_PRODUCTS}, {" by one kernel", YD_ATTENTION_FUSED}};
+    for (size_t i = 0; i < sizeof ways / sizeof *ways && c->on_gpu; i++) {
+        check other = *c;
+        other.be = check_open(c, &(yd_cuda_options){.keep_activations = 1, .attention = ways[i].way});
+        if (!other.be) {
+            c->failed++;
+            continue;
+        }
+        check_row(&other, YD_OP_ATTENTION, 1, ways[i].how);
+        other.be->close(other.be);
+        other.be = c->be;
+        *c = other;
+    }
+}
+
+static void check_op(check *c, yd_op_kind kind)
+{
+    for (size_t k = 0; k < (has_types(kind) ? sizeof types / sizeof *types : 1); k++) check_row(c, kind, k, "");
+    if (kind == YD_OP_ATTENTION) check_attention(c);
 }
 
 void check_ops(check *c)

@@ -32,7 +32,7 @@ static yd_gpu_driver *card(int sm)
 static const char *name_of(const yd_gpu_conv_shape *s)
 {
     static char text[160];
-    static const char *const passes[] = {"fwd", "dx", "dw"};
+    static const char *const passes[] = {"fwd", "dx", "dw", "attention"};
     snprintf(text, sizeof text, "%s %s>%s%s %dx%dx%d>%d k%d s%d p%d%s%s%s", passes[s->pass],
              s->type == YD_BF16 ? "bf16" : "f32", s->out == YD_BF16 ? "bf16" : "f32", s->tf32 ? " tf32" : "", s->h,
              s->w, s->c, s->o, s->k, s->stride, s->pad, s->bias ? " bias" : "", s->leaky ? " leaky" : "",
@@ -53,6 +53,7 @@ static void made(yd_gpu_driver *d, const yd_gpu_conv_shape *s, const yd_gpu_choi
 // An engine, and plans of it for all batches: 1; no engine: 0. A filter's gradient has an engine for each batch.
 static int planned(yd_gpu_driver *d, yd_gpu_conv_shape s)
 {
+    const int compiles = s.pass == YD_GPU_ATTENTION; // for each batch: some will do
     yd_gpu_choice how;
     int found = 0;
     for (int i = 0; i < N_BATCHES; i++) {
@@ -62,6 +63,7 @@ static int planned(yd_gpu_driver *d, yd_gpu_conv_shape s)
         if (o) return 0;
         CHECK_MSG(how.n_knobs > 0 || s.pass == YD_GPU_DW, "%s: engine %d names no tiles", name_of(&s), how.engine);
         s.n = batches[i];
+        if (compiles && s.n != 1 && s.n != 8 && s.n != 64) continue;
         made(d, &s, &how);
         found = 1;
     }
@@ -128,6 +130,62 @@ static void table(void)
     CHECK_MSG(no_device.made > 2000 && kernels() - before < 100, "%d kernels for %ld plans", kernels() - before,
               no_device.made);
     d->close(d);
+}
+
+// --- attention
+
+// Layers of one shape share a plan, while one of them has it.
+static void compiled_once(yd_gpu_driver *d)
+{
+    const yd_gpu_conv_shape s = {.pass = YD_GPU_ATTENTION,
+                                 .n = 4,
+                                 .h = 9,
+                                 .w = 9,
+                                 .c = 192,
+                                 .oh = 9,
+                                 .ow = 9,
+                                 .o = 64,
+                                 .k = 1,
+                                 .stride = 1,
+                                 .type = YD_BF16,
+                                 .out = YD_BF16};
+    yd_gpu_choice how;
+    yd_gpu_conv *plan[3] = {NULL};
+    size_t workspace;
+    CHECK(d->conv_choose(d, &s, 0, &how) == YD_GPU_OK);
+    const int before = kernels();
+    for (int i = 0; i < 3; i++) CHECK(d->conv_new(d, &s, &how, &plan[i], &workspace) == YD_GPU_OK);
+    CHECK(kernels() == before + 1);
+    for (int i = 0; i < 3; i++) d->conv_free(d, plan[i]);
+    CHECK(d->conv_new(d, &s, &how, &plan[0], &workspace) == YD_GPU_OK);
+    CHECK(kernels() == before + 2);
+    d->conv_free(d, plan[0]);
+}
+
+// Head sizes that a fused kernel takes, with numbers of tokens that fill no tile.
+static void attention(int sm)
+{
+    static const int some[][3] = {{1, 2, 8}, {33, 31, 40}, {16, 16, 256}};
+    yd_gpu_driver *d = card(sm);
+    if (!d) return;
+    const int before = kernels();
+    for (size_t i = 0; i < sizeof some / sizeof *some; i++) {
+        const int h = some[i][0], w = some[i][1], c = some[i][2];
+        yd_gpu_conv_shape s = {.pass = YD_GPU_ATTENTION, .h = h, .w = w, .c = 3 * c, .oh = h, .ow = w, .o = c};
+        s.k = s.stride = 1;
+        s.type = s.out = YD_BF16;
+        CHECK_MSG(planned(d, s), "no engine: %s", name_of(&s));
+    }
+    compiled_once(d);
+    printf("  sm_%d: attention, %ld shapes, %ld plans, %d kernels compiled\n", sm, no_device.chosen, no_device.made,
+           kernels() - before);
+    d->close(d);
+}
+
+static void attention_fits(void)
+{
+    attention(90);
+    attention(80);
 }
 
 // --- networks
@@ -294,6 +352,7 @@ int main(int argc, char **argv)
     static const t_case cases[] = {
         {"every convolution has a plan for every batch", table},
         {"products are told to cublasLt as they are meant", products},
+        {"attention has a plan for every batch", attention_fits},
         {"networks compile without falling back, sm_90", networks_of_sm_90},
         {"networks compile without falling back, sm_80", networks_of_sm_80},
     };

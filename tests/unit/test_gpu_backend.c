@@ -134,6 +134,7 @@ static void agrees(yd_dtype dt, int n, double limit)
     if (!rc) rc = cpu.be->run(cpu.e, &err);
     CHECK_MSG(rc == 0, "%s", err.detail);
     CHECK(fake.graph_launches == 4); // of four runs after the warm-up
+    CHECK((fake.attentions > 0) == (dt == YD_BF16));
     const double d = t_rel_diff(output(&gpu), output(&cpu), (size_t)n * SIDE * SIDE * 3);
     CHECK_MSG(d <= limit, "a batch of %d is off by %.3g, allowed %.3g", n, d, limit);
     stop(&cpu);
@@ -150,6 +151,17 @@ static void test_network_f32(void)
 static void test_network_bf16(void)
 {
     agrees(YD_BF16, 2, 2e-2);
+}
+
+// To train, attention stays what its gradient is made of, in bf16, too.
+static void test_training_attention(void)
+{
+    setup s;
+    yd_err err = {0};
+    fake_reset();
+    const int rc = start(&s, open_gpu(NULL), YD_BF16, 1, 2, &err);
+    CHECK_MSG(rc == 0 && s.be->run(s.e, &err) == 0 && fake.attentions == 0, "%s", err.detail);
+    stop(&s);
 }
 
 // Some steps of training: losses, norms, weights and gradients.
@@ -620,6 +632,7 @@ int main(int argc, char **argv)
         {"a network in f32 agrees with the CPU", test_network_f32},
         {"a network in bf16 agrees with the CPU", test_network_bf16},
         {"training steps agree with the CPU", test_training},
+        {"training has attention by products", test_training_attention},
         {"a sample's bytes do not depend on its batch", test_mates},
         {"engines are pinned over batches", test_pinning},
         {"a run allocates and prepares nothing", test_run_allocates_nothing},

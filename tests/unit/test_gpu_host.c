@@ -5,9 +5,12 @@
 #include "core/file.h"
 #include "core/mem.h"
 #include "gpu/arena.h"
+#include "gpu/attention_try.h"
 #include "gpu/plans.h"
 #include "gpu/replay.h"
 #include "tests/fake_gpu/fake.h"
+#include "tests/fake_gpu/loops.h"
+#include <math.h>
 #include <pthread.h>
 #include <time.h>
 #include <unistd.h>
@@ -443,6 +446,79 @@ static void test_buckets(void)
         }
 }
 
+// --- the trial of an attention engine
+
+typedef struct trial {
+    int n, h, w, c;
+    uint16_t *qkv, *y;
+    yd_gpu_conv_shape shape;
+} trial;
+
+static trial new_trial(int n, int h, int w, int c)
+{
+    const size_t count = (size_t)(n * h * w * c);
+    trial t = {n, h, w, c, malloc(3 * count * 2), malloc(count * 2), {0}};
+    t.shape = (yd_gpu_conv_shape){
+        .pass = YD_GPU_ATTENTION, .n = n, .h = h, .w = w, .c = 3 * c, .oh = h, .ow = w, .o = c, .k = 1, .stride = 1, .type = YD_BF16, .out = YD_BF16};
+    yd_gpu_attention_fill(t.qkv, (size_t)n, h * w, c);
+    loops_conv(&t.shape, &(yd_gpu_conv_io){.x = t.qkv, .y = t.y}, 1);
+    return t;
+}
+
+static int right(const trial *t)
+{
+    return yd_gpu_attention_right(t->qkv, t->y, (size_t)t->n, t->h * t->w, t->c);
+}
+
+static void drop_trial(trial *t)
+{
+    free(t->qkv);
+    free(t->y);
+}
+
+static void test_attention_right(void)
+{
+    static const int shapes[][4] = {{8, 16, 16, 64}, {1, 1, 2, 8}, {3, 5, 7, 40}, {2, 31, 33, 32}, {8, 4, 4, 256}};
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
+        trial t = new_trial(shapes[i][0], shapes[i][1], shapes[i][2], shapes[i][3]);
+        CHECK_MSG(right(&t), "%d tokens of %d", t.h * t.w, t.c);
+        yd_mem_fail_at(1);
+        CHECK(!right(&t));
+        yd_mem_fail_at(0);
+        drop_trial(&t);
+    }
+}
+
+// What engines have got wrong: a key beyond the last whose score is 0 and whose value is 0, no scale, a row that was not written, the last sample.
+static void test_attention_wrong(void)
+{
+    trial t = new_trial(3, 5, 7, 40);
+    const size_t per = (size_t)(t.h * t.w * t.c), last = per - 1 - (size_t)t.c / 2;
+    const uint16_t kept = t.y[2 * per + last];
+    t.y[2 * per + last] = 0x7fc0;
+    CHECK(!right(&t));
+    t.y[2 * per + last] = 0xff80;
+    CHECK(!right(&t));
+    t.y[2 * per + last] = 0x3f80; // 1
+    CHECK(!right(&t));
+    t.y[2 * per + last] = kept;
+    CHECK(right(&t));
+    const size_t count = 3 * per;
+    uint16_t *good = malloc(count * 2);
+    memcpy(good, t.y, count * 2);
+    for (size_t i = 0; i < count; i++) loops_put(t.y, YD_BF16, i, (double)loops_get(good, YD_BF16, i) / (1 + exp(20) / 35)); // one more key of score 0
+    CHECK(!right(&t));
+    for (size_t i = 0; i < count; i++) loops_put(t.y, YD_BF16, i, (double)loops_get(good, YD_BF16, i) * 1.05);
+    CHECK(!right(&t));
+    for (size_t i = 0; i < 3 * count; i++) // scores twice as large: the softmax of another scale
+        if (i % (size_t)(3 * t.c) < (size_t)t.c) loops_put(t.qkv, YD_BF16, i, 2 * (double)loops_get(t.qkv, YD_BF16, i));
+    loops_conv(&t.shape, &(yd_gpu_conv_io){.x = t.qkv, .y = t.y}, 1);
+    yd_gpu_attention_fill(t.qkv, 3, t.h * t.w, t.c);
+    CHECK(!right(&t));
+    free(good);
+    drop_trial(&t);
+}
+
 int main(int argc, char **argv)
 {
     static const t_case cases[] = {
@@ -458,6 +534,8 @@ int main(int argc, char **argv)
         {"launches become a graph on the second run", test_replay},
         {"launches that cannot be recorded", test_replay_without},
         {"outcomes become errors", test_outcomes},
+        {"an attention engine that is right passes its trial", test_attention_right},
+        {"an attention engine that is wrong does not", test_attention_wrong},
         {"batch sizes and which of them runs", test_buckets},
     };
     if (!mkdtemp(folder)) return 1;

@@ -30,7 +30,7 @@ static void close_all(device *d)
     if (be) be->close(be);
 }
 
-static const yd_cuda_options keeping = {.keep_activations = 1};
+static yd_cuda_options keeping = {.keep_activations = 1};
 
 static void compare(const spec *s, double f32_limit, double bf16_limit)
 {
@@ -65,7 +65,7 @@ static void compare(const spec *s, double f32_limit, double bf16_limit)
 // What a library may force.
 typedef struct way {
     const char *name;
-    int no_fused, no_conv, no_wide, one_by_one;
+    int no_fused, no_conv, no_wide, one_by_one, no_attention;
 } way;
 
 static void set_way(const way *w)
@@ -74,6 +74,7 @@ static void set_way(const way *w)
     fake.no_fused = w->no_fused;
     fake.no_conv = w->no_conv;
     fake.no_wide = w->no_wide;
+    fake.no_attention = w->no_attention;
     fake.conv_one_by_one = fake.matmul_one_by_one = w->one_by_one;
 }
 
@@ -129,6 +130,54 @@ static void test_one_by_one(void)
     all(&(way){.one_by_one = 1, .no_fused = 1}, YD_BF16, YD_BF16, 0);
 }
 
+// By one kernel where maps are bf16, by products where no engine is there, where one asks for them, and in f32: the fake counts.
+static void attention_way(const way *w, const yd_cuda_options *opt, yd_dtype in, yd_dtype out, int one_kernel)
+{
+    const yd_cuda_options kept = keeping;
+    keeping = *opt;
+    keeping.keep_activations = 1;
+    for (size_t i = 0; i < n_specs; i++) {
+        if (specs[i].kind != YD_OP_ATTENTION && specs[i].kind != YD_OP_ATTENTION_BWD) continue;
+        set_way(w);
+        const spec s = one_op_with_types(specs[i], in, out);
+        compare(&s, 2e-5, 1e-2);
+        CHECK_MSG(fake.attentions == (one_kernel && s.kind == YD_OP_ATTENTION), "%s: %ld fused kernels", one_op_label(&s), fake.attentions);
+    }
+    keeping = kept;
+}
+
+static void test_attention(void)
+{
+    attention_way(&(way){0}, &(yd_cuda_options){0}, YD_BF16, YD_BF16, 1);
+    attention_way(&(way){0}, &(yd_cuda_options){0}, YD_BF16, YD_F32, 1);
+    attention_way(&(way){0}, &(yd_cuda_options){.batch_variant = 1}, YD_BF16, YD_BF16, 1);
+    attention_way(&(way){.one_by_one = 1}, &(yd_cuda_options){0}, YD_BF16, YD_BF16, 1);
+    attention_way(&(way){.no_attention = 1}, &(yd_cuda_options){0}, YD_BF16, YD_BF16, 0);
+    attention_way(&(way){0}, &(yd_cuda_options){.attention = YD_ATTENTION_PRODUCTS}, YD_BF16, YD_BF16, 0);
+    attention_way(&(way){0}, &(yd_cuda_options){0}, YD_F32, YD_F32, 0);
+    attention_way(&(way){0}, &(yd_cuda_options){0}, YD_F32, YD_BF16, 0);
+}
+
+// More channels than a fused kernel has, and too few tokens for one.
+static void test_attention_too_large(void)
+{
+    static const spec odd[] = {{.kind = YD_OP_ATTENTION, .n = 2, .h = 3, .w = 3, .c = 264}, {.kind = YD_OP_ATTENTION, .n = 3, .h = 1, .w = 1, .c = 16},
+                               {.kind = YD_OP_ATTENTION, .n = 2, .h = 3, .w = 5, .c = 12}};
+    for (size_t i = 0; i < sizeof odd / sizeof *odd; i++) {
+        fake_reset();
+        const spec s = one_op_with_types(odd[i], YD_BF16, YD_BF16);
+        compare(&s, 2e-5, 1e-2);
+        CHECK(fake.attentions == 0);
+    }
+    keeping.attention = YD_ATTENTION_FUSED; // whoever has one may take it
+    fake_reset();
+    fake.wide_attention = 1;
+    const spec s = one_op_with_types(odd[0], YD_BF16, YD_BF16);
+    compare(&s, 2e-5, 1e-2);
+    CHECK(fake.attentions == 1);
+    keeping.attention = YD_ATTENTION_BEST;
+}
+
 // Sample 1 of a batch is what it is alone.
 static void mates(int no_tiles)
 {
@@ -178,6 +227,8 @@ int main(int argc, char **argv)
         {"without engines that fuse a convolution's end", test_no_fused_ends},
         {"without engines for convolutions", test_no_engines},
         {"with pinned engines that take one sample", test_one_by_one},
+        {"attention by one kernel and by products", test_attention},
+        {"attention that no kernel takes whole", test_attention_too_large},
         {"a sample does not depend on its mates", test_mates},
         {"nor where engines choose their tiles by the batch", test_no_tiles},
     };
