@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define MODEL(NAME, NETWORK, REST)                                                                                     \
     "{\"format\": \"yoda-model-1\", \"name\": \"" NAME "\", \"network\": {" NETWORK                                    \
@@ -284,6 +285,38 @@ static void option(check *c, const struct net *t, const yd_model *m, const char 
     if (be) be->close(be);
 }
 
+// Engines chosen by time: near those of the ranking; and another backend that reads the file has the same bits.
+static void chosen_by_time(check *c, const struct net *t, const yd_model *m)
+{
+    char path[] = "/tmp/gpu-check-plans-XXXXXX";
+    size_t per;
+    yd_err err = {0};
+    if (!check_begin(c, "option", "engines chosen by time, then by the file")) return;
+    if (!c->on_gpu) {
+        check_skip(c, "of the CUDA backend");
+        return;
+    }
+    const int fd = mkstemp(path);
+    if (fd >= 0) close(fd);
+    const yd_cuda_options timed = {.plan_cache = path, .tune_ms = 20000};
+    float *out[2] = {0}, *ranked = run_net(c->be, m, t, YD_BF16, 0, t->n, &per, &err);
+    for (int i = 0; i < 2 && fd >= 0; i++) {
+        yd_backend *be = check_open(c, &timed);
+        if (be) out[i] = run_net(be, m, t, YD_BF16, 0, t->n, &per, &err);
+        if (be) be->close(be);
+    }
+    const int there = ranked && out[0] && out[1];
+    const double diff = there ? check_rel_diff(out[0], ranked, per * (size_t)t->n) : INFINITY;
+    const int same = there && memcmp(out[0], out[1], per * (size_t)t->n * sizeof *ranked) == 0;
+    if (!there) check_detail(c, "%s", err.detail);
+    check_end(c, diff <= 4e-2 && same, "%s: off by %.1e of 4e-02, then %s", t->name, diff,
+              same ? "the same bits" : "other bits");
+    free(ranked);
+    free(out[0]);
+    free(out[1]);
+    unlink(path);
+}
+
 static void memory_runs_out(check *c, const struct net *t, const yd_model *m)
 {
     size_t per;
@@ -316,6 +349,7 @@ static void rest(check *c, const struct net *t, const yd_model *m)
     option(c, t, m, "activations share memory", &(yd_cuda_options){0}, YD_BF16, 0);
     option(c, t, m, "each batch its own engines", &(yd_cuda_options){.batch_variant = 1}, YD_F32, 1e-4);
     option(c, t, m, "TF32", &(yd_cuda_options){.tf32 = 1}, YD_F32, 1e-2);
+    chosen_by_time(c, t, m);
     memory_runs_out(c, t, m);
 }
 
