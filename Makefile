@@ -116,7 +116,7 @@ CUDA_LINK := -L$(CUDA_HOME)/lib64 $(addprefix -Xlinker ,$(addprefix -rpath=,$(ad
     $(if $(PY_CUBLAS),$(addprefix -Xlinker ,$(firstword $(wildcard $(PY_CUBLAS)/lib/libcublasLt.so*))),-lcublasLt)
 GPU_SRC := $(wildcard gpu/*.c)
 GPU_CU := $(wildcard gpu/*.cu)
-FAKE_GPU_SRC := $(wildcard tests/fake_gpu/*.c)
+FAKE_GPU_SRC := $(filter-out %/plugin.c,$(wildcard tests/fake_gpu/*.c))
 GPU_CORE_SRC := core/err.c core/mem.c core/graph.c core/file.c core/sha256.c core/sha256_x86.c
 G := $(B)/obj/cuda
 GPU_OBJ := $(patsubst %,$(G)/%.o,$(GPU_CU) $(GPU_SRC) $(GPU_CORE_SRC))
@@ -148,6 +148,16 @@ $(B)/yoda-cuda.so: $(GPU_OBJ)
 $(O)/libgpu.a: $(call obj,$(GPU_SRC)) $(call obj,$(FAKE_GPU_SRC))
 	@rm -f $@
 	$(Q)ar rcs $@ $^
+
+# The same as a plug-in, with devices that are none: what a program with a GPU does, on a machine without one.
+LOOPS_OBJ := $(patsubst %.c,$(O)/pic/%.o,$(GPU_SRC) $(GPU_CORE_SRC) $(FAKE_GPU_SRC) tests/fake_gpu/plugin.c)
+$(O)/pic/%.o: %.c
+	@mkdir -p $(@D)
+	$(call say,CC,$< (a plug-in of loops))
+	$(Q)$(CC) $(CPPFLAGS) $(filter-out -fPIE -fopenmp,$(CFLAGS)) -fPIC -fvisibility=hidden -c $< -o $@
+$(O)/yoda-cuda-loops.so: $(LOOPS_OBJ)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(filter-out -pie -fopenmp,$(LDFLAGS)) -shared -o $@ $^ -lm
 
 $(O)/%.o: %.c
 	@mkdir -p $(@D)
@@ -190,6 +200,8 @@ $(O)/unit/%: $(O)/tests/unit/%.o $(ORACLE_OBJ) $(DAEMON_OBJ) $(O)/libcore.a
 	@mkdir -p $(@D)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS_DAEMON) $(LIBS_CORE)
+
+$(O)/unit/test_service_canvas: | $(O)/yoda-cuda-loops.so
 
 $(O)/unit/test_gpu_%: $(O)/tests/unit/test_gpu_%.o $(ORACLE_OBJ) $(DAEMON_OBJ) $(O)/libgpu.a $(O)/libcore.a
 	@mkdir -p $(@D)

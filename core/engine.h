@@ -41,7 +41,7 @@ void yd_engine_info_get(const yd_engine *e, yd_engine_info *out);
 
 // Run n units (1..max_batch), after the encoder for windows that have not been through it, unit[i] of sampler[i], and scatter them in order. done[i]: what yd_sampler_scatter returned for it; info[i]
 // its step info. A negative done[i] fails that job only, and errs[i] says why; the return value is for the device as a whole, and then
-// errs[0] says why. errs: n records, or NULL.
+// errs[0] says why, and a unit whose done[i] was not set, or is YD_E_DEVICE, is to be run again. errs: n records, or NULL.
 int yd_engine_run(yd_engine *e, yd_sampler *const *sampler, const yd_unit *unit, int n, int *done, yd_step_info *info, yd_err *errs);
 
 // Run the bare network on n = 1..max_batch samples: x [n*window*window*in_channel], level [n] -> out [n*window*window*3]. Where it has an

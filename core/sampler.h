@@ -103,6 +103,10 @@ int yd_sampler_enter(yd_sampler *s, yd_backend *be, yd_err *err);
 int yd_sampler_leave(yd_sampler *s, yd_err *err);
 // All that are on the backend leave, before it is closed. Nobody else may be working with them, but for freeing.
 void yd_sampler_leave_all(yd_backend *be);
+// Is it on a device?
+int yd_sampler_on_device(const yd_sampler *s);
+// How often it could not be brought back, so that the sampler stood at its beginning again.
+int yd_sampler_losses(const yd_sampler *s);
 // A run that the canvas took part in failed: it can only leave.
 void yd_sampler_device_failed(yd_sampler *s);
 // Where the unit lies, for the backend.

@@ -105,7 +105,7 @@ static void let_go(yd_sampler *s)
     else
         on_devices = d->next;
     if (d->next) d->next->device.prev = d->prev;
-    *d = (yd_sampler_device){.refused = d->refused};
+    *d = (yd_sampler_device){.refused = d->refused, .losses = d->losses};
 }
 
 void yd_sampler_device_forget(yd_sampler *s)
@@ -113,6 +113,16 @@ void yd_sampler_device_forget(yd_sampler *s)
     pthread_mutex_lock(&list_lock);
     let_go(s);
     pthread_mutex_unlock(&list_lock);
+}
+
+int yd_sampler_on_device(const yd_sampler *s)
+{
+    return s->device.be != NULL;
+}
+
+int yd_sampler_losses(const yd_sampler *s)
+{
+    return s->device.losses;
 }
 
 void yd_sampler_device_failed(yd_sampler *s)
@@ -149,6 +159,7 @@ static int leave(yd_sampler *s, yd_err *err)
     int rc = s->device.failed ? yd_fail(err, YD_E_DEVICE, "the device failed while it had the job's canvas") : copy_state(s, 1, 0, err);
     let_go(s);
     if (!rc) return 0;
+    s->device.losses++;
     memset(s->acc, 0, (size_t)s->pixels * 3 * sizeof *s->acc);
     yd_sampler_start(s);
     return rc;

@@ -15,6 +15,7 @@ typedef struct yd_sampler_device {
     yd_backend *refused; // had no room: it is not asked again
     pthread_t owner;     // the thread that put it there
     int failed;          // in the midst of a run: what the canvas holds means nothing
+    int losses;          // how often the canvas was lost so
     struct yd_sampler *prev, *next; // of all that are on a device
 } yd_sampler_device;
 

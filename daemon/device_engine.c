@@ -44,7 +44,7 @@ static int open_backend(engine_device *e, yd_err *err)
 {
     if (e->cuda) {
         const yd_cuda_options go = {.device = e->number, .batch_variant = !e->cfg->batch_invariant, .tf32 = e->cfg->tf32,
-                                    .plan_cache = plan_cache(e), .tune_ms = yd_device_tune_ms(e->cfg)};
+                                    .plan_cache = plan_cache(e), .tune_ms = yd_device_tune_ms(e->cfg), .canvases = 1};
         return yd_cuda_open(&go, &e->backend, err);
     }
     const yd_cpu_options co = {.threads = (int)e->cfg->threads, .no_winograd = strcmp(e->cfg->winograd, "off") == 0};
@@ -80,7 +80,7 @@ static int step(engine_device *e, seat *t, const yd_model *m, yd_err *err)
 {
     int rc = t->n ? yd_engine_step(t->engine[t->n - 1], err) : 0;
     if (rc || t->n == t->wanted) return rc;
-    const yd_engine_options eo = {.dtype = t->dtype[t->n], .max_batch = t->batch, .weights_of = t->n ? t->engine[0] : NULL};
+    const yd_engine_options eo = {.dtype = t->dtype[t->n], .max_batch = t->batch, .resident = 1, .weights_of = t->n ? t->engine[0] : NULL};
     if ((rc = yd_engine_begin(e->backend, m, &eo, &t->engine[t->n], err))) return rc;
     t->n++;
     return 1;
@@ -114,6 +114,7 @@ static int info(const yd_device *d, int engine, yd_engine_info *out)
 static void shut(yd_device *d)
 {
     engine_device *e = (engine_device *)d;
+    if (e->backend) yd_sampler_leave_all(e->backend); // what can be read goes on elsewhere from where it stands
     for (int i = 0; i < YD_SEATS; i++)
         if (e->seats[i].wanted) unload(d, i);
     if (e->backend) e->backend->close(e->backend);

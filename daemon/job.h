@@ -63,6 +63,7 @@ struct yd_job {
     long computed; // units that the device ran for it in this process
     int failed_runs;   // of devices that failed in a run with units of its own, in a row
     uint64_t last_failed; // the service's number of the last of these
+    int losses; // of its canvas with a device, as far as is known here
     yd_event_log *events;
     yd_job_stage stage;
     atomic_int stop; // 1: units of this job are not computed any more

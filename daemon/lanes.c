@@ -4,7 +4,8 @@
 //                        \--it is another kind of device than the first--> refused, for good
 //   opening --cannot be opened--> down; when that is every device's first opening, the service is broken
 // A lane that is up computes with the models that are on it; loading.c brings those that are missing, after an opening all of them. What was under way on a
-// lane that goes down goes back into the scheduler's queue, and on elsewhere or later: the canvas of a job is in the process's memory, not the device's.
+// lane that goes down goes back into the scheduler's queue, and on elsewhere or later: from where it stood, or from its beginning when the device is lost
+// with the canvas in its memory (canvases.c).
 // All devices of a service compute the same bytes, or the result of a job would depend on where it ran: they must be alike in all that decides those.
 // Threads: the loop's. Read next: worker.h, loading.c.
 #include "daemon/service_internal.h"

@@ -251,7 +251,10 @@ static void part_done(yd_chore *c)
     if (p->rc)
         yd_log(YD_LOG_WARN, NULL, "a device does not take a model", "device", p->lane->name, "model",
                p->load->record->file.name, "why", p->err.detail, NULL);
-    if (!c->dropped && p->rc == YD_E_DEVICE) yd_lane_fail(p->lane, &p->err);
+    if (!c->dropped && p->rc == YD_E_DEVICE) {
+        yd_lane_fail(p->lane, &p->err);
+        yd_canvases_left(p->lane);
+    }
     if (--p->load->parts == 0) all_compiled(p->load);
 }
 

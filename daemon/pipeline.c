@@ -380,11 +380,6 @@ void yd_pipeline_go_on(yd_job *j)
 
 // ---- the device ----------------------------------------------------------------------------------------------------
 
-static yd_job *job_of(yd_turn *t)
-{
-    return (yd_job *)(void *)((char *)t - offsetof(yd_job, turn));
-}
-
 static int preview_due(const yd_job *j, int64_t now_us)
 {
     return j->rec.settings.preview_every > 0 && !j->preview_encoding &&
@@ -420,7 +415,7 @@ static int feed_one(yd_service *s, yd_lane *l, int64_t now_us)
     b->rc = b->ran = 0;
     b->run_s = 0;
     yd_err_clear(&b->err);
-    for (int i = 0; i < n; i++) fill_item(&b->item[i], job_of(turn[i]), now_us);
+    for (int i = 0; i < n; i++) fill_item(&b->item[i], yd_job_of_turn(turn[i]), now_us);
     if (n)
         yd_worker_push(l->worker, b);
     else
@@ -434,6 +429,7 @@ static void feed(yd_service *s)
     unsigned idle = 0;
     for (yd_lane *l; (l = yd_lane_for_work(s, idle));)
         if (!feed_one(s, l, now_us)) idle |= 1u << (l - s->lanes);
+    yd_canvases_level(s);
 }
 
 // Jobs that waited until their deadline was over.
@@ -441,8 +437,8 @@ static void end_expired(yd_service *s)
 {
     yd_err err = {0};
     for (yd_turn *t; (t = yd_scheduler_expired(&s->sched, yd_mono_us()));) {
-        yd_fail(&err, YD_E_DEADLINE, "the job could not be started within the %lld ms it was given", (long long)job_of(t)->rec.settings.deadline_ms);
-        yd_pipeline_finish(job_of(t), YD_JOB_FAILED, &err);
+        yd_fail(&err, YD_E_DEADLINE, "the job could not be started within the %lld ms it was given", (long long)yd_job_of_turn(t)->rec.settings.deadline_ms);
+        yd_pipeline_finish(yd_job_of_turn(t), YD_JOB_FAILED, &err);
     }
 }
 
@@ -455,7 +451,7 @@ void yd_pipeline_kick(yd_service *s)
     while (s->kick_again && s->device == YD_DEVICE_READY && !s->closing) {
         s->kick_again = 0;
         end_expired(s);
-        for (yd_turn *t; yd_lanes_up(s) && (t = yd_scheduler_admit(&s->sched, yd_mono_us()));) start_prepare(job_of(t));
+        for (yd_turn *t; yd_lanes_up(s) && (t = yd_scheduler_admit(&s->sched, yd_mono_us()));) start_prepare(yd_job_of_turn(t));
         feed(s);
     }
     s->kicking = 0;
@@ -465,7 +461,7 @@ void yd_pipeline_kick(yd_service *s)
 static yd_job *first_not_ended(const yd_service *s, unsigned states)
 {
     for (yd_turn *t = yd_scheduler_next(&s->sched, NULL); t; t = yd_scheduler_next(&s->sched, t)) {
-        yd_job *j = job_of(t);
+        yd_job *j = yd_job_of_turn(t);
         if (!(states & 1u << t->state)) continue;
         if (j->followers) return j->followers;
         if (!yd_job_over(j)) return j;
@@ -481,14 +477,14 @@ void yd_pipeline_park_all(yd_service *s, int waiting)
 
 void yd_pipeline_say_reached(yd_service *s)
 {
-    for (yd_turn *t = yd_scheduler_next(&s->sched, NULL); t; t = yd_scheduler_next(&s->sched, t)) yd_job_say_reached(job_of(t));
+    for (yd_turn *t = yd_scheduler_next(&s->sched, NULL); t; t = yd_scheduler_next(&s->sched, t)) yd_job_say_reached(yd_job_of_turn(t));
 }
 
 int yd_pipeline_hand_over(yd_service *s)
 {
     int n = 0;
     for (yd_turn *t = yd_scheduler_next(&s->sched, NULL); t; t = yd_scheduler_next(&s->sched, t)) {
-        yd_job *j = job_of(t);
+        yd_job *j = yd_job_of_turn(t);
         if (j->stage != YD_STAGE_COMPUTING || yd_job_over(j)) continue;
         j->handing_over = 1;
         n++;
@@ -506,8 +502,8 @@ void yd_pipeline_end_all(yd_service *s, yd_job_state state, const yd_err *err)
 static yd_job *first_of_model(const yd_service *s, const yd_resident *v)
 {
     for (yd_turn *t = yd_scheduler_next(&s->sched, NULL); t; t = yd_scheduler_next(&s->sched, t))
-        if (job_of(t)->model == v && !yd_job_over(job_of(t)) && job_of(t)->stage <= YD_STAGE_COMPUTING)
-            return job_of(t);
+        if (yd_job_of_turn(t)->model == v && !yd_job_over(yd_job_of_turn(t)) && yd_job_of_turn(t)->stage <= YD_STAGE_COMPUTING)
+            return yd_job_of_turn(t);
     return NULL;
 }
 

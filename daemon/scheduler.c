@@ -14,6 +14,7 @@
 #define FULL_SPEED 2    // a deadline is pressing when less than so many times the work is left until then,
 #define MARGIN_S   1    // and this besides
 #define MOVED      1.25 // a price that differs by more is a new one
+#define MOVE_S     0.1  // work for which a canvas is moved to another device
 
 // ---- lists ---------------------------------------------------------------------------------------------------------
 
@@ -303,7 +304,8 @@ typedef struct run_want {
 // Its canvas is free for this device, which has its engine.
 static int may_work(const yd_scheduler *s, const yd_turn *t, int device)
 {
-    if (t->state != YD_TURN_READY || t->left <= 0) return 0;
+    if (t->state != YD_TURN_READY || t->left <= 0 || t->moving) return 0;
+    if (t->bound && t->bound != 1 + device) return 0;
     return s->on[t->engine] & 1u << device && (t->out == 0 || t->device == device);
 }
 
@@ -401,6 +403,7 @@ void yd_scheduler_take_over(yd_scheduler *s, yd_turn *t, const yd_ask *ask, yd_t
     enter(s, t, ask, now_us);
     t->state = YD_TURN_STARTING;
     t->memory = from->memory;
+    t->bound = from->bound;
     for (int i = 0; i < s->n_running; i++)
         if (s->running[i] == from) s->running[i] = t;
     owe_no_more(s, t->share);
@@ -516,6 +519,50 @@ void yd_scheduler_back(yd_scheduler *s, yd_turn *t, int ran, double cost_s)
     if (!ran && t->state == YD_TURN_READY) t->left = add(t->left, 1);
     charge(s, t, (ran ? cost_s : 0) - booked_s);
     update_work(s, t);
+}
+
+// ---- canvases on devices -------------------------------------------------------------------------------------------
+
+void yd_scheduler_bind(yd_scheduler *s, yd_turn *t, int device)
+{
+    (void)s;
+    t->bound = device < 0 ? 0 : 1 + device;
+    t->moving = 0;
+}
+
+void yd_scheduler_again(yd_scheduler *s, yd_turn *t, long left)
+{
+    if (t->state != YD_TURN_READY) return;
+    t->left = left;
+    update_work(s, t);
+}
+
+static int jobs_on(const yd_scheduler *s, int device)
+{
+    int n = 0;
+    for (int i = 0; i < s->n_running; i++) n += s->running[i]->bound == 1 + device && has_work(s->running[i]) && !s->running[i]->moving;
+    return n;
+}
+
+static int is_coming(const yd_scheduler *s, int device)
+{
+    for (int i = 0; i < s->n_running; i++)
+        if (s->running[i]->moving == 1 + device) return 1;
+    return 0;
+}
+
+yd_turn *yd_scheduler_move(yd_scheduler *s, int device)
+{
+    yd_turn *most = NULL;
+    if (!(s->devices & 1u << device) || s->out_on[device] > 0 || jobs_on(s, device) > 0 || is_coming(s, device)) return NULL;
+    for (int i = 0; i < s->n_running; i++) {
+        yd_turn *t = s->running[i];
+        if (!t->bound || t->moving || !has_work(t) || !(s->on[t->engine] & 1u << device)) continue;
+        if ((double)t->left * unit_s(s, t) < MOVE_S || jobs_on(s, t->bound - 1) < 2) continue;
+        if (!most || (double)t->left * unit_s(s, t) > (double)most->left * unit_s(s, most)) most = t;
+    }
+    if (most) most->moving = 1 + device;
+    return most;
 }
 
 void yd_scheduler_stop(yd_scheduler *s, yd_turn *t)

@@ -7,7 +7,8 @@
 //             is a head start, and a deadline goes first when its time gets short
 //   started   jobs get a unit every `max_idle_us`, whatever else is preferred
 //   batches   a run is filled from several jobs where that pays; elsewhere it is one job's
-//   devices   are fed alike; all units of a job that are out are on one of them, as they share a canvas, and between two runs it may change
+//   devices   are fed alike; all units of a job that are out are on one of them, as they share a canvas, and between two runs it may change,
+//             unless the canvas is in a device's memory: then the job is bound to that one, until a device that has nothing to do gets it
 //   places    are given when the device would lack work, or to who would be served before everybody that has one; a job whose memory is not
 //             free lets others pass for `reserve_us`, then the memory is kept for it
 //
@@ -73,6 +74,8 @@ struct yd_turn {
     double work_s;       // what it adds to its share's work_s
     double booked_s;     // charged for the units that are out
     int device;          // where these are
+    int bound;           // 1 + the device that has its canvas and alone may work on it; 0: none
+    int moving;          // 1 + the device that it is to move to: nothing is handed out until it is bound anew
     int alone;           // the caller's: no units of others in a run with its own
     int engine, windows, in_batch;
     size_t memory;
@@ -141,6 +144,14 @@ int yd_scheduler_pick(yd_scheduler *s, int device, int64_t now_us, yd_turn **out
 // A unit handed out has come back: ran 1 it was computed, and cost so much of the device's time; 0 it was not, and will be handed out
 // again unless the job stops.
 void yd_scheduler_back(yd_scheduler *s, yd_turn *t, int ran, double cost_s);
+
+// Where the job's canvas is: on a device, or, where that is negative, in the process's memory, free for all.
+void yd_scheduler_bind(yd_scheduler *s, yd_turn *t, int device);
+// What a device has done for a job is lost: so many of its units are not handed out.
+void yd_scheduler_again(yd_scheduler *s, yd_turn *t, long left);
+// For a device that has nothing to do: a job that is bound to one with several to work on. Nothing of it is handed out any more; when its `out`
+// is 0 its canvas is to be fetched and bind called. NULL: none is worth it.
+yd_turn *yd_scheduler_move(yd_scheduler *s, int device);
 
 // Hand out nothing more of this job; a waiting one leaves at once.
 void yd_scheduler_stop(yd_scheduler *s, yd_turn *t);

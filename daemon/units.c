@@ -64,9 +64,11 @@ static void run_failed(yd_service *s, yd_job *j, const yd_err *why)
     if (++j->failed_runs >= JOB_PATIENCE) yd_pipeline_finish(j, YD_JOB_FAILED, why);
 }
 
-static void item_back(yd_service *s, yd_batch_item *it, const yd_batch *b)
+static void item_back(yd_lane *l, yd_batch_item *it, const yd_batch *b)
 {
+    yd_service *s = l->service;
     yd_job *j = it->job;
+    if (it->ran && !j->turn.moving) yd_scheduler_bind(&s->sched, &j->turn, it->resident ? (int)(l - s->lanes) : -1);
     yd_scheduler_back(&s->sched, &j->turn, it->ran, b->ran > 0 ? b->run_s / b->ran : 0);
     if (it->preview_now) j->preview_ordered = 0;
     if (it->ran) {
@@ -80,6 +82,7 @@ static void item_back(yd_service *s, yd_batch_item *it, const yd_batch *b)
     if (it->lost && !yd_job_over(j)) run_failed(s, j, &b->err);
     yd_free(it->rgb);
     yd_free(it->state);
+    yd_canvas_units_back(j);
     yd_job_unpin(j);
 }
 
@@ -107,7 +110,8 @@ void yd_units_back(void *lane, yd_batch *b)
     yd_lane *l = lane;
     yd_service *s = l->service;
     judge_device(s, l, b);
-    for (int i = 0; i < b->n; i++) item_back(s, &b->item[i], b);
+    for (int i = 0; i < b->n; i++) item_back(l, &b->item[i], b);
+    if (b->rc) yd_canvases_left(l);
     yd_free(b);
     yd_pipeline_kick(s);
 }

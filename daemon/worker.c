@@ -118,6 +118,7 @@ static void item_ran(yd_batch_item *it, int done, const yd_step_info *info, cons
     it->done = done;
     it->info = *info;
     it->finished = yd_sampler_done(it->sampler);
+    it->resident = yd_sampler_on_device(it->sampler);
     if (done < 0) it->err = *why;
     copy_preview(it);
     copy_state(it);
@@ -146,7 +147,7 @@ static void run_batch(yd_worker *w, yd_batch *b)
     if (b->rc) b->err = errs[0];
     for (int k = 0; k < n; k++) {
         yd_batch_item *it = &b->item[item[k]];
-        b->ran += it->ran = done[k] != NOT_RUN;
+        b->ran += it->ran = done[k] != NOT_RUN && done[k] != YD_E_DEVICE;
         if (it->ran) {
             item_ran(it, done[k], &info[k], &errs[k]);
         } else {

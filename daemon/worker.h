@@ -32,6 +32,7 @@ typedef struct yd_batch_item {
     int lost;     // it was in the run that failed, and is to be computed again
     int done;     // 1 it finished a step (info), 0 it did not, negative: the job failed (err)
     int finished; // the sampler has nothing left to do
+    int resident; // its canvas is in the device's memory
     yd_step_info info;
     yd_err err;
     uint8_t *rgb; // the preview, or NULL; the callee's (yd_free)

@@ -90,7 +90,7 @@ static inline int yd_zero_async(void *p, size_t bytes, void *stream)
 #else
 
 extern int yd_host_order; // 0: threads and items from the first to the last; 1: from the last to the first
-extern int yd_host_dry;   // 1: a launch's grid is judged, and nothing is done
+extern _Thread_local int yd_host_dry; // 1: a launch's grid is judged, and nothing is done
 
 static inline uint32_t yd_host_turn(uint32_t i, uint32_t count)
 {
@@ -117,7 +117,7 @@ static inline int yd_zero_async(void *p, size_t bytes, void *stream)
 // What a block finds in shared memory is whatever another left there: NaN, here.
 #define YD_BLOCKS(A, BLOCK, PHASES, THREADS, vec, a, blocks, shared, stream)                                           \
     __extension__({                                                                                                    \
-        static double host_shared[YD_SHARED_MAX / sizeof(double)];                                                     \
+        static _Thread_local double host_shared[YD_SHARED_MAX / sizeof(double)];                                                     \
         const int host_rc = yd_grid_refused((double)(blocks), shared) ? YD_REFUSED : 0;                                \
         const uint32_t host_n = host_rc || yd_host_dry ? 0 : (uint32_t)(blocks);                                       \
         (void)(stream);                                                                                                \

@@ -19,11 +19,11 @@ typedef struct graph {
     size_t n, cap;
 } graph;
 
-fake_gpu fake;
-extern int yd_host_dry; // kernels.c
+_Thread_local fake_gpu fake;
+extern _Thread_local int yd_host_dry; // kernels.c
 static int do_conv(const void *p), do_matmul(const void *p);
-static graph *capturing;
-static int capture_failed;
+static _Thread_local graph *capturing;
+static _Thread_local int capture_failed;
 static int stream; // its address is the one stream
 
 void fake_reset(void)
@@ -36,6 +36,7 @@ void fake_reset(void)
 static yd_gpu_outcome turn(void)
 {
     fake.calls++;
+    if (fake.watch) fake.watch(&fake);
     if (fake.lost) return YD_GPU_LOST;
     if (!fake.fail_at || --fake.fail_at) return YD_GPU_OK;
     fake.lost = fake.fail_with == YD_GPU_LOST;
@@ -97,6 +98,7 @@ int fake_submit(int (*run)(const void *), const void *args, size_t size)
 static void fake_close(yd_gpu_driver *d)
 {
     (void)d;
+    if (fake.watch) fake.watch(&fake);
 }
 
 static yd_gpu_outcome fake_enter(yd_gpu_driver *d)

@@ -4,7 +4,7 @@
 // What is asked of a stream is done at once, except during a capture: then it is recorded with its arguments and done at each launch of the
 // graph, so that what a real graph would get wrong (an address that changed, something not recorded) goes wrong here too. "Device" memory is
 // filled with NaNs when it is handed out. The tests say what the fake refuses, which call fails and how, and look at its counters.
-// One fake at a time, one thread.
+// One fake for each thread: all about it is the thread's own (plugin.c makes several devices of that).
 #ifndef TESTS_FAKE_GPU_H
 #define TESTS_FAKE_GPU_H
 
@@ -23,6 +23,7 @@ typedef struct fake_gpu {
     long choose_ms; // that choosing an engine by time takes, below 1000
     long fail_at; // the n-th call that can fail from now fails; 0: none
     yd_gpu_outcome fail_with;
+    void (*watch)(struct fake_gpu *f); // called before each call that can fail, and at the end; or NULL
     // read by tests
     long calls;                     // that can fail
     long allocs, prepared, choices; // memory of either kind; convolutions and products; engines chosen
@@ -34,7 +35,7 @@ typedef struct fake_gpu {
     int lost;
 } fake_gpu;
 
-extern fake_gpu fake;
+extern _Thread_local fake_gpu fake;
 
 // Everything back to the beginning: a large device that refuses nothing. Nothing may be alive.
 void fake_reset(void);

@@ -3,7 +3,8 @@
 #ifndef TESTS_GPU_HOST_H
 #define TESTS_GPU_HOST_H
 
-int yd_host_order, yd_host_dry;
+int yd_host_order;
+_Thread_local int yd_host_dry;
 
 #include "gpu/canvas.cu"
 #include "gpu/elementwise.cu"

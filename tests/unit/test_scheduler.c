@@ -313,6 +313,36 @@ static void a_canvas_is_on_one_device(void)
     CHECK(strcmp(picked(0, 1), "b") == 0 && b->device == 0 && m.s.out_on[0] == 3 && m.s.out_on[1] == 0);
 }
 
+// A canvas in a device's memory binds its job, until a device that has nothing to do gets it.
+static void bound_to_a_device(void)
+{
+    fresh(1, 0, 0.01);
+    yd_scheduler_devices(&m.s, 3);
+    ready_jobs(3, 100, 1);
+    yd_turn *a = &m.job[0].turn, *b = &m.job[1].turn, *c = &m.job[2].turn;
+    for (int i = 0; i < 3; i++) yd_scheduler_bind(&m.s, &m.job[i].turn, 0);
+    c->left = 5; // 0.05 s: not worth it
+    b->left = 50;
+    CHECK(!*picked(1, 1) && strcmp(picked(0, 1), "c") == 0);
+    yd_scheduler_back(&m.s, c, 1, 0.01);
+    CHECK(!yd_scheduler_move(&m.s, 0) && yd_scheduler_move(&m.s, 1) == a && !yd_scheduler_move(&m.s, 1)); // one at a time
+    a->left = 1;
+    CHECK(strcmp(picked(0, 1), "c") == 0); // the least is left of a, but that is on its way
+    yd_scheduler_back(&m.s, c, 1, 0.01);
+    yd_scheduler_bind(&m.s, a, -1);
+    CHECK(strcmp(picked(1, 1), "a") == 0 && !yd_scheduler_move(&m.s, 1)); // it has something to do now
+    yd_scheduler_back(&m.s, a, 1, 0.01);
+    yd_scheduler_bind(&m.s, a, 1);
+    CHECK(!*picked(1, 1) && a->left == 0);
+    yd_scheduler_again(&m.s, a, 40); // what it had was lost
+    CHECK(fabs(who[0].work_s - (40 + 100 + 3) * 0.01) < 1e-9);
+    CHECK(strcmp(picked(1, 1), "a") == 0);
+    yd_scheduler_back(&m.s, a, 1, 0.01);
+    a->left = 0;
+    c->left = 0;
+    CHECK(!yd_scheduler_move(&m.s, 1)); // the other one would have nothing
+}
+
 // Only a device that has the engine computes for it.
 static void an_engine_is_where_it_is(void)
 {
@@ -537,6 +567,7 @@ int main(int argc, char **argv)
         {"scheduler: cancelling", cancelled},
         {"scheduler: undone work is handed out again", undone_work_comes_again},
         {"scheduler: a canvas is on one device at a time", a_canvas_is_on_one_device},
+        {"scheduler: bound to a device", bound_to_a_device},
         {"scheduler: an engine is where it is", an_engine_is_where_it_is},
         {"scheduler: idle devices share", idle_devices_share},
         {"scheduler: alone in a run", alone_in_a_run},
