@@ -149,8 +149,8 @@ static void the_same_bytes(void)
 {
     uint64_t sum[JOBS];
     known();
-    static const char *const lists[] = {"cuda:0", "cuda:0,cuda:1", "cuda:2,cuda:0,cuda:3"};
-    for (int i = 0; i < 3; i++) {
+    static const char *const lists[] = {"cuda:0", "cuda:2,cuda:0,cuda:3"};
+    for (int i = 0; i < 2; i++) {
         devices(lists[i], ROOM);
         compute(sum);
         CHECK_MSG(memcmp(sum, known(), sizeof sum) == 0, "%s", lists[i]);
@@ -166,7 +166,7 @@ static void a_device_is_lost(void)
     int lost = 0;
     known();
     for (int n = 1; n <= 2; n++)
-        for (int at = 25; at < 200; at += 80) {
+        for (int at = 25; at < 150; at += 80) {
             devices(n == 1 ? "cuda:0" : "cuda:0,cuda:1", ROOM);
             const long opened = atomic_load(&device(0)->opened);
             const char *ids[JOBS];
@@ -186,7 +186,7 @@ static void a_device_is_lost(void)
             }
             close_service();
         }
-    CHECK_MSG(lost > 3, "%d times", lost);
+    CHECK_MSG(lost > 2, "%d times", lost);
 }
 
 // Of three jobs on two devices any one ends: both devices go on working.
