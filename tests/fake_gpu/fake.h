@@ -35,7 +35,11 @@ typedef struct fake_gpu {
     int lost;
 } fake_gpu;
 
+#ifdef __cplusplus
+extern thread_local fake_gpu fake;
+#else
 extern _Thread_local fake_gpu fake;
+#endif
 
 // Everything back to the beginning: a large device that refuses nothing. Nothing may be alive.
 void fake_reset(void);
