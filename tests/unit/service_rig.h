@@ -189,6 +189,15 @@ static inline int same_result(const char *a, const char *b)
     return same;
 }
 
+static inline uint64_t digest(const char *id)
+{
+    yd_blob *b = result(id);
+    uint64_t h = 1469598103934665603u;
+    for (size_t i = 0; b && i < b->len; i++) h = (h ^ b->bytes[i]) * 1099511628211u;
+    yd_blob_unref(b);
+    return h;
+}
+
 // The job's events as letters: q s a . (step) p + - x
 static inline const char *history(const char *id)
 {
@@ -224,6 +233,36 @@ static inline void on_picture(void *arg, int rc, yd_blob *blob, const yd_err *e)
     a->rc = rc;
     yd_blob_unref(a->blob);
     a->blob = blob;
+}
+
+// ---- devices, by the names that a report gives them ----
+
+static inline json_t *report_of(const char *name)
+{
+    json_t *report = NULL;
+    yd_service_ready(svc, &report);
+    json_t *found = NULL, *all = json_object_get(report, "devices");
+    for (size_t i = 0; i < json_array_size(all); i++)
+        if (strcmp(json_string_value(json_object_get(json_array_get(all, i), "name")), name) == 0) found = json_incref(json_array_get(all, i));
+    json_decref(report);
+    return found;
+}
+
+static inline int is_in_state(const char *name, const char *state_word)
+{
+    json_t *o = report_of(name);
+    const char *word = json_string_value(json_object_get(o, "state"));
+    const int same = word && strcmp(word, state_word) == 0;
+    json_decref(o);
+    return same;
+}
+
+static inline long number_of(const char *name, const char *field)
+{
+    json_t *o = report_of(name);
+    const long n = (long)json_integer_value(json_object_get(o, field));
+    json_decref(o);
+    return n;
 }
 
 #endif

@@ -79,15 +79,6 @@ static void devices(const char *list, size_t memory)
     open_service();
 }
 
-static uint64_t digest(const char *id)
-{
-    yd_blob *b = result(id);
-    uint64_t h = 1469598103934665603u;
-    for (size_t i = 0; b && i < b->len; i++) h = (h ^ b->bytes[i]) * 1099511628211u;
-    yd_blob_unref(b);
-    return h;
-}
-
 static void submit_all(const char *ids[JOBS])
 {
     for (int i = 0; i < JOBS; i++) {
@@ -124,25 +115,6 @@ static const uint64_t *known(void)
         close_service();
     }
     return sum;
-}
-
-static json_t *report_of(const char *name)
-{
-    json_t *report = NULL, *found = NULL;
-    yd_service_ready(svc, &report);
-    json_t *all = json_object_get(report, "devices");
-    for (size_t i = 0; i < json_array_size(all); i++)
-        if (strcmp(json_string_value(json_object_get(json_array_get(all, i), "name")), name) == 0) found = json_incref(json_array_get(all, i));
-    json_decref(report);
-    return found;
-}
-
-static long number_of(const char *name, const char *field)
-{
-    json_t *o = report_of(name);
-    const long n = (long)json_integer_value(json_object_get(o, field));
-    json_decref(o);
-    return n;
 }
 
 static void the_same_bytes(void)

@@ -36,43 +36,6 @@ static void end(void)
     unlink(fail_path);
 }
 
-static json_t *report_of(const char *name)
-{
-    json_t *report = NULL;
-    yd_service_ready(svc, &report);
-    json_t *found = NULL, *all = json_object_get(report, "devices");
-    for (size_t i = 0; i < json_array_size(all); i++)
-        if (strcmp(json_string_value(json_object_get(json_array_get(all, i), "name")), name) == 0) found = json_incref(json_array_get(all, i));
-    json_decref(report);
-    return found;
-}
-
-static int is_in_state(const char *name, const char *state_word)
-{
-    json_t *o = report_of(name);
-    const char *word = json_string_value(json_object_get(o, "state"));
-    const int same = word && strcmp(word, state_word) == 0;
-    json_decref(o);
-    return same;
-}
-
-static long number_of(const char *name, const char *field)
-{
-    json_t *o = report_of(name);
-    const long n = (long)json_integer_value(json_object_get(o, field));
-    json_decref(o);
-    return n;
-}
-
-static uint64_t digest(const char *id)
-{
-    yd_blob *b = result(id);
-    uint64_t h = 1469598103934665603u;
-    for (size_t i = 0; b && i < b->len; i++) h = (h ^ b->bytes[i]) * 1099511628211u;
-    yd_blob_unref(b);
-    return h;
-}
-
 #define MANY 8
 
 // Jobs of several windows and steps, all at a time: what each comes to.
