@@ -306,6 +306,7 @@ void yd_bundles_sweep(yd_service *s)
 int yd_bundle_find(yd_service *s, const char *owner, const char *id, yd_bundle **out, yd_err *err)
 {
     yd_bundle *b = yd_idmap_get(s->bundles, id);
+    if (!b && yd_replicas_unknown(s, id, err) == YD_E_STORE_AWAY) return YD_E_STORE_AWAY; // another process may have it
     if (!b || strcmp(b->owner, owner) != 0) return yd_fail(err, YD_E_NOT_FOUND, "there is no batch %.40s", id);
     *out = b;
     return 0;

@@ -290,7 +290,7 @@ int yd_replicas_unknown(const yd_service *s, const char *id, yd_err *err)
     yd_store_health now;
     s->store->health(s->store, &now);
     if (!s->store->several || now.ok || now.code != YD_E_STORE_AWAY) return YD_E_NOT_FOUND;
-    yd_fail(err, YD_E_STORE_AWAY, "the job %.40s is not known here, and the shared store cannot be asked: %.200s", id,
+    yd_fail(err, YD_E_STORE_AWAY, "%.40s is not known here, and the shared store cannot be asked: %.200s", id,
             now.why);
     if (err) err->retry_ms = YD_STORE_RETRY_MS;
     return YD_E_STORE_AWAY;
