@@ -20,29 +20,16 @@ enum { ID_Q = 1, ID_K, ID_V, ID_O, ID_SCALE };
 // Tokens of one head, as cuDNN's batch, heads, tokens, head size: `step` elements from a token to the next.
 static desc_t tokens_of(bag *b, int64_t id, int64_t n, int64_t tokens, int64_t head, int64_t step)
 {
-    const cudnnDataType_t type = CUDNN_DATA_BFLOAT16;
-    const int64_t dims[] = {n, 1, tokens, head}, strides[] = {tokens * step, head, step, 1}, align = 16;
-    desc_t d = add(b, CUDNN_BACKEND_TENSOR_DESCRIPTOR);
-    set(b, d, CUDNN_ATTR_TENSOR_DATA_TYPE, CUDNN_TYPE_DATA_TYPE, 1, &type);
-    set(b, d, CUDNN_ATTR_TENSOR_DIMENSIONS, CUDNN_TYPE_INT64, 4, dims);
-    set(b, d, CUDNN_ATTR_TENSOR_STRIDES, CUDNN_TYPE_INT64, 4, strides);
-    set(b, d, CUDNN_ATTR_TENSOR_UNIQUE_ID, CUDNN_TYPE_INT64, 1, &id);
-    set(b, d, CUDNN_ATTR_TENSOR_BYTE_ALIGNMENT, CUDNN_TYPE_INT64, 1, &align);
-    return done(b, d);
+    const int64_t dims[] = {n, 1, tokens, head}, strides[] = {tokens * step, head, step, 1};
+    return done(b, add_tensor(b, id, CUDNN_DATA_BFLOAT16, dims, strides));
 }
 
 // One f32 that a run takes from the host.
 static desc_t scale_of(bag *b)
 {
-    const cudnnDataType_t type = CUDNN_DATA_FLOAT;
-    const int64_t ones[] = {1, 1, 1, 1}, align = 16, id = ID_SCALE;
+    const int64_t ones[] = {1, 1, 1, 1};
     const bool by_value = true;
-    desc_t d = add(b, CUDNN_BACKEND_TENSOR_DESCRIPTOR);
-    set(b, d, CUDNN_ATTR_TENSOR_DATA_TYPE, CUDNN_TYPE_DATA_TYPE, 1, &type);
-    set(b, d, CUDNN_ATTR_TENSOR_DIMENSIONS, CUDNN_TYPE_INT64, 4, ones);
-    set(b, d, CUDNN_ATTR_TENSOR_STRIDES, CUDNN_TYPE_INT64, 4, ones);
-    set(b, d, CUDNN_ATTR_TENSOR_UNIQUE_ID, CUDNN_TYPE_INT64, 1, &id);
-    set(b, d, CUDNN_ATTR_TENSOR_BYTE_ALIGNMENT, CUDNN_TYPE_INT64, 1, &align);
+    desc_t d = add_tensor(b, ID_SCALE, CUDNN_DATA_FLOAT, ones, ones);
     set(b, d, CUDNN_ATTR_TENSOR_IS_BY_VALUE, CUDNN_TYPE_BOOLEAN, 1, &by_value);
     return done(b, d);
 }

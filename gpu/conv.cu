@@ -29,13 +29,8 @@ enum { ID_X = 1, ID_FILTER, ID_Y, ID_BIAS, ID_RES, ID_VIRTUAL };
 // [n][h][w][c] without gaps, as cuDNN's n, c, h, w.
 static desc_t tensor(bag *b, int64_t id, cudnnDataType_t type, int64_t n, int64_t h, int64_t w, int64_t c, bool is_virtual)
 {
-    const int64_t dims[] = {n, c, h, w}, strides[] = {h * w * c, 1, w * c, c}, align = 16;
-    desc_t d = add(b, CUDNN_BACKEND_TENSOR_DESCRIPTOR);
-    set(b, d, CUDNN_ATTR_TENSOR_DATA_TYPE, CUDNN_TYPE_DATA_TYPE, 1, &type);
-    set(b, d, CUDNN_ATTR_TENSOR_DIMENSIONS, CUDNN_TYPE_INT64, 4, dims);
-    set(b, d, CUDNN_ATTR_TENSOR_STRIDES, CUDNN_TYPE_INT64, 4, strides);
-    set(b, d, CUDNN_ATTR_TENSOR_UNIQUE_ID, CUDNN_TYPE_INT64, 1, &id);
-    set(b, d, CUDNN_ATTR_TENSOR_BYTE_ALIGNMENT, CUDNN_TYPE_INT64, 1, &align);
+    const int64_t dims[] = {n, c, h, w}, strides[] = {h * w * c, 1, w * c, c};
+    desc_t d = add_tensor(b, id, type, dims, strides);
     if (is_virtual) set(b, d, CUDNN_ATTR_TENSOR_IS_VIRTUAL, CUDNN_TYPE_BOOLEAN, 1, &is_virtual);
     return done(b, d);
 }
