@@ -107,6 +107,7 @@ void yd_service_take_over(yd_job *j, yd_job *from)
     yd_scheduler_take_over(&j->service->sched, &j->turn, &ask, &from->turn, j->created_us);
     j->prep = from->prep;
     j->has_prep = 1;
+    j->losses = from->losses;
     from->has_prep = 0;
     yd_pipeline_go_on(j);
 }

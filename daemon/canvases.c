@@ -26,7 +26,7 @@ static void go_on(yd_job *j)
     yd_work work;
     yd_scheduler_bind(&s->sched, &j->turn, -1);
     const int losses = yd_sampler_losses(j->prep.sampler);
-    if (losses == j->losses) return;
+    if (losses == j->losses || yd_job_over(j)) return;
     j->losses = losses;
     yd_sampler_work(j->prep.sampler, &work);
     yd_scheduler_again(&s->sched, &j->turn, work.units_left - j->turn.out);
@@ -43,7 +43,7 @@ void yd_canvases_left(yd_lane *l)
     const int device = (int)(l - s->lanes);
     for (yd_turn *t = yd_scheduler_next(&s->sched, NULL); t; t = yd_scheduler_next(&s->sched, t)) {
         yd_job *j = yd_job_of_turn(t);
-        if (t->bound == 1 + device && j->has_prep) go_on(j);
+        if (t->bound == 1 + device && j->has_prep && !j->fetching) go_on(j); // else fetch_done does
     }
 }
 
@@ -62,6 +62,7 @@ static void fetch_done(yd_chore *c)
     fetch *f = (fetch *)c;
     yd_job *j = f->job;
     yd_service *s = j->service;
+    j->fetching = 0;
     if (f->rc) {
         yd_lane_fail(f->lane, &f->err);
         yd_canvases_left(f->lane);
@@ -85,6 +86,7 @@ void yd_canvas_units_back(yd_job *j)
     f->chore.done = fetch_done;
     f->job = j;
     f->lane = &s->lanes[j->turn.bound - 1];
+    j->fetching = 1;
     yd_job_pin(j);
     yd_worker_chore(f->lane->worker, &f->chore);
 }

@@ -63,7 +63,8 @@ struct yd_job {
     long computed; // units that the device ran for it in this process
     int failed_runs;   // of devices that failed in a run with units of its own, in a row
     uint64_t last_failed; // the service's number of the last of these
-    int losses; // of its canvas with a device, as far as is known here
+    int losses;   // of its canvas with a device, as far as is known here
+    int fetching; // its canvas is on its way from a device
     yd_event_log *events;
     yd_job_stage stage;
     atomic_int stop; // 1: units of this job are not computed any more
@@ -111,6 +112,11 @@ struct yd_job {
     int preview_ordered;           // a unit on the device will bring one
     yd_picture_call *wait_preview; // calls that wait for a fresh copy
 };
+
+static inline yd_job *yd_job_of_turn(yd_turn *t)
+{
+    return (yd_job *)(void *)((char *)t - offsetof(yd_job, turn));
+}
 
 // Make a queued job from a record (copied). NULL: out of memory.
 yd_job *yd_job_new(yd_service *s, const yd_job_record *rec);

@@ -119,16 +119,16 @@ yd_lane *yd_lane_for_work(const yd_service *s, unsigned except); // that has roo
 void yd_lane_fail(yd_lane *l, const yd_err *why);   // it is out of service until it can be opened again
 void yd_lane_worked(yd_lane *l, int units, double run_s);
 void yd_lanes_look(yd_service *s); // at their memory
-
-// --- canvases.c
-void yd_canvases_left(yd_lane *l);       // the device has failed and is shut: no canvas is on it any more
-void yd_canvas_units_back(yd_job *j);    // units of it came back: if it is to move, and none is out, its canvas is fetched
-void yd_canvases_level(yd_service *s);   // devices have been fed: those with nothing to do get jobs of others
 void yd_lanes_sweep(yd_service *s);
 // Which of them have a job's model, as json; and all of them, with what there is to say. New references; NULL: out of memory.
 json_t *yd_lanes_names(const yd_service *s, unsigned lanes);
 json_t *yd_lanes_json(const yd_service *s);
 int yd_lanes_now(const yd_service *s, yd_lane_now *out); // out: YD_DEVICES_MAX; returns how many
+
+// ---- canvases.c ----
+void yd_canvases_left(yd_lane *l);     // the device has failed and is shut: no canvas is on it any more
+void yd_canvas_units_back(yd_job *j);  // units of it came back: if it is to move, and none is out, its canvas is fetched
+void yd_canvases_level(yd_service *s); // devices have been fed: those with nothing to do get jobs of others
 
 // ---- loading.c: models come and go ----
 void yd_models_kick(yd_service *s);             // load what is wanted, free what has left
@@ -224,10 +224,6 @@ void yd_pipeline_park_all(yd_service *s, int waiting);
 void yd_units_back(void *lane, yd_batch *b); // for the worker: a run is over
 
 // ---- ending.c ----
-static inline yd_job *yd_job_of_turn(yd_turn *t)
-{
-    return (yd_job *)(void *)((char *)t - offsetof(yd_job, turn));
-}
 void yd_job_pin(yd_job *j);
 void yd_job_unpin(yd_job *j);
 int yd_job_over(const yd_job *j); // it has ended, or its end is being stored

@@ -68,7 +68,9 @@ static void item_back(yd_lane *l, yd_batch_item *it, const yd_batch *b)
 {
     yd_service *s = l->service;
     yd_job *j = it->job;
-    if (it->ran && !j->turn.moving) yd_scheduler_bind(&s->sched, &j->turn, it->resident ? (int)(l - s->lanes) : -1);
+    // Where a run failed its canvas may have been on the device for the first time: yd_canvases_left looks.
+    const int there = it->ran ? it->resident : it->lost;
+    if ((it->ran || it->lost) && !j->turn.moving) yd_scheduler_bind(&s->sched, &j->turn, there ? (int)(l - s->lanes) : -1);
     yd_scheduler_back(&s->sched, &j->turn, it->ran, b->ran > 0 ? b->run_s / b->ran : 0);
     if (it->preview_now) j->preview_ordered = 0;
     if (it->ran) {
